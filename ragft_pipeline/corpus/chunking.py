@@ -1,0 +1,226 @@
+"""Documents to nodes, with LlamaIndex's parsers; sizes in tokens of the base embedder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ragft_pipeline import schemas
+from ragft_pipeline.settings import ChunkingSettings
+from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.weights import Weights
+
+CHUNKER_VERSION = 1  # raise it when some document would be cut otherwise
+_DOCUMENT_NODES = pa.schema(
+    [
+        ("row_key", pa.string()),
+        (
+            "nodes",
+            pa.list_(
+                pa.struct(
+                    [
+                        ("text", pa.string()),
+                        ("heading", pa.string()),
+                        ("start", pa.int64()),
+                        ("end", pa.int64()),
+                        ("tokens", pa.int64()),
+                    ]
+                )
+            ),
+        ),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class FrozenDocument:
+    """A document of a corpus version, as chunking needs it."""
+
+    doc_key: str
+    markdown: bool
+    title: str
+    cluster: str
+    split: str
+    text: Callable[[], str]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A piece of a document: characters start to end, under a heading."""
+
+    start: int
+    end: int
+    heading: str
+
+
+def node_id_of(text: str) -> str:
+    """Return the id of a node: a hash of its text, so that it survives every re-run and rename."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def load_tokenizer(weights: Weights) -> Callable[[str], list[int]]:
+    """Return the model's tokenizer as a function of text, without loading torch where it can."""
+    file = weights.folder / "tokenizer.json"
+    if file.is_file():
+        from tokenizers import Tokenizer
+
+        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+    from transformers import AutoTokenizer
+
+    slow = AutoTokenizer.from_pretrained(str(weights.folder))
+    return lambda text: list(slow.encode(text, add_special_tokens=False, verbose=False))
+
+
+def chunk_documents(
+    documents: Sequence[FrozenDocument],
+    settings: ChunkingSettings,
+    weights: Weights,
+    work: Workspace,
+) -> pa.Table:
+    """Return the NODES table of a corpus version, cutting only documents never cut before.
+
+    Args:
+        documents: the version's documents; one entry a distinct text.
+        settings: node size and overlap in tokens of `weights`' tokenizer.
+    """
+    row_settings = digest_of(CHUNKER_VERSION, settings.digest(), weights.digest)
+    cache = work.rows("document_nodes", row_settings, _DOCUMENT_NODES, family="*")
+    splitter: list[Splitter] = []
+
+    def cut(batch: Sequence[FrozenDocument]) -> pa.Table:
+        if not splitter:
+            splitter.append(Splitter(settings, load_tokenizer(weights)))
+        rows = [
+            {"row_key": _row_key(doc), "nodes": splitter[0].cut(doc.text(), doc.markdown)}
+            for doc in batch
+        ]
+        return pa.Table.from_pylist(rows, schema=_DOCUMENT_NODES)
+
+    rows = cache.complete(documents, _row_key, cut, batch_size=64)
+    cut_nodes = dict(zip(rows.column("row_key").to_pylist(), rows.column("nodes").to_pylist()))
+    nodes = [
+        {
+            "node_id": node_id_of(node["text"]),
+            "doc_key": doc.doc_key,
+            "cluster": doc.cluster,
+            "split": doc.split,
+            "title": doc.title,
+            "heading": node["heading"],
+            "text": node["text"],
+            "start_char": node["start"],
+            "end_char": node["end"],
+            "tokens": node["tokens"],
+        }
+        for doc in documents
+        for node in cut_nodes[_row_key(doc)]
+    ]
+    return pa.Table.from_pylist(_protect_shared(nodes), schema=schemas.NODES.schema)
+
+
+def _row_key(document: FrozenDocument) -> str:
+    return digest_of(document.doc_key, document.markdown)
+
+
+def _protect_shared(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give a text that stands in documents of several splits to the most protected one."""
+    from ragft_pipeline.corpus.splits import PROTECTION
+
+    strictest: dict[str, str] = {}
+    for node in nodes:
+        held = strictest.get(node["node_id"], "train")
+        strictest[node["node_id"]] = min(held, node["split"], key=PROTECTION.index)
+    return [node | {"split": strictest[node["node_id"]]} for node in nodes]
+
+
+class Splitter:
+    """Cuts one document: along Markdown headings where it has them, else along sentences.
+
+    Small neighbouring sections are joined up to the node size, so that a heading with two lines
+    below it does not become a node of its own; long ones are cut by LlamaIndex's SentenceSplitter.
+    """
+
+    def __init__(self, settings: ChunkingSettings, tokenize: Callable[[str], list[int]]) -> None:
+        from llama_index.core.node_parser import MarkdownNodeParser, SentenceSplitter
+
+        self._settings = settings
+        self._tokenize = tokenize
+        self._sentences = SentenceSplitter(
+            chunk_size=settings.size, chunk_overlap=settings.overlap, tokenizer=tokenize
+        )
+        self._markdown = MarkdownNodeParser()
+
+    def cut(self, text: str, markdown: bool) -> list[dict[str, Any]]:
+        """Return the document's nodes: text, heading, character span, tokens."""
+        sections = self._sections(text) if markdown and self._settings.markdown else []
+        spans = self._join(text, sections) if sections else [Span(0, len(text), "")]
+        nodes = []
+        for span in spans:
+            for start, end in self._fit(text, span):
+                piece = text[start:end]
+                nodes.append(
+                    {
+                        "text": piece,
+                        "heading": span.heading,
+                        "start": start,
+                        "end": end,
+                        "tokens": len(self._tokenize(piece)),
+                    }
+                )
+        return nodes
+
+    def _sections(self, text: str) -> list[Span]:
+        from llama_index.core.schema import TextNode
+
+        spans: list[Span] = []
+        cursor = 0
+        for node in self._markdown.get_nodes_from_node(TextNode(text=text)):
+            body = node.get_content()
+            first = body.split("\n", 1)[0]
+            start = text.find(first.lstrip("# "), cursor) if body not in text[cursor:] else -1
+            start = text.rfind("\n", 0, start) + 1 if start >= 0 else text.find(body, cursor)
+            if start < 0:
+                return []
+            heading = first.lstrip("#").strip() if re.match(r"#+\s", first) else ""
+            if spans:
+                spans[-1] = Span(spans[-1].start, start, spans[-1].heading)
+            spans.append(Span(start, len(text), heading))
+            cursor = start + 1
+        if spans:
+            spans[0] = Span(0, spans[0].end, spans[0].heading)
+        return spans
+
+    def _join(self, text: str, sections: Sequence[Span]) -> list[Span]:
+        joined: list[Span] = []
+        sizes: list[int] = []
+        for span in sections:
+            size = len(self._tokenize(text[span.start : span.end]))
+            if joined and sizes[-1] + size <= self._settings.size:
+                joined[-1] = Span(joined[-1].start, span.end, joined[-1].heading)
+                sizes[-1] += size
+            else:
+                joined.append(span)
+                sizes.append(size)
+        return joined
+
+    def _fit(self, text: str, span: Span) -> list[tuple[int, int]]:
+        body = text[span.start : span.end]
+        if len(self._tokenize(body)) <= self._settings.size:
+            pieces = [body.strip()]
+        else:
+            pieces = self._sentences.split_text(body)
+        result, cursor = [], 0
+        for piece in pieces:
+            start = body.find(piece, cursor)
+            if start < 0 or not piece.strip():
+                continue
+            result.append((span.start + start, span.start + start + len(piece)))
+            cursor = start + 1
+        return result

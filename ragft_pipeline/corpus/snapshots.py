@@ -1,0 +1,262 @@
+"""Corpus versions: documents frozen once, content-addressed, never changed afterwards.
+
+Layout under the store's root::
+
+    blobs/<2 hex>/<sha256>.txt          normalised text of a document, by its digest (doc_key)
+    snapshots/<version>/snapshot.json   counts, parent, digests
+    snapshots/<version>/documents.parquet, skipped.parquet, ledger.parquet, gold.jsonl
+
+A version is named ``v0001-<digest>``: its place in the chain and what it holds. Freezing content
+that an earlier version holds returns that version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ragft_pipeline import schemas
+from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, READER_VERSION, read_text
+from ragft_pipeline.corpus.sources import SkippedDocument, Source, list_documents, open_source
+from ragft_pipeline.corpus.splits import LedgerEntry, assign_splits, gold_part
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.settings import Settings
+from ragft_pipeline.store import ArtifactStore, digest_of
+from ragft_pipeline.store.files import publish_folder, write_atomically, write_json
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A frozen corpus version."""
+
+    version: str
+    folder: Path
+    facts: dict[str, Any]
+
+    def table(self, table: schemas.Table) -> pa.Table:
+        """Read one of the snapshot's tables: DOCUMENTS, SKIPPED or LEDGER."""
+        return pq.read_table(self.folder / f"{table.name}.parquet", schema=table.schema)
+
+    @property
+    def gold_text(self) -> str:
+        """The gold questions file as it was, empty where there was none."""
+        file = self.folder / "gold.jsonl"
+        return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+    @property
+    def data_version(self) -> str:
+        """A digest of the documents (paths and texts), the split and the gold questions."""
+        return str(self.facts["data_version"])
+
+
+@dataclass(frozen=True)
+class _Read:
+    path: str
+    raw_sha256: str
+    size: int
+    doc_key: str
+    text: str | None  # None where the text is already frozen
+
+
+class SnapshotStore:
+    """Freezes corpus versions and finds them again."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self.store = store
+        self.root = store.root / "snapshots"
+
+    def versions(self) -> list[str]:
+        """Return the frozen versions, oldest first."""
+        return sorted(path.parent.name for path in self.root.glob("v*/snapshot.json"))
+
+    def load(self, version: str) -> Snapshot:
+        """Return a frozen version; raises RagftError where there is none of that name."""
+        folder = self.root / version
+        try:
+            facts = json.loads((folder / "snapshot.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            known = ", ".join(self.versions()[-5:]) or "none yet: run `ragft freeze`"
+            raise RagftError(f"no corpus version {version!r}; there are: {known}") from None
+        return Snapshot(version, folder, facts)
+
+    def latest(self) -> Snapshot | None:
+        """Return the newest version of the chain, or None."""
+        versions = self.versions()
+        return self.load(versions[-1]) if versions else None
+
+    def text(self, doc_key: str) -> str:
+        """Return the frozen text of a document."""
+        return self._blob(doc_key).read_text(encoding="utf-8")
+
+    def freeze(
+        self, settings: Settings, progress: Callable[[str], None] = lambda line: None
+    ) -> Snapshot:
+        """Freeze the corpus folder as it is now.
+
+        Returns the existing version where the content is one that was frozen before. Documents
+        that cannot be read are skipped, named and counted in the snapshot.
+
+        Raises RagftError for a corpus without a single readable document.
+        """
+        source = open_source(settings.corpus)
+        parent = self.latest()
+        known = _known_texts(parent)
+        read, skipped = self._read_all(source, settings, known, progress)
+        if not read:
+            reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in skipped[:3])
+            raise RagftError(
+                f"corpus.source {source.url!r} has no readable document"
+                + (f" ({len(skipped)} skipped: {reasons})" if skipped else "")
+                + f"; kinds read: {' '.join(settings.corpus.suffixes)}"
+            )
+        gold = source.read_gold() or ""
+        identity = digest_of(
+            sorted((item.path, item.doc_key) for item in read),
+            sorted((row["path"], row["reason"]) for row in skipped),
+            hashlib.sha256(gold.encode()).hexdigest(),
+        )
+        for version in self.versions():
+            if version.endswith(identity[:10]) and self.load(version).facts["identity"] == identity:
+                return self.load(version)
+        for item in read:
+            if item.text is not None and not self._blob(item.doc_key).exists():
+                write_atomically(self._blob(item.doc_key), item.text.encode())
+        return self._publish(read, skipped, gold, identity, parent, settings)
+
+    def _read_all(
+        self,
+        source: Source,
+        settings: Settings,
+        known: dict[tuple[str, str], str],
+        progress: Callable[[str], None],
+    ) -> tuple[list[_Read], list[dict[str, str]]]:
+        limit = int(settings.corpus.max_file_mb * 1e6)
+        read: list[_Read] = []
+        skipped: list[dict[str, str]] = []
+        for path, reason in list_documents(source, settings.corpus):
+            try:
+                if reason:
+                    raise SkippedDocument(reason)
+                data = source.read(path, limit)
+                raw = hashlib.sha256(data).hexdigest()
+                key = known.get((raw, Path(path).suffix.lower()))
+                text = None
+                if key is None:
+                    text = read_text(path, data, settings.corpus)
+                    key = hashlib.sha256(text.encode()).hexdigest()
+                read.append(_Read(path, raw, len(data), key, text))
+            except SkippedDocument as error:
+                skipped.append({"path": path, "reason": str(error)})
+                progress(f"skipped {path}: {error}")
+            if len(read) % 100 == 0 and read:
+                progress(f"read {len(read)} documents")
+        return read, skipped
+
+    def _publish(
+        self,
+        read: list[_Read],
+        skipped: list[dict[str, str]],
+        gold: str,
+        identity: str,
+        parent: Snapshot | None,
+        settings: Settings,
+    ) -> Snapshot:
+        texts = {item.doc_key: item.text or self.text(item.doc_key) for item in read}
+        before = (
+            [LedgerEntry(**row) for row in parent.table(schemas.LEDGER).to_pylist()]
+            if parent
+            else []
+        )
+        ledger = assign_splits({i.path: i.doc_key for i in read}, texts, before, settings.split)
+        place = {entry.doc_key: entry for entry in ledger}
+        documents = [
+            {
+                "path": item.path,
+                "doc_key": item.doc_key,
+                "raw_sha256": item.raw_sha256,
+                "bytes": item.size,
+                "characters": len(texts[item.doc_key]),
+                "title": title_of(texts[item.doc_key]),
+                "markdown": Path(item.path).suffix.lower() in MARKDOWN_SUFFIXES,
+                "cluster": place[item.doc_key].cluster,
+                "split": place[item.doc_key].split,
+                "gold_part": gold_part(place[item.doc_key].cluster, place[item.doc_key].split),
+            }
+            for item in read
+        ]
+        version = f"v{len(self.versions()) + 1:04d}-{identity[:10]}"
+        facts = {
+            "version": version,
+            "identity": identity,
+            "parent": parent.version if parent else None,
+            "source": settings.corpus.source,
+            "reader_version": READER_VERSION,
+            "documents": len(read),
+            "skipped": len(skipped),
+            "characters": sum(len(text) for text in texts.values()),
+            "statistics_version": self._statistics_version(version, texts, place, parent, settings),
+            "data_version": digest_of(identity, sorted((d["path"], d["split"]) for d in documents)),
+            "frozen": time.time(),
+        }
+        with self.store.staging("snapshot") as staged:
+            _write(staged, schemas.DOCUMENTS, documents)
+            _write(staged, schemas.SKIPPED, skipped)
+            _write(staged, schemas.LEDGER, [vars(entry) for entry in ledger])
+            (staged / "gold.jsonl").write_text(gold, encoding="utf-8")
+            write_json(staged / "snapshot.json", facts)
+            publish_folder(staged, self.root / version)
+        return self.load(version)
+
+    def _statistics_version(
+        self,
+        version: str,
+        texts: dict[str, str],
+        place: dict[str, LedgerEntry],
+        parent: Snapshot | None,
+        settings: Settings,
+    ) -> str:
+        """Say which version's term statistics are in force (DESIGN.md rule 8).
+
+        The parent's, while less than `statistics.refresh_share` of the training text is new to
+        it; decided here, along the chain, so that the order of materialization cannot matter.
+        """
+        if parent is None:
+            return version
+        anchor = str(parent.facts["statistics_version"])
+        counted = set(self.load(anchor).table(schemas.DOCUMENTS).column("doc_key").to_pylist())
+        train = [key for key in texts if place[key].split == "train"]
+        total = sum(len(texts[key]) for key in train)
+        new = sum(len(texts[key]) for key in train if key not in counted)
+        return version if new > settings.statistics.refresh_share * max(1, total) else anchor
+
+    def _blob(self, doc_key: str) -> Path:
+        return self.store.root / "blobs" / doc_key[:2] / f"{doc_key}.txt"
+
+
+def title_of(text: str) -> str:
+    """Return a document's title: its first heading, else its first line; 120 characters."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    heading = next(
+        (line for line in lines[:20] if line.startswith("# ")), lines[0] if lines else ""
+    )
+    return heading.lstrip("#").strip()[:120]
+
+
+def _known_texts(parent: Snapshot | None) -> dict[tuple[str, str], str]:
+    if parent is None or parent.facts["reader_version"] != READER_VERSION:
+        return {}
+    rows = parent.table(schemas.DOCUMENTS).to_pylist()
+    return {(row["raw_sha256"], Path(row["path"]).suffix.lower()): row["doc_key"] for row in rows}
+
+
+def _write(folder: Path, table: schemas.Table, rows: Iterable[dict[str, Any]]) -> None:
+    data = pa.Table.from_pylist(list(rows), schema=table.schema)
+    pq.write_table(data, folder / f"{table.name}.parquet", compression="zstd")

@@ -1,0 +1,127 @@
+"""Finding and reading the files of a corpus, on any fsspec URL, without leaving its folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.settings import CorpusSettings
+
+GOLD_FILE = "queries.jsonl"
+
+
+class SkippedDocument(Exception):
+    """A document that cannot be used; its text is the reason, as the snapshot will state it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The folder of a corpus on some file system, and its gold questions, if any.
+
+    A folder that holds `docs/` and `queries.jsonl` is taken as those two; any other folder is
+    the documents themselves.
+    """
+
+    fs: Any
+    root: str
+    gold: str | None
+    url: str
+
+    def read(self, path: str, limit: int) -> bytes:
+        """Read one file, given by its path inside the corpus.
+
+        Raises SkippedDocument where it is over `limit` bytes or cannot be read.
+        """
+        full = f"{self.root}/{path}"
+        try:
+            with self.fs.open(full, "rb") as file:
+                data: bytes = file.read(limit + 1)
+        except OSError as error:
+            raise SkippedDocument(
+                f"cannot be read ({error.strerror or type(error).__name__})"
+            ) from None
+        if len(data) > limit:
+            raise SkippedDocument(f"larger than corpus.max_file_mb ({limit / 1e6:g} MB)")
+        return data
+
+    def read_gold(self) -> str | None:
+        """Return the text of the gold questions file, or None where there is none."""
+        if self.gold is None:
+            return None
+        with self.fs.open(self.gold, "rb") as file:
+            data: bytes = file.read()
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise RagftError(
+                f"gold questions {self.gold}: not UTF-8 (byte {error.start})"
+            ) from None
+
+
+def open_source(settings: CorpusSettings) -> Source:
+    """Open the corpus folder named in the settings.
+
+    Raises RagftError where it does not exist or its file system is not available.
+    """
+    url = settings.source
+    try:
+        fs, root = fsspec.core.url_to_fs(url)
+        exists = fs.isdir(root)
+    except Exception as error:  # fsspec back ends raise their own kinds
+        raise RagftError(f"corpus.source {url!r} cannot be opened: {error}") from None
+    if not exists:
+        raise RagftError(f"corpus.source {url!r} is not a folder; give a folder or an fsspec URL")
+    root = root.rstrip("/")
+    gold = _gold_path(fs, root, settings)
+    if fs.isdir(f"{root}/docs") and fs.isfile(f"{root}/{GOLD_FILE}"):
+        root = f"{root}/docs"
+    return Source(fs, root, gold, url)
+
+
+def _gold_path(fs: Any, root: str, settings: CorpusSettings) -> str | None:
+    if settings.gold_questions is None:
+        implied = f"{root}/{GOLD_FILE}"
+        return implied if fs.isfile(implied) else None
+    for candidate in (f"{root}/{settings.gold_questions}", settings.gold_questions):
+        if fs.isfile(candidate):
+            return candidate
+    raise RagftError(f"corpus.gold_questions {settings.gold_questions!r} is not a file")
+
+
+def list_documents(source: Source, settings: CorpusSettings) -> Iterator[tuple[str, str | None]]:
+    """Yield every document's path inside the corpus, sorted, with a reason where it is skipped.
+
+    Files of other kinds and hidden files are not documents and are not yielded.
+    """
+    local_root = Path(source.root).resolve() if _is_local(source.fs) else None
+    prefix = len(source.root) + 1
+    for full in sorted(_walk(source, local_root)):
+        path = full[prefix:]
+        if any(part.startswith(".") for part in path.split("/")):
+            continue
+        if os.path.splitext(path)[1].lower() not in settings.suffixes:  # noqa: PTH122
+            continue
+        reason = None
+        if local_root is not None and not Path(full).resolve().is_relative_to(local_root):
+            reason = "a symbolic link that leads out of the corpus folder"
+        yield path, reason
+
+
+def _walk(source: Source, local_root: Path | None) -> list[str]:
+    if local_root is None:
+        return list(source.fs.find(source.root))
+    found = []
+    for folder, _, names in os.walk(source.root, followlinks=False):
+        found += [f"{folder}/{name}" for name in names]
+    return found
+
+
+def _is_local(fs: Any) -> bool:
+    protocol = fs.protocol if isinstance(fs.protocol, tuple | list) else (fs.protocol,)
+    return "file" in protocol or "local" in protocol

@@ -1,0 +1,197 @@
+"""The split into train, val and test: by near-duplicate cluster, sticky, leak-proof.
+
+A ledger goes along the chain of corpus versions: every document text ever frozen, its cluster and
+its split. The split of a version depends on that chain alone, never on when or in which order
+versions are materialized.
+
+Rules for a text that the ledger does not know:
+
+1. It joins the cluster of the document that stood at its path in the last version (an edit).
+2. It joins every cluster that holds a near-duplicate (MinHash, Broder 1997) of it.
+3. Joined clusters become one, and take their most protected split: test before val before train.
+   So nothing that was in test or val ever comes to train.
+4. A cluster of new texts only is drawn by the hash of its name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragft_pipeline.settings import SplitSettings
+
+PROTECTION = ("test", "val", "train")
+PERMUTATIONS = 128
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One text ever frozen: where it last stood, its cluster, its split, its MinHash signature."""
+
+    doc_key: str
+    path: str
+    cluster: str
+    split: str
+    signature: bytes
+
+
+def shingles(text: str) -> set[bytes]:
+    """Return the text's set of 5-word shingles (5-character ones in unspaced scripts)."""
+    lowered = text.lower()
+    units = re.findall(r"\w", lowered) if _UNSPACED.search(lowered) else re.findall(r"\w+", lowered)
+    width = min(5, max(1, len(units)))
+    joined = (" ".join(units[i : i + width]) for i in range(max(1, len(units) - width + 1)))
+    return {shingle.encode() for shingle in joined}
+
+
+def minhash_signature(text: str) -> bytes:
+    """Return the MinHash signature of a text: 128 little-endian 32-bit values."""
+    from datasketch import MinHash
+
+    minhash = MinHash(num_perm=PERMUTATIONS, seed=1, scheme="affine32")
+    minhash.update_batch(sorted(shingles(text)))
+    return np.asarray(minhash.hashvalues).astype("<u4").tobytes()
+
+
+def assign_splits(
+    documents: Mapping[str, str],
+    texts: Mapping[str, str],
+    ledger: Sequence[LedgerEntry],
+    settings: SplitSettings,
+) -> list[LedgerEntry]:
+    """Carry the ledger on to a new version.
+
+    Args:
+        documents: path to doc_key of the new version.
+        texts: doc_key to text, for at least the keys the ledger does not know.
+        ledger: the ledger of the version before, empty for the first.
+        settings: the shares for new clusters and the near-duplicate threshold (Jaccard).
+
+    Returns the new ledger: every entry of the old one (deleted documents stay known, so that they
+    return to their split), and the new texts.
+    """
+    entries = {entry.doc_key: entry for entry in ledger}
+    at_path = {entry.path: entry.doc_key for entry in ledger}
+    new = {key: path for path, key in sorted(documents.items(), reverse=True) if key not in entries}
+    signatures = {key: entry.signature for key, entry in entries.items()}
+    signatures |= {key: minhash_signature(texts[key]) for key in new}
+
+    groups = _Groups(signatures)
+    for cluster_members in _by_cluster(ledger).values():
+        for member in cluster_members[1:]:
+            groups.join(cluster_members[0], member)
+    for key, path in new.items():
+        if path in at_path:
+            groups.join(key, at_path[path])
+    for left, right in _near_duplicates(signatures, set(new), settings.near_duplicate):
+        groups.join(left, right)
+
+    split_of = _split_groups(groups, entries, settings, first=not ledger)
+    paths = {entry.doc_key: entry.path for entry in ledger}
+    paths |= {key: path for path, key in sorted(documents.items(), reverse=True)}
+    return [
+        LedgerEntry(key, paths[key], groups.name(key), split_of[groups.name(key)], signatures[key])
+        for key in sorted(signatures)
+    ]
+
+
+def gold_part(cluster: str, split: str) -> str:
+    """Say whether people's questions about a cluster choose (dev) or report (test).
+
+    Test documents' questions report and val documents' choose; those about train documents are
+    halved by hash.
+    """
+    if split == "train":
+        return "dev" if _unit(f"gold:{cluster}") < 0.5 else "test"
+    return {"val": "dev", "test": "test"}[split]
+
+
+def _by_cluster(ledger: Sequence[LedgerEntry]) -> dict[str, list[str]]:
+    clusters: dict[str, list[str]] = {}
+    for entry in ledger:
+        clusters.setdefault(entry.cluster, []).append(entry.doc_key)
+    return clusters
+
+
+def _near_duplicates(
+    signatures: Mapping[str, bytes], new: set[str], threshold: float
+) -> list[tuple[str, str]]:
+    """Return the pairs, one side new, whose estimated Jaccard similarity reaches `threshold`."""
+    if not new:
+        return []
+    from datasketch import MinHash, MinHashLSH
+
+    def minhash(key: str) -> MinHash:
+        values = np.frombuffer(signatures[key], dtype="<u4").astype(np.uint32)
+        return MinHash(num_perm=PERMUTATIONS, seed=1, scheme="affine32", hashvalues=values)
+
+    lsh = MinHashLSH(threshold=threshold * 0.9, num_perm=PERMUTATIONS)
+    hashes = {key: minhash(key) for key in sorted(signatures)}
+    for key, value in hashes.items():
+        lsh.insert(key, value)
+    return [
+        (key, other)
+        for key in sorted(new)
+        for other in sorted(lsh.query(hashes[key]))
+        if other != key and hashes[key].jaccard(hashes[other]) >= threshold
+    ]
+
+
+def _split_groups(
+    groups: _Groups, known: Mapping[str, LedgerEntry], settings: SplitSettings, first: bool
+) -> dict[str, str]:
+    members: dict[str, list[str]] = {}
+    for key in groups.keys():
+        members.setdefault(groups.name(key), []).append(key)
+    result: dict[str, str] = {}
+    drawn = []
+    for name, keys in members.items():
+        before = {known[key].split for key in keys if key in known}
+        if before:
+            result[name] = next(split for split in PROTECTION if split in before)
+        else:
+            drawn.append(name)
+    if first:  # exact shares in the first version, so that a small corpus has all three splits
+        ranked = sorted(drawn, key=lambda name: _unit(f"split:{name}"))
+        tests = max(1, round(settings.test * len(ranked))) if len(ranked) > 2 else 0
+        vals = max(1, round(settings.val * len(ranked))) if len(ranked) > 2 else 0
+        for rank, name in enumerate(ranked):
+            result[name] = "test" if rank < tests else "val" if rank < tests + vals else "train"
+    else:
+        for name in drawn:
+            place = _unit(f"split:{name}")
+            result[name] = (
+                "test"
+                if place < settings.test
+                else "val" if place < settings.test + settings.val else "train"
+            )  # fmt: skip
+    return result
+
+
+def _unit(text: str) -> float:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+class _Groups:
+    """Disjoint sets over document keys; a set's name is its smallest key."""
+
+    def __init__(self, keys: Mapping[str, bytes]) -> None:
+        self._parent = {key: key for key in keys}
+
+    def keys(self) -> list[str]:
+        return sorted(self._parent)
+
+    def name(self, key: str) -> str:
+        while self._parent[key] != key:
+            self._parent[key] = self._parent[self._parent[key]]
+            key = self._parent[key]
+        return key
+
+    def join(self, left: str, right: str) -> None:
+        small, large = sorted((self.name(left), self.name(right)))
+        self._parent[large] = small

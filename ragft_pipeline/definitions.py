@@ -1,0 +1,14 @@
+"""The one Definitions object: what `dagster dev` and workspace.yaml load."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from ragft_pipeline.defs import assets, jobs
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_modules([assets]),
+    jobs=[jobs.corpus_version_job],
+    loggers={"console": dg.colored_console_logger, "progress": jobs.progress_logger},
+    executor=dg.in_process_executor,
+)

@@ -1,0 +1,100 @@
+"""The assets: each recipe with its group, kinds and what a person reads in the UI."""
+
+from __future__ import annotations
+
+from ragft_pipeline import recipes
+from ragft_pipeline.defs.policy import build_asset
+
+corpus_snapshot = build_asset(
+    recipes.corpus_snapshot,
+    "corpus",
+    "The frozen documents of this version: paths, digests, split. Skipped documents are named in "
+    "the snapshot's own table, with the reason.",
+    {"parquet", "fsspec"},
+)
+chunked_nodes = build_asset(
+    recipes.chunked_nodes,
+    "corpus",
+    "LlamaIndex nodes with character spans. A node's id is a hash of its text, so an edit that "
+    "leaves the chunks equal stops here.",
+    {"llamaindex", "parquet"},
+)
+train_nodes, val_nodes, test_nodes = (
+    build_asset(
+        recipe,
+        "datasets",
+        f"The {split} split's nodes: by near-duplicate document cluster, sticky for ever.",
+        {"parquet"},
+    )
+    for split, recipe in zip(
+        recipes.SPLITS, (recipes.train_nodes, recipes.val_nodes, recipes.test_nodes)
+    )
+)
+gold_questions = build_asset(
+    recipes.gold_questions,
+    "datasets",
+    "What people ask, with the document and span that answers. Dev questions choose, test "
+    "questions report; none ever trains.",
+    {"parquet"},
+)
+corpus_statistics = build_asset(
+    recipes.corpus_statistics,
+    "datasets",
+    "Document frequencies of the train nodes, frozen until enough of the training text is new.",
+    {"parquet"},
+)
+train_qa_pairs, val_qa_pairs, test_qa_pairs = (
+    build_asset(
+        recipe,
+        "datasets",
+        f"Synthetic questions about the {split} nodes, filtered; also as the JSON of LlamaIndex's "
+        "EmbeddingQAFinetuneDataset.",
+        {"llamaindex", "parquet"},
+    )
+    for split, recipe in zip(
+        recipes.SPLITS, (recipes.train_qa_pairs, recipes.val_qa_pairs, recipes.test_qa_pairs)
+    )
+)
+node_embeddings = build_asset(
+    recipes.node_embeddings,
+    "datasets",
+    "The base embedder's vector of every node: the untuned index.",
+    {"sentencetransformers", "parquet"},
+)
+teacher_scores = build_asset(
+    recipes.teacher_scores,
+    "datasets",
+    "How a hybrid of BM25 and the base embedder scores the train nodes for each train question.",
+    {"parquet"},
+)
+tuned_embedder = build_asset(
+    recipes.tuned_embedder,
+    "models",
+    "The base embedder tuned on the train questions, interpolated with its old weights on val.",
+    {"sentencetransformers", "torch"},
+)
+embedding_adapter = build_asset(
+    recipes.embedding_adapter,
+    "models",
+    "A map over the frozen base embedder's query vectors; loads as LlamaIndex's "
+    "AdapterEmbeddingModel.",
+    {"torch", "llamaindex"},
+)
+reranker = build_asset(
+    recipes.reranker,
+    "models",
+    "A cross-encoder for the hybrid's candidates; loads as SentenceTransformerRerank.",
+    {"sentencetransformers", "torch"},
+)
+retrieval_eval = build_asset(
+    recipes.retrieval_eval,
+    "evaluation",
+    "Every system on every question set: one row a question a system.",
+    {"parquet", "duckdb"},
+)
+eval_report = build_asset(
+    recipes.eval_report,
+    "evaluation",
+    "The page that says which of the models to use, with intervals.",
+    {"html", "matplotlib"},
+)

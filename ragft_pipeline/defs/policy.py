@@ -1,0 +1,127 @@
+"""The one place for what all assets share: partitions, versions, metadata, checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import dagster as dg
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.quality import Check, checks_of
+from ragft_pipeline.settings import load_settings
+from ragft_pipeline.steps import Outcome, Recipe, Step, materialize
+from ragft_pipeline.store import ArtifactStore, Workspace
+
+OWNER = "team:retrieval"
+corpus_versions = dg.DynamicPartitionsDefinition(name="corpus_version")
+
+
+def build_asset(
+    recipe: Recipe, group: str, description: str, kinds: Iterable[str]
+) -> dg.AssetsDefinition:
+    """Return the Dagster asset of a recipe: partitioned, versioned, checked."""
+    settings = load_settings()
+    checks = checks_of(recipe)
+
+    @dg.asset(
+        name=recipe.name,
+        group_name=group,
+        description=description,
+        kinds=set(kinds),
+        owners=[OWNER],
+        deps=list(recipe.inputs),
+        partitions_def=corpus_versions,
+        code_version=recipe.code_version(settings),
+        metadata=_definition_metadata(recipe),
+        check_specs=[
+            dg.AssetCheckSpec(
+                check.name,
+                asset=recipe.name,
+                description=check.description,
+                blocking=check.blocking,
+            )
+            for check in checks
+        ],
+    )
+    def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        current = load_settings()
+        try:
+            outcome = materialize(recipe, current, context.partition_key, context.log.info)
+            step = _reading_step(recipe, context.partition_key)
+            results = [_run_check(check, outcome, step) for check in checks]
+        except RagftError as error:
+            raise dg.Failure(description=str(error), allow_retries=False) from None
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(outcome.artifact.data_version),
+            metadata=run_metadata(outcome),
+            check_results=results,
+        )
+
+    return asset
+
+
+def _reading_step(recipe: Recipe, version: str) -> Step:
+    settings = load_settings()
+    store = ArtifactStore(settings.store)
+    return Step(settings, store, version, Workspace(store, recipe.name, store.root / "staging"))
+
+
+def _run_check(check: Check, outcome: Outcome, step: Step) -> dg.AssetCheckResult:
+    result = check.run(outcome.artifact, step)
+    return dg.AssetCheckResult(
+        check_name=check.name,
+        passed=result.passed,
+        severity=dg.AssetCheckSeverity.ERROR if check.blocking else dg.AssetCheckSeverity.WARN,
+        metadata={name: _value(value) for name, value in result.facts.items()},
+    )
+
+
+def _definition_metadata(recipe: Recipe) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"ragft/settings": ", ".join(recipe.sections) or "none"}
+    if recipe.table is not None:
+        columns = [dg.TableColumn(field.name, str(field.type)) for field in recipe.table.schema]
+        metadata["dagster/column_schema"] = dg.TableSchema(columns=columns)
+    return metadata
+
+
+def run_metadata(outcome: Outcome) -> dict[str, Any]:
+    """Return the metadata of a materialization: what was done, what it cost, what came out."""
+    artifact, link = outcome.artifact, outcome.link
+    metadata: dict[str, Any] = {
+        "ragft/cache_hit": link.how == "reused",
+        "ragft/action": link.action,
+        "ragft/artifact": dg.MetadataValue.path(str(artifact.path)),
+        "ragft/seconds": round(link.seconds, 3),
+    }
+    facts = dict(artifact.facts)
+    if "row_count" in facts:
+        metadata["dagster/row_count"] = facts.pop("row_count")
+    if link.how == "reused" and "rows_computed" in facts:
+        facts["rows_reused"] = facts["rows_reused"] + facts["rows_computed"]
+        facts |= {name: 0 for name in ("rows_computed", "llm_calls") if name in facts}
+    if "table" in facts:
+        metadata["ragft/table"] = dg.MetadataValue.md(str(facts.pop("table")))
+    for name, value in facts.items():
+        metadata[f"ragft/{_key(name)}"] = _value(value)
+    metadata |= {f"ragft/plot_{path.stem}": _picture(path) for path in artifact.path.glob("*.png")}
+    return metadata
+
+
+def _key(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "_-./" else "_" for c in name)
+
+
+def _value(value: object) -> Any:
+    if isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return round(value, 6)
+    return str(value)
+
+
+def _picture(path: Any) -> dg.MarkdownMetadataValue:
+    import base64
+
+    data = base64.b64encode(path.read_bytes()).decode()
+    return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{data})")

@@ -1,0 +1,85 @@
+"""Running the definitions outside the UI: one version in this process, and `dagster dev`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+
+from ragft_pipeline.defs.jobs import JOB_NAME
+from ragft_pipeline.defs.policy import corpus_versions
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.settings import Settings
+
+_INSTANCE_FILE = "dagster.yaml"
+
+
+def dagster_home(settings: Settings) -> Path:
+    """Return Dagster's home: $DAGSTER_HOME, else `dagster_home` in the store; made if need be."""
+    if home := os.environ.get("DAGSTER_HOME"):
+        return Path(home)
+    home_path = Path(settings.store).resolve() / "dagster_home"
+    home_path.mkdir(parents=True, exist_ok=True)
+    source = Path(_INSTANCE_FILE)
+    target = home_path / _INSTANCE_FILE
+    if source.is_file():
+        shutil.copyfile(source, target)
+    elif not target.is_file():
+        target.write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
+    os.environ["DAGSTER_HOME"] = str(home_path)
+    return home_path
+
+
+def add_partition(settings: Settings, version: str) -> None:
+    """Make a frozen version known to Dagster."""
+    dagster_home(settings)
+    with dg.DagsterInstance.get() as instance:
+        _add(instance, version)
+
+
+def _add(instance: dg.DagsterInstance, version: str) -> None:
+    assert corpus_versions.name is not None
+    instance.add_dynamic_partitions(corpus_versions.name, [version])
+
+
+def run_version(settings: Settings, version: str, assets: list[str] | None = None) -> bool:
+    """Materialize a frozen version in this process, printing progress; True where all went well.
+
+    Args:
+        assets: only these (default: the whole graph).
+    """
+    dagster_home(settings)
+    from ragft_pipeline.definitions import defs
+
+    job = defs.resolve_job_def(JOB_NAME)
+    known = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    if unknown := sorted(set(assets or []) - known):
+        raise RagftError(f"no asset {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+    with dg.DagsterInstance.get() as instance:
+        _add(instance, version)
+        result = job.execute_in_process(
+            instance=instance,
+            partition_key=version,
+            asset_selection=[dg.AssetKey(name) for name in assets] if assets else None,
+            run_config={"loggers": {"progress": {}}},
+            raise_on_error=False,
+        )
+    for event in result.all_events:
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            data = failure.user_failure_data
+            reason = data.description if data else failure.error_display_string
+            print(f"ragft: {event.step_key} failed: {reason}", file=sys.stderr)
+    return result.success
+
+
+def serve_ui(settings: Settings, port: int) -> int:
+    """Run `dagster dev` on 127.0.0.1 over the same store until it is stopped."""
+    dagster_home(settings)
+    os.environ.setdefault("RAGFT_STORE", str(Path(settings.store).resolve()))
+    command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
+    return subprocess.call([*command, "-m", "ragft_pipeline.definitions"])

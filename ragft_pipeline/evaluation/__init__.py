@@ -1,0 +1,1 @@
+"""Evaluation: systems side by side, significance, the report."""

@@ -1,0 +1,89 @@
+"""Latency a query: one question at a time, as a service would see it, on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ragft_pipeline import schemas
+from ragft_pipeline.evaluation.question_sets import QuestionSet
+from ragft_pipeline.evaluation.systems import (
+    DenseRetriever,
+    FirstStages,
+    PairScores,
+    hybrid_name,
+    reranked_name,
+)
+from ragft_pipeline.retrieval.metrics import DEPTH
+from ragft_pipeline.retrieval.search import fuse, top_k
+from ragft_pipeline.settings import Settings
+from ragft_pipeline.store import Workspace
+
+_RERANKED = 4
+
+
+def measure_latency(
+    stages: FirstStages,
+    weights: dict[str, float],
+    scorer: PairScores,
+    sets: dict[str, QuestionSet],
+    settings: Settings,
+    work: Workspace,
+) -> pa.Table:
+    """Time every system on single questions and write the LATENCY table into the artifact.
+
+    A reranked system is timed on few questions: its first stage and its pairs.
+    """
+    texts = next(iter(sets.values())).texts[: settings.evaluation.latency_queries] if sets else []
+    rows = [_timed("bm25", lambda text: top_k(stages.lexical.scores([text]), DEPTH), texts)]
+    for retriever in stages.retrievers:
+        rows.append(_timed(retriever.name, _dense(retriever), texts))
+        weight = weights[retriever.name]
+        hybrid = _hybrid(stages, retriever, weight)
+        rows.append(_timed(hybrid_name(retriever.name), hybrid, texts))
+        if retriever is stages.retrievers[0]:
+            reranked = _reranked(hybrid, scorer, settings.evaluation.rerank_depth)
+            name = reranked_name(hybrid_name(retriever.name))
+            rows.append(_timed(name, reranked, texts[:_RERANKED]))
+    table = pa.Table.from_pylist(rows, schema=schemas.LATENCY.schema)
+    pq.write_table(table, work.folder / f"{schemas.LATENCY.name}.parquet")
+    return table
+
+
+def _dense(retriever: DenseRetriever) -> Callable[[str], np.ndarray]:
+    return lambda text: top_k(retriever.encode([text]) @ retriever.node_vectors.T, DEPTH)
+
+
+def _hybrid(
+    stages: FirstStages, retriever: DenseRetriever, weight: float
+) -> Callable[[str], np.ndarray]:
+    def search(text: str) -> np.ndarray:
+        dense = retriever.encode([text]) @ retriever.node_vectors.T
+        return top_k(fuse(dense, stages.lexical.scores([text]), weight), DEPTH)
+
+    return search
+
+
+def _reranked(
+    first: Callable[[str], np.ndarray], scorer: PairScores, depth: int
+) -> Callable[[str], np.ndarray]:
+    def search(text: str) -> np.ndarray:
+        nodes = first(text)[0, :depth]
+        scores = scorer.reranker.score([(text, scorer.node_texts[i]) for i in nodes])
+        return np.asarray(nodes[np.argsort(-scores)])
+
+    return search
+
+
+def _timed(name: str, search: Callable[[str], np.ndarray], texts: list[str]) -> dict[str, object]:
+    times = []
+    for text in texts[:1] + texts:
+        start = time.perf_counter()
+        search(text)
+        times.append((time.perf_counter() - start) * 1000)
+    p50, p95 = np.percentile(times[1:], [50, 95]) if texts else (0.0, 0.0)
+    return {"system": name, "queries": len(texts), "p50_ms": float(p50), "p95_ms": float(p95)}

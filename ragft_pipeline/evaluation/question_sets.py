@@ -1,0 +1,105 @@
+"""The question sets of an evaluation, and which nodes count as right for each question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+CHOOSING = ("gold_dev", "synthetic_val")
+REPORTING = ("gold_test", "synthetic_test")
+
+
+@dataclass(frozen=True)
+class QuestionSet:
+    """Questions with their relevant nodes (as indices into the evaluated nodes)."""
+
+    name: str
+    ids: list[str]
+    texts: list[str]
+    clusters: list[str]
+    held_out: list[bool]
+    relevant: list[frozenset[int]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def first(self, limit: int) -> QuestionSet:
+        """Return `limit` of the questions, chosen by the order of their ids (hashes)."""
+        keep = sorted(range(len(self)), key=lambda i: self.ids[i])[:limit]
+
+        def pick(values: list[Any]) -> list[Any]:
+            return [values[i] for i in keep]
+
+        return QuestionSet(
+            self.name, pick(self.ids), pick(self.texts), pick(self.clusters),
+            pick(self.held_out), pick(self.relevant),
+        )  # fmt: skip
+
+
+class RelevanceIndex:
+    """Which nodes hold a span of a document."""
+
+    def __init__(self, nodes: pa.Table, column: dict[str, int]) -> None:
+        self._by_document: dict[str, list[tuple[int, int, int]]] = {}
+        for node_id, doc_key, start, end in zip(
+            *(
+                nodes.column(name).to_pylist()
+                for name in ("node_id", "doc_key", "start_char", "end_char")
+            )
+        ):
+            self._by_document.setdefault(doc_key, []).append((start, end, column[node_id]))
+
+    def nodes_with(self, doc_key: str, spans: Sequence[tuple[int, int]]) -> frozenset[int]:
+        """Return the nodes that contain a span, or else the one in which the first starts."""
+        places = self._by_document.get(doc_key, [])
+        found = {
+            node
+            for start, end in spans
+            for node_start, node_end, node in places
+            if node_start <= start and end <= node_end
+        }
+        if not found and spans:
+            starting = [p for p in places if p[0] <= spans[0][0] < p[1]]
+            found = {starting[0][2]} if starting else set()
+        return frozenset(found)
+
+
+def synthetic_set(
+    name: str, pairs: pa.Table, index: RelevanceIndex, column: dict[str, int], held_out: bool
+) -> QuestionSet:
+    """Return the synthetic questions of a QA_PAIRS table."""
+    rows = pairs.sort_by("question_id").to_pylist()
+    relevant = [
+        index.nodes_with(row["doc_key"], [(row["answer_start"], row["answer_end"])])
+        | {column[row["node_id"]]}
+        for row in rows
+    ]
+    return QuestionSet(
+        name,
+        [row["question_id"] for row in rows],
+        [row["question"] for row in rows],
+        [row["cluster"] for row in rows],
+        [held_out] * len(rows),
+        relevant,
+    )
+
+
+def gold_set(name: str, gold: pa.Table, part: str, index: RelevanceIndex) -> QuestionSet:
+    """Return the people's questions of one part (dev or test) that some node answers."""
+    rows = []
+    for row in gold.sort_by("question_id").to_pylist():
+        spans = [(answer["start"], answer["end"]) for answer in row["answers"]]
+        relevant = index.nodes_with(row["doc_key"], spans)
+        if row["part"] == part and relevant:
+            rows.append((row, relevant))
+    return QuestionSet(
+        name,
+        [row["question_id"] for row, _ in rows],
+        [row["question"] for row, _ in rows],
+        [row["cluster"] for row, _ in rows],
+        [row["split"] == "test" for row, _ in rows],
+        [relevant for _, relevant in rows],
+    )

@@ -1,0 +1,172 @@
+"""The report: one self-contained HTML page, and the same facts as JSON and Markdown."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ragft_pipeline.evaluation.plots import differences_plot, hit_rate_plot, latency_plot
+from ragft_pipeline.evaluation.summary import (
+    BASE,
+    EvaluationRows,
+    SystemResult,
+    Verdict,
+    decide,
+    markdown_table,
+)
+from ragft_pipeline.retrieval.metrics import METRICS, PRIMARY
+from ragft_pipeline.settings import Settings
+from ragft_pipeline.store import Workspace
+
+REPORT_FILE = "report.html"
+SUMMARY_FILE = "summary.json"
+_EXAMPLES = 5
+_SET_TITLES = {
+    "gold_test": "People's questions, test: what is reported",
+    "gold_test_held_out": "People's questions, test, about documents no model was trained on",
+    "gold_dev": "People's questions, dev: what choices were made on",
+    "synthetic_test": "Synthetic questions about test documents",
+    "synthetic_val": "Synthetic questions about val documents (used for choosing)",
+}
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """What the page is made of."""
+
+    version: str
+    rows: pa.Table
+    latency: pa.Table
+    nodes: pa.Table
+    choices: dict[str, Any]
+    corpus: dict[str, Any]
+    skipped: list[dict[str, str]]
+    assets: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What Dagster shows and the terminal prints."""
+
+    verdict: Verdict
+    markdown: str
+    plots: dict[str, bytes]
+    metrics: dict[str, float]
+
+
+def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Report:
+    """Write report.html and summary.json into the artifact and return the report."""
+    rows = EvaluationRows(given.rows, settings.evaluation)
+    results = rows.results()
+    verdict = decide(rows, given.choices)
+    tables = {
+        name: _of_set(results, name) for name in dict.fromkeys(r.question_set for r in results)
+    }
+    held_out = rows.held_out("gold_test")
+    if held_out.count("gold_test"):
+        tables["gold_test_held_out"] = _of_set(held_out.results(), "gold_test")
+    tables = {name: tables[name] for name in _SET_TITLES if name in tables}
+    primary = tables[verdict.primary_set]
+    latency = given.latency.to_pylist()
+    title = _SET_TITLES[verdict.primary_set].split(":")[0]
+    plots = {
+        "differences": differences_plot(primary, title),
+        "hit_rate": hit_rate_plot(primary, title),
+        "latency": latency_plot(primary, latency, title),
+    }
+    metrics = {f"{result.system}/{PRIMARY}": result.means[PRIMARY] for result in primary}
+    markdown = markdown_table(primary, verdict.primary_set)
+    page = _render(given, tables, verdict, plots, _examples(given, verdict, rows), latency)
+    (work.folder / REPORT_FILE).write_text(page, encoding="utf-8")
+    for name, data in plots.items():
+        (work.folder / f"{name}.png").write_bytes(data)
+    summary = {
+        "version": given.version,
+        "verdict": {**asdict(verdict), "decisions": [step.decision for step in verdict.steps]},
+        "choices": given.choices,
+        "tables": {name: [asdict(result) for result in part] for name, part in tables.items()},
+        "latency": latency,
+        "markdown": markdown,
+    }
+    (work.folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1), encoding="utf-8")
+    return Report(verdict, markdown, plots, metrics)
+
+
+def _of_set(results: Sequence[SystemResult], name: str) -> list[SystemResult]:
+    return [result for result in results if result.question_set == name]
+
+
+def _examples(
+    given: ReportInput, verdict: Verdict, rows: EvaluationRows
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the questions that gained and lost most between base and the tuned candidate."""
+    shown = next(
+        (s.challenger for s in verdict.steps if s.part == "tuned retriever"), verdict.recommended
+    )
+    wanted = {BASE, shown}
+    by_question: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in given.rows.to_pylist():
+        if row["question_set"] == verdict.primary_set and row["system"] in wanted:
+            by_question.setdefault(row["question_id"], {})[row["system"]] = row
+    places = {row["node_id"]: row for row in given.nodes.to_pylist()}
+    changes = []
+    for pair in by_question.values():
+        if len(pair) == 2:
+            before, after = pair[BASE], pair[shown]
+            answer = places.get(before["relevant"][0], {})
+            changes.append(
+                {
+                    "question": before["question"],
+                    "change": after[PRIMARY] - before[PRIMARY],
+                    "before": before["first_rank"] or "over 100",
+                    "after": after["first_rank"] or "over 100",
+                    "title": answer.get("title", ""),
+                    "answer": str(answer.get("text", ""))[:400],
+                    "instead": _snippet(places, after if after["first_rank"] != 1 else before),
+                }
+            )
+    changes.sort(key=lambda change: -change["change"])
+    return {
+        "wins": [change for change in changes[:_EXAMPLES] if change["change"] > 0],
+        "losses": [change for change in changes[::-1][:_EXAMPLES] if change["change"] < 0],
+        "shown": [{"system": shown}],
+    }
+
+
+def _snippet(places: dict[str, dict[str, Any]], row: dict[str, Any]) -> str:
+    return (
+        str(places.get(row["top_nodes"][0], {}).get("text", ""))[:240] if row["top_nodes"] else ""
+    )
+
+
+def _render(
+    given: ReportInput,
+    tables: dict[str, list[SystemResult]],
+    verdict: Verdict,
+    plots: dict[str, bytes],
+    examples: dict[str, list[dict[str, Any]]],
+    latency: list[dict[str, Any]],
+) -> str:
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("ragft_pipeline.evaluation", "."), autoescape=select_autoescape(["j2"])
+    )
+    return environment.get_template("report.html.j2").render(
+        given=given,
+        tables=tables,
+        titles=_SET_TITLES,
+        verdict=verdict,
+        metrics=METRICS,
+        primary=PRIMARY,
+        base=BASE,
+        plots={name: base64.b64encode(data).decode() for name, data in plots.items()},
+        examples=examples,
+        latency=latency,
+        markdown=markdown_table,
+    )

@@ -1,0 +1,68 @@
+"""Paired bootstrap intervals of a difference, resampled by document cluster.
+
+Questions about one document are not independent, so clusters are drawn, not questions (Efron &
+Tibshirani 1993; Smucker et al. 2007 for paired tests in retrieval).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+_BLOCK = 1000
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean paired difference with its 95% interval, over `questions` in `clusters`."""
+
+    mean: float
+    low: float
+    high: float
+    questions: int
+    clusters: int
+
+    @property
+    def gain(self) -> bool:
+        """Whether the whole interval is above zero."""
+        return self.low > 0
+
+    @property
+    def loss(self) -> bool:
+        """Whether the whole interval is below zero."""
+        return self.high < 0
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def paired_difference(
+    challenger: np.ndarray,
+    base: np.ndarray,
+    clusters: Sequence[str],
+    samples: int = 10_000,
+    seed: int = 13,
+) -> Difference:
+    """Return the mean of `challenger - base` and its bootstrap interval.
+
+    Args:
+        challenger, base: scores of the same questions in the same order, shape (questions,).
+        clusters: the document cluster of each question.
+        samples: bootstrap samples.
+    """
+    difference = np.asarray(challenger, float) - np.asarray(base, float)
+    if not len(difference):
+        return Difference(0.0, 0.0, 0.0, 0, 0)
+    _, members = np.unique(np.asarray(clusters), return_inverse=True)
+    sums, counts = np.bincount(members, difference), np.bincount(members).astype(float)
+    number = len(sums)
+    random = np.random.default_rng(seed)
+    means = []
+    for start in range(0, samples, _BLOCK):
+        size = min(_BLOCK, samples - start)
+        drawn = random.multinomial(number, np.full(number, 1 / number), size=size)
+        means.append((drawn @ sums) / (drawn @ counts))
+    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
+    return Difference(float(difference.mean()), float(low), float(high), len(difference), number)

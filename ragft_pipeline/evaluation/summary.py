@@ -1,0 +1,203 @@
+"""From evaluation rows to tables, paired differences and a verdict; DuckDB does the sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline.evaluation.question_sets import REPORTING
+from ragft_pipeline.evaluation.significance import Difference, paired_difference
+from ragft_pipeline.evaluation.systems import hybrid_name, reranked_name
+from ragft_pipeline.retrieval.metrics import METRICS, PRIMARY
+from ragft_pipeline.settings import EvaluationSettings
+
+BASE = "base"
+UNTUNED = hybrid_name(BASE)
+TUNED = ("tuned_embedder", "adapter", hybrid_name("tuned_embedder"), hybrid_name("adapter"))
+
+
+@dataclass(frozen=True)
+class SystemResult:
+    """One system on one question set: means, and its difference to base on the same questions."""
+
+    question_set: str
+    system: str
+    questions: int
+    means: dict[str, float]
+    to_base: Difference
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decision: is `challenger` proven better than `reference` on the primary set?"""
+
+    part: str
+    challenger: str
+    reference: str
+    difference: Difference
+
+    @property
+    def decision(self) -> str:
+        """`use`, `leave out` (proven worse) or `not proven`."""
+        if self.difference.gain:
+            return "use"
+        return "leave out" if self.difference.loss else "not proven"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers say a team should serve."""
+
+    primary_set: str
+    recommended: str
+    steps: list[Step]
+    to_base: Difference
+    sentence: str
+
+
+class EvaluationRows:
+    """Reads an EVAL_ROWS table by set and system."""
+
+    def __init__(self, rows: pa.Table, settings: EvaluationSettings) -> None:
+        self.settings = settings
+        self.rows = rows
+        self._groups: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
+        columns = ("question_set", "system", "question_id", PRIMARY, "cluster")
+        for name, system, question, score, cluster in zip(
+            *(rows.column(column).to_pylist() for column in columns)
+        ):
+            self._groups.setdefault((name, system), {})[question] = (score, cluster)
+
+    def has(self, question_set: str, system: str) -> bool:
+        """Say whether a system was run on a set."""
+        return (question_set, system) in self._groups
+
+    def count(self, question_set: str) -> int:
+        """Return the number of questions of a set."""
+        return len(self._groups.get((question_set, BASE), {}))
+
+    def difference(self, question_set: str, challenger: str, reference: str) -> Difference:
+        """Return the paired difference in nDCG@10 over the questions both systems answered."""
+        left = self._groups.get((question_set, challenger), {})
+        right = self._groups.get((question_set, reference), {})
+        shared = sorted(left.keys() & right.keys())
+        return paired_difference(
+            np.array([left[q][0] for q in shared]),
+            np.array([right[q][0] for q in shared]),
+            [left[q][1] for q in shared],
+            self.settings.bootstrap,
+            self.settings.seed,
+        )
+
+    def mean(self, question_set: str, system: str) -> float:
+        """Return the mean nDCG@10 of a system on a set."""
+        values = [score for score, _ in self._groups.get((question_set, system), {}).values()]
+        return float(np.mean(values)) if values else 0.0
+
+    def results(self) -> list[SystemResult]:
+        """Return every system on every set, in the order they were run."""
+        means = ", ".join(f"avg({metric}) AS {metric}" for metric in METRICS)
+        with duckdb.connect() as connection:
+            connection.register("evaluated", self.rows)
+            table = connection.sql(
+                f"SELECT question_set, system, count(*) AS questions, {means} "
+                "FROM evaluated GROUP BY ALL ORDER BY question_set, system"
+            ).to_arrow_table()
+        order = list(self._groups)
+        rows = sorted(
+            table.to_pylist(), key=lambda row: order.index((row["question_set"], row["system"]))
+        )
+        return [
+            SystemResult(
+                row["question_set"],
+                row["system"],
+                row["questions"],
+                {metric: row[metric] for metric in METRICS},
+                self.difference(row["question_set"], row["system"], BASE),
+            )
+            for row in rows
+        ]
+
+    def held_out(self, question_set: str) -> EvaluationRows:
+        """Return the rows of a set's questions about documents that no model was trained on."""
+        keep = pa.compute.and_(
+            self.rows.column("held_out"),
+            pa.compute.equal(self.rows.column("question_set"), question_set),
+        )
+        return EvaluationRows(self.rows.filter(keep), self.settings)
+
+
+def primary_set(rows: EvaluationRows) -> str:
+    """Return the set the verdict is on: people's test questions where there are enough."""
+    gold, synthetic = REPORTING
+    return gold if rows.count(gold) >= rows.settings.min_gold else synthetic
+
+
+def decide(rows: EvaluationRows, choices: dict[str, Any]) -> Verdict:
+    """Walk from the base embedder up, taking each part only where its gain is proven.
+
+    The tuned candidate is the best on the choosing questions; each step must beat what is held so
+    far on the primary set with its whole 95% interval above zero.
+    """
+    name = primary_set(rows)
+    choosing = choices["chosen_on"]
+    tuned = max(
+        (s for s in TUNED if rows.has(name, s)), key=lambda s: rows.mean(choosing, s), default=None
+    )
+    held, steps = BASE, []
+    candidates = [("BM25 beside the base embedder", UNTUNED), ("tuned retriever", tuned)]
+    for part, challenger in candidates:
+        if challenger is not None and rows.has(name, challenger):
+            step = Step(part, challenger, held, rows.difference(name, challenger, held))
+            steps.append(step)
+            held = challenger if step.difference.gain else held
+    for first in dict.fromkeys((held, UNTUNED)):
+        challenger = reranked_name(first)
+        if rows.has(name, challenger):
+            weight = choices["reranker_weights"].get(first, 0.0)
+            part = f"reranker, weight {weight:g} (chosen on {choosing})"
+            step = Step(part, challenger, first, rows.difference(name, challenger, first))
+            steps.append(step)
+            if first == held and step.difference.gain and weight > 0:
+                held = challenger
+            break
+    to_base = rows.difference(name, held, BASE)
+    return Verdict(name, held, steps, to_base, _sentence(rows, name, held, to_base, steps))
+
+
+def _sentence(
+    rows: EvaluationRows, name: str, held: str, to_base: Difference, steps: list[Step]
+) -> str:
+    people = "people's test questions" if name == REPORTING[0] else "synthetic test questions"
+    if held == BASE:
+        start = f"Keep the base embedder: on {rows.count(name)} {people} nothing is proven better."
+    else:
+        start = (
+            f"Use {held}: nDCG@10 {rows.mean(name, held):.3f} on {to_base.questions} {people}, "
+            f"{to_base} to the base embedder alone."
+        )
+    unproven = [
+        f"{s.challenger} over {s.reference} ({s.difference})"
+        for s in steps
+        if not s.difference.gain
+    ]
+    return start + (f" Not proven: {'; '.join(unproven)}." if unproven else "")
+
+
+def markdown_table(results: list[SystemResult], question_set: str) -> str:
+    """Return one set's table in Markdown."""
+    lines = [
+        "| system | n | hit@1 | hit@5 | hit@10 | MRR@10 | nDCG@10 | recall@100 "
+        "| nDCG@10 to base, 95% |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        if result.question_set == question_set:
+            values = " | ".join(f"{result.means[metric]:.3f}" for metric in METRICS)
+            difference = "" if result.system == BASE else str(result.to_base)
+            lines.append(f"| {result.system} | {result.questions} | {values} | {difference} |")
+    return "\n".join(lines)

@@ -1,0 +1,169 @@
+"""Sanity of each artifact, as plain checks; `ragft_pipeline.defs` shows them as asset checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+
+from ragft_pipeline.recipes import SPLITS
+from ragft_pipeline.retrieval.encoder import vectors_matrix
+from ragft_pipeline.retrieval.metrics import METRICS
+from ragft_pipeline.steps import Recipe, Step
+from ragft_pipeline.store import Artifact
+
+_PICKLED = (".pkl", ".pickle", ".pt", ".bin")
+_LLAMAINDEX_ADAPTER = "pytorch_model.bin"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Whether an artifact passed a check, and the numbers behind it."""
+
+    passed: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check of one asset; a blocking one stops what is downstream."""
+
+    name: str
+    description: str
+    run: Callable[[Artifact, Step], CheckResult]
+    blocking: bool = True
+
+
+def checks_of(recipe: Recipe) -> list[Check]:
+    """Return the checks of an asset: its table's schema or its model's files, and its own."""
+    common = []
+    if recipe.table is not None:
+        common.append(_schema_check(recipe))
+    elif recipe.name != "eval_report":
+        common.append(MODEL_FILES)
+    return [*common, *CHECKS.get(recipe.name, [])]
+
+
+def _schema_check(recipe: Recipe) -> Check:
+    expected = recipe.table
+    assert expected is not None
+
+    def run(artifact: Artifact, step: Step) -> CheckResult:
+        table = artifact.table()
+        keys = table.select(list(expected.key)).group_by(list(expected.key)).aggregate([])
+        same = table.schema.remove_metadata().equals(expected.schema)
+        unique = keys.num_rows == table.num_rows
+        return CheckResult(
+            same and unique, {"rows": table.num_rows, "distinct_keys": keys.num_rows}
+        )
+
+    return Check("schema_and_key", "The columns are as declared and no key stands twice.", run)
+
+
+def _model_files(artifact: Artifact, step: Step) -> CheckResult:
+    files = [path for path in artifact.model.rglob("*") if path.is_file()]
+    weights = [path.name for path in files if path.suffix == ".safetensors"]
+    pickled = [
+        path.name for path in files if path.suffix in _PICKLED and path.name != _LLAMAINDEX_ADAPTER
+    ]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    return CheckResult(bool(weights) and not pickled, {"megabytes": size, "pickled": len(pickled)})
+
+
+MODEL_FILES = Check("safetensors", "The weights are safetensors; nothing is pickled.", _model_files)
+
+
+def _not_empty(artifact: Artifact, step: Step) -> CheckResult:
+    rows = artifact.table().num_rows
+    return CheckResult(rows > 0, {"rows": rows})
+
+
+NOT_EMPTY = Check("not_empty", "There is at least one row.", _not_empty)
+
+
+def _nodes_hold_text(artifact: Artifact, step: Step) -> CheckResult:
+    table = artifact.table()
+    empty = sum(not text.strip() for text in table.column("text").to_pylist())
+    limit = step.settings.chunking.size
+    over = pc.sum(pc.greater(table.column("tokens"), limit + 8)).as_py() or 0
+    return CheckResult(empty == 0, {"empty": empty, "over_size": over})
+
+
+def _no_leak(artifact: Artifact, step: Step) -> CheckResult:
+    table = artifact.table()
+    pairs = set(zip(table.column("node_id").to_pylist(), table.column("split").to_pylist()))
+    shared = len(pairs) - len({node_id for node_id, _ in pairs})
+    missing = [split for split in SPLITS if split not in {name for _, name in pairs}]
+    facts = {"texts_in_two_splits": shared, "empty_splits": ", ".join(missing) or "none"}
+    return CheckResult(shared == 0, facts)
+
+
+def _questions_asked(artifact: Artifact, step: Step) -> CheckResult:
+    table = artifact.table()
+    split = artifact.asset.removesuffix("_qa_pairs")
+    own = set(step.table(f"{split}_nodes").column("node_id").to_pylist())
+    empty = sum(not text.strip() for text in table.column("question").to_pylist())
+    strangers = sum(node_id not in own for node_id in table.column("node_id").to_pylist())
+    return CheckResult(
+        empty == 0 and strangers == 0, {"empty": empty, "of_other_splits": strangers}
+    )
+
+
+def _unit_vectors(artifact: Artifact, step: Step) -> CheckResult:
+    norms = np.linalg.norm(vectors_matrix(artifact.table()), axis=1)
+    off = float(np.abs(norms - 1).max()) if len(norms) else 0.0
+    distinct = set(step.table("chunked_nodes").column("node_id").to_pylist())
+    complete = len(norms) == len(distinct)
+    return CheckResult(off < 1e-3 and complete, {"largest_deviation": off, "vectors": len(norms)})
+
+
+def _gold_found(artifact: Artifact, step: Step) -> CheckResult:
+    left_out = {k: v for k, v in artifact.facts.items() if k.startswith("left_out_")}
+    return CheckResult(not left_out, {**left_out, "questions": artifact.table().num_rows})
+
+
+def _gold_parts_apart(artifact: Artifact, step: Step) -> CheckResult:
+    table = artifact.table()
+    rows = set(zip(table.column("cluster").to_pylist(), table.column("part").to_pylist()))
+    both = len(rows) - len({cluster for cluster, _ in rows})
+    return CheckResult(both == 0, {"documents_in_dev_and_test": both})
+
+
+def _metrics_sane(artifact: Artifact, step: Step) -> CheckResult:
+    table = artifact.table()
+    outside = 0
+    for metric in METRICS:
+        values = table.column(metric).to_numpy()
+        outside += int((~((values >= 0) & (values <= 1 + 1e-9))).sum())
+    return CheckResult(outside == 0 and table.num_rows > 0, {"values_outside_0_to_1": outside})
+
+
+CHECKS: dict[str, list[Check]] = {
+    "corpus_snapshot": [NOT_EMPTY],
+    "chunked_nodes": [
+        NOT_EMPTY,
+        Check("nodes_hold_text", "No node is empty.", _nodes_hold_text),
+        Check("no_leak_between_splits", "No text stands in two splits.", _no_leak),
+    ],
+    "gold_questions": [
+        Check(
+            "answers_found", "Every gold question's answer is in its document.", _gold_found, False
+        ),
+        Check("dev_and_test_apart", "No document is in dev and test.", _gold_parts_apart),
+    ],
+    **{
+        f"{split}_qa_pairs": [
+            Check(
+                "questions_asked", "No empty question, none about another split.", _questions_asked
+            )
+        ]
+        for split in SPLITS
+    },
+    "node_embeddings": [
+        Check("unit_vectors", "Every node has one vector, of length 1.", _unit_vectors)
+    ],
+    "retrieval_eval": [Check("metrics_sane", "Every metric is between 0 and 1.", _metrics_sane)],
+}

@@ -1,0 +1,1 @@
+"""Questions: generators, filters, and the exchange format of LlamaIndex's finetuning sets."""

@@ -1,0 +1,95 @@
+"""Filters: which drafts become QA pairs. Each says by name what it turned away."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ragft_pipeline.questions.drafts import Draft
+from ragft_pipeline.retrieval.lexical import lexical_terms
+from ragft_pipeline.settings import QuestionSettings
+
+_DEICTIC = re.compile(
+    r"\b(?:this|the|these|above|provided|given|following|preceding)\s+"
+    r"(?:passage|text|document|context|paragraph|section|excerpt|article|author|statement|"
+    r"information\s+(?:above|below|provided|given))\b|\b(?:mentioned|described|stated)\s+"
+    r"(?:above|below|here|in\s+the)\b|(?:本文|上文|这段|该段|文中|上述|以上内容|根据文章)",
+    re.IGNORECASE,
+)
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_GENERATED = ("llm",)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A draft with the node it was written about."""
+
+    question_id: str
+    node_id: str
+    generator: str
+    draft: Draft
+
+
+def word_count(text: str) -> float:
+    """Return the words of a text; two characters of an unspaced script count as one."""
+    return len(re.findall(r"\w+", _UNSPACED.sub(" ", text))) + len(_UNSPACED.findall(text)) / 2
+
+
+def malformed(question: str, settings: QuestionSettings) -> bool:
+    """Say whether a question is too short, too long, or not made of words."""
+    letters = sum(character.isalnum() or character.isspace() for character in question)
+    count = word_count(question)
+    return not settings.min_words <= count <= settings.max_words or letters < 0.7 * len(question)
+
+
+def deictic(question: str) -> bool:
+    """Say whether a question points at the passage it was written from ("this passage")."""
+    return bool(_DEICTIC.search(question))
+
+
+def grounding(question: str, text: str) -> float:
+    """Return the share of the question's terms that stand in the text, by their first 5 letters."""
+    stems = {term[:5] for term in lexical_terms(text)}
+    terms = [term[:5] for term in lexical_terms(question)]
+    return sum(term in stems for term in terms) / len(terms) if terms else 0.0
+
+
+def filter_candidates(
+    candidates: Sequence[Candidate],
+    texts: Mapping[str, str],
+    settings: QuestionSettings,
+    ranks: Callable[[Sequence[Candidate]], np.ndarray],
+) -> tuple[list[Candidate], dict[str, int]]:
+    """Return the candidates that pass, and how many each filter turned away.
+
+    Args:
+        candidates: drafts in a fixed order; of two equal questions the first stays.
+        texts: node id to text.
+        ranks: the rank, from 0, of each candidate's source when its question is searched.
+    """
+    turned_away = dict.fromkeys(("malformed", "deictic", "ungrounded", "duplicate"), 0)
+    kept: list[Candidate] = []
+    seen: set[str] = set()
+    for candidate in candidates:
+        question = candidate.draft.question
+        plain = re.sub(r"\W+", " ", question.lower()).strip()
+        generated = candidate.draft.kind in _GENERATED
+        if malformed(question, settings):
+            turned_away["malformed"] += 1
+        elif deictic(question):
+            turned_away["deictic"] += 1
+        elif generated and grounding(question, texts[candidate.node_id]) < settings.min_grounding:
+            turned_away["ungrounded"] += 1
+        elif plain in seen:
+            turned_away["duplicate"] += 1
+        else:
+            seen.add(plain)
+            kept.append(candidate)
+    if settings.round_trip_top_k and kept:
+        found = ranks(kept) < settings.round_trip_top_k
+        turned_away["round_trip"] = int((~found).sum())
+        kept = [candidate for candidate, hit in zip(kept, found) if hit]
+    return kept, turned_away

@@ -1,0 +1,97 @@
+"""Questions written by a language model: prompts, parsing, one row a node."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from ragft_pipeline.questions.drafts import DRAFTS_SCHEMA, Draft, SourceNode, draft_row
+from ragft_pipeline.questions.language_models import open_model
+from ragft_pipeline.settings import ComputeSettings, LLMGenerator
+from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.weights import resolve_weights
+
+PROMPT_VERSION = 1  # raise it when the prompt or the parsing changes
+PROMPT = """\
+{text}
+
+Write {number} short questions that people at work would ask and that the text above answers. \
+Use everyday words, one question per line, no numbering, no answers, and never mention the text \
+itself. Write in the language of the text."""
+_MAX_CHARACTERS = 3000
+_NUMBERING = re.compile(
+    r"^\s*(?:[-*•]+\s*|\(?\d{1,2}[.):]\s+|\*{0,2}(?:Question|Q)\s*\d*\s*[:.)-]\s*\*{0,2}\s*)+",
+    re.IGNORECASE,
+)
+
+
+def build_prompt(node: SourceNode, number: int) -> str:
+    """Return the prompt for a node."""
+    text = node.text[:_MAX_CHARACTERS]
+    if node.title and node.title not in text:
+        text = f"{node.title}\n\n{text}"
+    return PROMPT.format(text=text, number=number)
+
+
+def parse_questions(reply: str, number: int) -> list[str]:
+    """Return the questions in a model's reply: lines that end in a question mark, unnumbered."""
+    questions = []
+    for line in reply.splitlines():
+        text = _NUMBERING.sub("", line.strip()).strip().strip('*"“”_` ')
+        if re.search(r"[?？]$", text):
+            questions.append(text)
+    return questions[:number]
+
+
+def chosen(node: SourceNode, settings: LLMGenerator) -> bool:
+    """Say whether the node is in the share the model is asked about: by its own hash."""
+    return node.random("share").random() < settings.share_of_nodes
+
+
+def write_questions(
+    nodes: Sequence[SourceNode], settings: LLMGenerator, compute: ComputeSettings, work: Workspace
+) -> dict[str, list[Draft]]:
+    """Return the model's drafts by node id, asking only about nodes it was never asked about.
+
+    Each finished batch is kept at once. A node the model fails on, after its retries, is counted
+    as `llm_failures` and asked about again in the next run.
+    """
+    asked = [node for node in nodes if chosen(node, settings)]
+    identity = resolve_weights(settings.model).digest if settings.base_url is None else ""
+    row_settings = digest_of(PROMPT_VERSION, settings.digest(), identity)
+    cache = work.rows("llm_drafts", row_settings, DRAFTS_SCHEMA, family="*_qa_pairs")
+    model = open_model(settings, compute)
+
+    def ask(batch: Sequence[SourceNode]) -> pa.Table:
+        prompts = [build_prompt(node, settings.questions_per_node) for node in batch]
+        seeds = [int(node.node_id[:7], 16) for node in batch]
+        rows = []
+        for node, reply in zip(batch, model.ask(prompts, seeds)):
+            work.count("llm_calls", 1)
+            if reply is None:
+                work.count("llm_failures", 1)
+                continue
+            work.count("prompt_tokens", reply.prompt_tokens)
+            work.count("completion_tokens", reply.completion_tokens)
+            drafts = [
+                Draft(question, "llm", 0, len(node.text))
+                for question in parse_questions(reply.text, settings.questions_per_node)
+            ]
+            cost = {
+                "llm_calls": 1,
+                "prompt_tokens": reply.prompt_tokens,
+                "completion_tokens": reply.completion_tokens,
+            }
+            rows.append(draft_row(_row_key(node), drafts, **cost))
+        return pa.Table.from_pylist(rows, schema=DRAFTS_SCHEMA)
+
+    batch_size = settings.batch_size * (2 if settings.base_url is None else settings.concurrency)
+    rows = cache.complete(asked, _row_key, ask, batch_size=batch_size)
+    by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("drafts").to_pylist()))
+    return {node.node_id: [Draft(**d) for d in by_key.get(_row_key(node), [])] for node in asked}
+
+
+def _row_key(node: SourceNode) -> str:
+    return digest_of(node.node_id, node.title)

@@ -1,0 +1,160 @@
+"""QA pairs of one split: every generator's drafts, filtered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline import schemas
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.questions.drafts import DRAFTS_SCHEMA, Draft, SourceNode, draft_row
+from ragft_pipeline.questions.exchange import export_finetune_dataset, imported_drafts
+from ragft_pipeline.questions.extractive import EXTRACTIVE_VERSION, extract_questions
+from ragft_pipeline.questions.filters import Candidate, filter_candidates
+from ragft_pipeline.questions.llm import write_questions
+from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
+from ragft_pipeline.settings import (
+    ExtractiveGenerator,
+    Generator,
+    ImportGenerator,
+    LLMGenerator,
+    Settings,
+)
+from ragft_pipeline.store import Workspace, digest_of
+
+DATASET_FILE = "qa_finetune_dataset.json"
+
+
+@dataclass(frozen=True)
+class QAPairs:
+    """The pairs of a split, and how many drafts each filter turned away."""
+
+    table: pa.Table
+    drafted: int
+    turned_away: dict[str, int]
+
+
+def make_qa_pairs(
+    nodes: pa.Table, statistics: TermStatistics, settings: Settings, work: Workspace
+) -> QAPairs:
+    """Write, filter and store the questions about a split's nodes.
+
+    Args:
+        nodes: the split's NODES table.
+        statistics: frozen term statistics, for the choice of keywords.
+        settings: generators, filters and the base embedder (for the round trip).
+
+    The artifact also gets the set as EmbeddingQAFinetuneDataset JSON.
+    """
+    rows = {row["node_id"]: row for row in reversed(nodes.to_pylist())}
+    sources = [SourceNode.from_row(rows[node_id]) for node_id in sorted(rows)]
+    candidates: list[Candidate] = []
+    for generator in settings.questions.generators:
+        drafts = _drafts(generator, sources, statistics, settings, work)
+        candidates += [
+            Candidate(digest_of(node_id, draft.question)[:32], node_id, generator.kind, draft)
+            for node_id in sorted(drafts)
+            for draft in drafts[node_id]
+        ]
+    texts = {source.node_id: source.text for source in sources}
+
+    def ranks(kept: Sequence[Candidate]) -> np.ndarray:
+        return round_trip_ranks(kept, texts, statistics, settings, work)
+
+    kept, turned_away = filter_candidates(candidates, texts, settings.questions, ranks)
+    kept = sorted(kept, key=lambda candidate: candidate.question_id)
+    turned_away["over_max_pairs"] = max(0, len(kept) - settings.questions.max_pairs)
+    pairs = [_pair(candidate, rows) for candidate in kept[: settings.questions.max_pairs]]
+    table = pa.Table.from_pylist(pairs, schema=schemas.QA_PAIRS.schema)
+    export_finetune_dataset(table, nodes, work.folder / DATASET_FILE)
+    return QAPairs(table, len(candidates), turned_away)
+
+
+def _drafts(
+    generator: Generator,
+    sources: Sequence[SourceNode],
+    statistics: TermStatistics,
+    settings: Settings,
+    work: Workspace,
+) -> dict[str, list[Draft]]:
+    if isinstance(generator, ExtractiveGenerator):
+        return _extractive_drafts(generator, sources, statistics, work)
+    if isinstance(generator, LLMGenerator):
+        return write_questions(sources, generator, settings.compute, work)
+    if isinstance(generator, ImportGenerator):
+        return imported_drafts(Path(generator.path), sources)
+    raise RagftError(f"questions.generators: no generator {generator!r}")
+
+
+def _extractive_drafts(
+    generator: ExtractiveGenerator,
+    sources: Sequence[SourceNode],
+    statistics: TermStatistics,
+    work: Workspace,
+) -> dict[str, list[Draft]]:
+    counted = digest_of(sorted(statistics.document_frequency.items()), statistics.nodes)
+    row_settings = digest_of(EXTRACTIVE_VERSION, generator.digest(), counted)
+    cache = work.rows("extractive_drafts", row_settings, DRAFTS_SCHEMA, family="*_qa_pairs")
+
+    def extract(batch: Sequence[SourceNode]) -> pa.Table:
+        rows = [
+            draft_row(key(node), extract_questions(node, generator, statistics)) for node in batch
+        ]
+        return pa.Table.from_pylist(rows, schema=DRAFTS_SCHEMA)
+
+    def key(node: SourceNode) -> str:
+        return digest_of(node.node_id, node.title, node.heading, node.first)
+
+    rows = cache.complete(sources, key, extract, batch_size=4096)
+    by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("drafts").to_pylist()))
+    return {node.node_id: [Draft(**draft) for draft in by_key[key(node)]] for node in sources}
+
+
+def round_trip_ranks(
+    candidates: Sequence[Candidate],
+    texts: dict[str, str],
+    statistics: TermStatistics,
+    settings: Settings,
+    work: Workspace,
+) -> np.ndarray:
+    """Return the better of the source's BM25 and base-embedder ranks within the split, from 0."""
+    encoder = Encoder.base(settings.embedder, settings.compute)
+    node_ids, node_vectors = cached_vectors(work, encoder, texts, "document")
+    questions = {candidate.question_id: candidate.draft.question for candidate in candidates}
+    question_ids, vectors = cached_vectors(work, encoder, questions, "query")
+    place = {question_id: row for row, question_id in enumerate(question_ids)}
+    column = {node_id: index for index, node_id in enumerate(node_ids)}
+    lexical = LexicalIndex([texts[node_id] for node_id in node_ids], statistics)
+    best = np.empty(len(candidates), dtype=np.int64)
+    for start in range(0, len(candidates), 512):
+        batch = candidates[start : start + 512]
+        own = np.array([column[candidate.node_id] for candidate in batch])[:, None]
+        dense = vectors[[place[candidate.question_id] for candidate in batch]] @ node_vectors.T
+        words = lexical.scores([candidate.draft.question for candidate in batch])
+        best[start : start + 512] = np.minimum(_rank(dense, own), _rank(words, own))
+    return best
+
+
+def _rank(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
+    return np.asarray((scores > np.take_along_axis(scores, own, axis=1)).sum(axis=1))
+
+
+def _pair(candidate: Candidate, rows: dict[str, dict[str, object]]) -> dict[str, object]:
+    row = rows[candidate.node_id]
+    offset = int(str(row["start_char"]))
+    return {
+        "question_id": candidate.question_id,
+        "question": candidate.draft.question,
+        "kind": candidate.draft.kind,
+        "generator": candidate.generator,
+        "node_id": candidate.node_id,
+        "doc_key": row["doc_key"],
+        "cluster": row["cluster"],
+        "answer_start": offset + candidate.draft.start,
+        "answer_end": offset + candidate.draft.end,
+    }

@@ -1,0 +1,336 @@
+"""Every asset as plain Python: what it reads, what it calls, what it returns.
+
+`ragft_pipeline.defs` turns these into Dagster assets; a notebook can run them with
+`steps.materialize`.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+
+import pyarrow.compute as pc
+
+from ragft_pipeline import schemas
+from ragft_pipeline.corpus.chunking import FrozenDocument, chunk_documents
+from ragft_pipeline.corpus.gold import read_gold_questions
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.questions.pairs import make_qa_pairs
+from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_table
+from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.steps import Produced, Recipe, Step
+from ragft_pipeline.tuning.data import TrainingTables, node_texts
+from ragft_pipeline.weights import resolve_weights
+
+SPLITS = ("train", "val", "test")
+
+
+def _snapshot(step: Step) -> Produced:
+    facts = {name: step.snapshot.facts[name] for name in ("documents", "skipped", "characters")}
+    return Produced(
+        step.snapshot.table(schemas.DOCUMENTS), facts, data_version=step.snapshot.data_version
+    )
+
+
+corpus_snapshot = Recipe(
+    "corpus_snapshot",
+    _snapshot,
+    table=schemas.DOCUMENTS,
+    identity=lambda snapshot: snapshot.data_version,
+)
+
+
+def frozen_documents(step: Step, version: str, split: str | None = None) -> list[FrozenDocument]:
+    """Return a version's documents (of one split, or all), one entry a distinct text."""
+    rows = step.snapshots.load(version).table(schemas.DOCUMENTS).sort_by("path").to_pylist()
+    documents = {
+        row["doc_key"]: FrozenDocument(
+            row["doc_key"],
+            row["markdown"],
+            row["title"],
+            row["cluster"],
+            row["split"],
+            partial(step.snapshots.text, row["doc_key"]),
+        )
+        for row in reversed(rows)
+        if split is None or row["split"] == split
+    }
+    return [documents[key] for key in sorted(documents)]
+
+
+def _chunk(step: Step) -> Produced:
+    weights = resolve_weights(step.settings.embedder.model)
+    documents = frozen_documents(step, step.version)
+    return Produced(chunk_documents(documents, step.settings.chunking, weights, step.work))
+
+
+chunked_nodes = Recipe(
+    "chunked_nodes",
+    _chunk,
+    inputs=("corpus_snapshot",),
+    sections=("chunking", "embedder"),
+    weights=("embedder",),
+    table=schemas.NODES,
+)
+
+
+def _split_recipe(split: str) -> Recipe:
+    def select(step: Step) -> Produced:
+        nodes = step.table("chunked_nodes")
+        return Produced(nodes.filter(pc.equal(nodes.column("split"), split)))
+
+    return Recipe(f"{split}_nodes", select, inputs=("chunked_nodes",), table=schemas.NODES)
+
+
+train_nodes, val_nodes, test_nodes = (_split_recipe(split) for split in SPLITS)
+
+
+def _gold(step: Step) -> Produced:
+    table, left_out = read_gold_questions(
+        step.snapshot.gold_text, step.table("corpus_snapshot"), step.snapshots.text
+    )
+    return Produced(table, {f"left_out_{reason}": n for reason, n in left_out.items()})
+
+
+gold_questions = Recipe(
+    "gold_questions", _gold, inputs=("corpus_snapshot",), table=schemas.GOLD_QUESTIONS
+)
+
+
+def _statistics(step: Step) -> Produced:
+    """Count the train nodes of the version whose statistics are in force."""
+    anchor = str(step.snapshot.facts["statistics_version"])
+    weights = resolve_weights(step.settings.embedder.model)
+    documents = frozen_documents(step, anchor, split="train")
+    nodes = chunk_documents(documents, step.settings.chunking, weights, step.work)
+    texts = node_texts(nodes)
+    return Produced(TermStatistics.of(list(texts.values())).to_table(), {"statistics_of": anchor})
+
+
+corpus_statistics = Recipe(
+    "corpus_statistics",
+    _statistics,
+    inputs=("train_nodes",),
+    sections=("chunking", "embedder", "statistics"),
+    table=schemas.CORPUS_STATISTICS,
+    identity=lambda snapshot: str(snapshot.facts["statistics_version"]),
+)
+
+
+def _pairs_recipe(split: str) -> Recipe:
+    def write(step: Step) -> Produced:
+        statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+        made = make_qa_pairs(step.table(f"{split}_nodes"), statistics, step.settings, step.work)
+        facts = {"drafted": made.drafted}
+        facts |= {f"filtered_{name}": number for name, number in made.turned_away.items()}
+        kinds = made.table.column("kind").to_pylist()
+        facts |= {f"kind_{kind}": kinds.count(kind) for kind in sorted(set(kinds))}
+        return Produced(made.table, facts)
+
+    return Recipe(
+        f"{split}_qa_pairs",
+        write,
+        inputs=(f"{split}_nodes", "corpus_statistics"),
+        sections=("questions", "embedder"),
+        weights=("embedder",),
+        table=schemas.QA_PAIRS,
+    )
+
+
+train_qa_pairs, val_qa_pairs, test_qa_pairs = (_pairs_recipe(split) for split in SPLITS)
+
+
+def _embed(step: Step) -> Produced:
+    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
+    texts = node_texts(step.table("chunked_nodes"))
+    ids, vectors = cached_vectors(step.work, encoder, texts, "document")
+    return Produced(vectors_table(ids, ids, vectors), {"dimension": int(vectors.shape[1])})
+
+
+node_embeddings = Recipe(
+    "node_embeddings",
+    _embed,
+    inputs=("chunked_nodes",),
+    sections=("embedder",),
+    weights=("embedder",),
+    table=schemas.VECTORS,
+)
+
+
+def _teach(step: Step) -> Produced:
+    from ragft_pipeline.tuning.teacher import score_with_teacher
+
+    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    pairs, nodes = step.table("train_qa_pairs"), step.table("train_nodes")
+    return Produced(score_with_teacher(pairs, nodes, statistics, step.settings, step.work))
+
+
+teacher_scores = Recipe(
+    "teacher_scores",
+    _teach,
+    inputs=("train_qa_pairs", "train_nodes", "corpus_statistics"),
+    sections=("teacher", "embedder"),
+    weights=("embedder",),
+    table=schemas.TEACHER_SCORES,
+)
+
+_TRAINING = ("train_qa_pairs", "val_qa_pairs", "train_nodes", "val_nodes")
+
+
+def _training_tables(step: Step) -> TrainingTables:
+    if not step.table("train_qa_pairs").num_rows:
+        raise RagftError(
+            f"{step.work.asset}: there are no training questions for {step.version}; "
+            "add documents or loosen questions.* in ragft.yaml"
+        )
+    return TrainingTables(*(step.table(name) for name in _TRAINING))
+
+
+def _adapter(step: Step) -> Produced:
+    from ragft_pipeline.tuning.adapter import train_adapter
+
+    tables = _training_tables(step)
+    teacher = step.table("teacher_scores")
+    return Produced(facts=train_adapter(tables, teacher, step.settings, step.work))
+
+
+embedding_adapter = Recipe(
+    "embedding_adapter",
+    _adapter,
+    inputs=(*_TRAINING, "teacher_scores"),
+    sections=("adapter", "teacher", "embedder"),
+    weights=("embedder",),
+)
+
+
+def _tuned_embedder(step: Step) -> Produced:
+    from ragft_pipeline.tuning.embedder import train_embedder
+
+    return Produced(facts=train_embedder(_training_tables(step), step.settings, step.work))
+
+
+tuned_embedder = Recipe(
+    "tuned_embedder",
+    _tuned_embedder,
+    inputs=_TRAINING,
+    sections=("tuned_embedder", "embedder"),
+    weights=("embedder",),
+)
+
+
+def _reranker(step: Step) -> Produced:
+    from ragft_pipeline.tuning.reranker import train_reranker
+
+    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    tables = _training_tables(step)
+    teacher = step.table("teacher_scores")
+    return Produced(facts=train_reranker(tables, teacher, statistics, step.settings, step.work))
+
+
+reranker = Recipe(
+    "reranker",
+    _reranker,
+    inputs=(*_TRAINING, "teacher_scores", "corpus_statistics"),
+    sections=("reranker", "teacher", "embedder"),
+    weights=("reranker", "embedder"),
+)
+
+
+def _evaluate(step: Step) -> Produced:
+    from ragft_pipeline.evaluation.retrieval_eval import EvaluationData, Models, evaluate_retrieval
+
+    data = EvaluationData(
+        nodes=step.table("chunked_nodes"),
+        train_pairs=step.table("train_qa_pairs"),
+        val_pairs=step.table("val_qa_pairs"),
+        test_pairs=step.table("test_qa_pairs"),
+        gold=step.table("gold_questions"),
+    )
+    models = Models(
+        tuned_embedder=step.artifact("tuned_embedder").model,
+        adapter=step.artifact("embedding_adapter").model,
+        reranker=step.artifact("reranker").model,
+    )
+    return Produced(*evaluate_retrieval(data, models, step.settings, step.work))
+
+
+retrieval_eval = Recipe(
+    "retrieval_eval",
+    _evaluate,
+    inputs=(
+        "chunked_nodes", "node_embeddings", "train_qa_pairs", "val_qa_pairs", "test_qa_pairs",
+        "gold_questions", "tuned_embedder", "embedding_adapter", "reranker",
+    ),
+    sections=("evaluation", "embedder"),
+    weights=("embedder",),
+    table=schemas.EVAL_ROWS,
+)  # fmt: skip
+
+
+def _report(step: Step) -> Produced:
+    from ragft_pipeline.evaluation.report import ReportInput, write_report
+    from ragft_pipeline.evaluation.retrieval_eval import CHOICES_FILE
+
+    evaluated = step.artifact("retrieval_eval")
+    assets = {
+        recipe.name: {**link.facts, "how": link.how, "seconds": link.seconds}
+        for recipe in RECIPES
+        if recipe.name != "eval_report" and (link := step.store.linked(step.version, recipe.name))
+    }
+    given = ReportInput(
+        version=step.version,
+        rows=evaluated.table(),
+        latency=evaluated.table(schemas.LATENCY.name),
+        nodes=step.table("chunked_nodes"),
+        choices=json.loads((evaluated.path / CHOICES_FILE).read_text(encoding="utf-8")),
+        corpus=corpus_facts(step),
+        skipped=step.snapshot.table(schemas.SKIPPED).to_pylist(),
+        assets=assets,
+    )
+    report = write_report(given, step.settings, step.work)
+    facts = {"verdict": report.verdict.sentence, "recommended": report.verdict.recommended}
+    return Produced(facts={**facts, "table": report.markdown, **report.metrics})
+
+
+def corpus_facts(step: Step) -> dict[str, object]:
+    """Return what a reader of the report wants to know of the corpus."""
+    facts = step.snapshot.facts
+    nodes = {split: step.artifact(f"{split}_nodes").facts["row_count"] for split in SPLITS}
+    pairs = {split: step.artifact(f"{split}_qa_pairs").facts["row_count"] for split in SPLITS}
+    return {
+        "source": facts["source"],
+        "documents": facts["documents"],
+        "skipped documents": facts["skipped"],
+        "characters": facts["characters"],
+        "nodes": ", ".join(f"{split} {number}" for split, number in nodes.items()),
+        "synthetic questions": ", ".join(f"{split} {number}" for split, number in pairs.items()),
+        "gold questions": step.artifact("gold_questions").facts["row_count"],
+    }
+
+
+eval_report = Recipe(
+    "eval_report",
+    _report,
+    inputs=("retrieval_eval", "corpus_snapshot", "chunked_nodes"),
+    sections=("evaluation",),
+)
+
+RECIPES: tuple[Recipe, ...] = (
+    corpus_snapshot,
+    chunked_nodes,
+    train_nodes,
+    val_nodes,
+    test_nodes,
+    gold_questions,
+    corpus_statistics,
+    train_qa_pairs,
+    val_qa_pairs,
+    test_qa_pairs,
+    node_embeddings,
+    teacher_scores,
+    tuned_embedder,
+    embedding_adapter,
+    reranker,
+    retrieval_eval,
+    eval_report,
+)

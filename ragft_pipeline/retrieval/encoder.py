@@ -1,0 +1,214 @@
+"""The one encoder: texts to unit vectors with a sentence-transformers model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline import schemas
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
+from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.weights import Weights, folder_digest, resolve_weights
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+Kind = Literal["query", "document"]
+
+
+def quiet_transformers() -> None:
+    """Keep the libraries' progress bars and advice out of run logs."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+
+
+def pick_device(compute: ComputeSettings) -> str:
+    """Return the torch device in force, and set the CPU thread count once."""
+    import torch
+
+    threads = compute.threads or os.cpu_count() or 1
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    if compute.device != "auto":
+        return compute.device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def pick_dtype(compute: ComputeSettings, device: str) -> torch.dtype:
+    """Return the inference type: bfloat16 where the device computes in it, else float32."""
+    import torch
+
+    if compute.dtype != "auto":
+        return torch.bfloat16 if compute.dtype == "bfloat16" else torch.float32
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if device == "cpu" and _cpu_prefers_bfloat16() else torch.float32
+
+
+@cache
+def _cpu_prefers_bfloat16() -> bool:
+    """Time one encoder-sized product both ways: having the instructions does not mean speed."""
+    import torch
+
+    def seconds(dtype: torch.dtype) -> float:
+        left, right = torch.ones(4096, 384, dtype=dtype), torch.ones(384, 1536, dtype=dtype)
+        times = []
+        for _ in range(4):
+            start = time.perf_counter()
+            left @ right
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
+
+
+class Encoder:
+    """Encodes questions and documents; the model loads on first use.
+
+    Args:
+        weights: the model's folder and digest.
+        embedder: prompts, the length limit and whether its own code may run.
+        compute: device, type and batch size.
+    """
+
+    def __init__(
+        self, weights: Weights, embedder: EmbedderSettings, compute: ComputeSettings
+    ) -> None:
+        self.weights = weights
+        self._embedder = embedder
+        self._compute = compute
+        self._model: SentenceTransformer | None = None
+
+    @classmethod
+    def base(cls, embedder: EmbedderSettings, compute: ComputeSettings) -> Encoder:
+        """Return the encoder of the base model named in the settings."""
+        return cls(resolve_weights(embedder.model), embedder, compute)
+
+    @classmethod
+    def tuned(cls, folder: Path, embedder: EmbedderSettings, compute: ComputeSettings) -> Encoder:
+        """Return the encoder of a tuned model's folder, used as its base is."""
+        return cls(Weights(str(folder), folder, folder_digest(folder)), embedder, compute)
+
+    def identity(self, kind: Kind) -> str:
+        """Return a digest of what decides a text's vector: weights, prompt and length limit."""
+        return digest_of(self.weights.digest, self._prompt(kind), self._embedder.max_tokens)
+
+    def _prompt(self, kind: Kind) -> str:
+        return self._embedder.query_prompt if kind == "query" else self._embedder.document_prompt
+
+    @property
+    def model(self) -> SentenceTransformer:
+        """The sentence-transformers model, loaded for inference."""
+        if self._model is None:
+            device = pick_device(self._compute)
+            self._model = load_sentence_transformer(
+                self.weights, self._embedder, device, pick_dtype(self._compute, device)
+            )
+        return self._model
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        kind: Kind,
+        progress: Callable[[int], None] | None = None,
+    ) -> np.ndarray:
+        """Return unit vectors, float32 of shape (texts, dimension)."""
+        if not texts:
+            return np.zeros((0, self.model.get_embedding_dimension() or 0), np.float32)
+        vectors = self.model.encode(
+            list(texts),
+            prompt=self._prompt(kind) or None,
+            batch_size=self._compute.batch_size,
+            normalize_embeddings=True,
+            convert_to_tensor=True,
+            show_progress_bar=False,
+        )
+        return normalise_rows(vectors.float().cpu().numpy())
+
+
+def load_sentence_transformer(
+    weights: Weights, embedder: EmbedderSettings, device: str, dtype: torch.dtype
+) -> SentenceTransformer:
+    """Load a sentence-transformers model from a folder; RagftError where it is not one."""
+    quiet_transformers()
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        model = SentenceTransformer(
+            str(weights.folder),
+            device=device,
+            trust_remote_code=embedder.trust_remote_code,
+            local_files_only=True,
+            model_kwargs={"dtype": dtype},
+        )
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RagftError(f"model {weights.name!r} cannot be loaded: {first[:300]}") from None
+    model.max_seq_length = min(embedder.max_tokens, model.max_seq_length or embedder.max_tokens)
+    return model
+
+
+def normalise_rows(vectors: np.ndarray) -> np.ndarray:
+    """Return rows scaled to length 1 (a zero row stays zero), float32."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
+
+
+def cached_vectors(
+    work: Workspace, encoder: Encoder, texts: dict[str, str], kind: Kind
+) -> tuple[list[str], np.ndarray]:
+    """Return vectors of `texts` (id to text), encoding only texts no artifact holds.
+
+    The rows are shared by every asset, so a text is encoded once for each model.
+
+    Returns the ids in the order of `texts`, and float32 vectors of shape (texts, dimension).
+    """
+    cache = work.rows(f"vectors_{kind}", encoder.identity(kind), schemas.VECTORS.schema, family="*")
+
+    def encode(batch: Sequence[str]) -> pa.Table:
+        vectors = encoder.encode([texts[text_id] for text_id in batch], kind)
+        return vectors_table(batch, [keys[text_id] for text_id in batch], vectors)
+
+    keys = {text_id: digest_of(text)[:32] for text_id, text in texts.items()}
+    rows = cache.complete(list(texts), keys.__getitem__, encode, batch_size=1024)
+    by_key = dict(zip(rows.column("row_key").to_pylist(), range(rows.num_rows)))
+    matrix = vectors_matrix(rows)
+    ids = list(texts)
+    return ids, matrix[[by_key[keys[text_id]] for text_id in ids]] if ids else matrix
+
+
+def vectors_table(ids: Sequence[str], row_keys: Sequence[str], vectors: np.ndarray) -> pa.Table:
+    """Return a VECTORS table."""
+    width = vectors.shape[1]
+    offsets = pa.array(np.arange(0, (len(ids) + 1) * width, width, dtype=np.int32))
+    values = pa.ListArray.from_arrays(offsets, pa.array(vectors.reshape(-1), pa.float32()))
+    return pa.table(
+        {"row_key": list(row_keys), "text_id": list(ids), "vector": values},
+        schema=schemas.VECTORS.schema,
+    )
+
+
+def vectors_matrix(table: pa.Table) -> np.ndarray:
+    """Return the vectors of a VECTORS table, float32 of shape (rows, dimension)."""
+    if not table.num_rows:
+        return np.zeros((0, 0), np.float32)
+    column = table.column("vector").combine_chunks()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat.reshape(table.num_rows, -1), dtype=np.float32)

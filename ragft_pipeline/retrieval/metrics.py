@@ -1,0 +1,60 @@
+"""The one metrics module: per-question results of a ranking, with binary relevance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+import numpy as np
+
+METRICS = ("hit_at_1", "hit_at_5", "hit_at_10", "mrr_at_10", "ndcg_at_10", "recall_at_100")
+PRIMARY = "ndcg_at_10"
+DEPTH = 100
+
+
+def score_rankings(rankings: np.ndarray, relevant: Sequence[Set[int]]) -> dict[str, np.ndarray]:
+    """Return every metric for every question.
+
+    Args:
+        rankings: node indices, best first, of shape (questions, up to 100).
+        relevant: for each question the indices of its relevant nodes, at least one.
+
+    Returns float64 arrays of shape (questions,) by metric name, and `first_rank` (from 1; 0 where
+    no relevant node was found). nDCG's ideal ranking has min(10, relevant) hits on top.
+    """
+    depth = rankings.shape[1]
+    hits = np.zeros(rankings.shape, dtype=bool)
+    for row, wanted in enumerate(relevant):
+        hits[row] = np.isin(rankings[row], list(wanted))
+    counts = np.array([len(wanted) for wanted in relevant], dtype=float)
+    any_hit = hits.any(axis=1)
+    first = np.where(any_hit, hits.argmax(axis=1) + 1, 0)
+    gains = 1 / np.log2(np.arange(2, 12))
+    top = hits[:, :10] @ gains[: min(10, depth)]
+    ideal = np.cumsum(gains)[np.minimum(counts, 10).astype(int) - 1]
+    within = {k: (first > 0) & (first <= k) for k in (1, 5, 10)}
+    return {
+        **{f"hit_at_{k}": found.astype(float) for k, found in within.items()},
+        "mrr_at_10": np.where(within[10], 1 / np.maximum(first, 1), 0.0),
+        "ndcg_at_10": top / ideal,
+        "recall_at_100": hits.sum(axis=1) / counts,
+        "first_rank": first.astype(float),
+    }
+
+
+def smallest_sufficient(candidates: Sequence[float], scores: Sequence[np.ndarray]) -> int:
+    """Choose the first candidate that is within one standard error of the best.
+
+    The one-standard-error rule (Breiman et al. 1984) on paired per-question scores: candidates are
+    in order of caution, and a stronger one must beat a more cautious one by more than the noise of
+    their difference.
+
+    Returns the index of the choice.
+    """
+    means = [float(values.mean()) if len(values) else 0.0 for values in scores]
+    best = int(np.argmax(means))
+    for index in range(len(candidates)):
+        difference = scores[best] - scores[index]
+        error = difference.std(ddof=1) / np.sqrt(len(difference)) if len(difference) > 1 else 0.0
+        if means[best] - means[index] <= error:
+            return index
+    return best

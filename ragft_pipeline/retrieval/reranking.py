@@ -1,0 +1,93 @@
+"""Reranking a first stage's candidates with a cross-encoder, alone or mixed with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype, quiet_transformers
+from ragft_pipeline.retrieval.search import min_max
+from ragft_pipeline.settings import ComputeSettings, RerankerSettings
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import CrossEncoder
+
+_BLOCK = 1024
+
+
+class Reranker:
+    """Scores (question, passage) pairs; the model loads on first use."""
+
+    def __init__(self, folder: Path, settings: RerankerSettings, compute: ComputeSettings) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._compute = compute
+        self._model: CrossEncoder | None = None
+
+    @property
+    def model(self) -> CrossEncoder:
+        """The cross-encoder, loaded for inference."""
+        if self._model is None:
+            device = pick_device(self._compute)
+            self._model = load_cross_encoder(
+                self._folder, self._settings, device, pick_dtype(self._compute, device)
+            )
+        return self._model
+
+    def score(
+        self,
+        pairs: Sequence[tuple[str, str]],
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> np.ndarray:
+        """Return one raw score a pair (question, passage), float32."""
+        scores = np.empty(len(pairs), dtype=np.float32)
+        order = np.argsort([-len(passage) for _, passage in pairs], kind="stable")
+        for start in range(0, len(pairs), _BLOCK):
+            block = order[start : start + _BLOCK]
+            values = self.model.predict(
+                [pairs[i] for i in block],
+                batch_size=self._compute.batch_size,
+                show_progress_bar=False,
+                convert_to_tensor=True,
+            )
+            scores[block] = values.float().cpu().numpy().reshape(-1)
+            progress(min(start + _BLOCK, len(pairs)))
+        return scores
+
+
+def load_cross_encoder(
+    folder: Path, settings: RerankerSettings, device: str, dtype: torch.dtype
+) -> CrossEncoder:
+    """Load a cross-encoder with one raw score as its output; RagftError where it is not one."""
+    quiet_transformers()
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    try:
+        return CrossEncoder(
+            str(folder),
+            num_labels=1,
+            max_length=settings.max_tokens,
+            device=device,
+            trust_remote_code=settings.trust_remote_code,
+            local_files_only=True,
+            activation_fn=torch.nn.Identity(),
+            model_kwargs={"dtype": dtype},
+        )
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RagftError(f"reranker {str(folder)!r} cannot be loaded: {first[:300]}") from None
+
+
+def blend(first_stage: np.ndarray, reranked: np.ndarray, weight: float) -> np.ndarray:
+    """Mix the candidates' two scores, min-max each: weight 0 is the first stage, 1 the reranker.
+
+    Args:
+        first_stage, reranked: scores of the same candidates, shape (questions, candidates).
+    """
+    return weight * min_max(reranked) + (1 - weight) * min_max(first_stage)

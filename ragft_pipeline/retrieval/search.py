@@ -1,0 +1,37 @@
+"""Exact top-k search and score fusion, in batches."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """Return the indices of the `k` best columns of each row, best first.
+
+    Equal scores keep the order of their columns, so a ranking is the same on every machine.
+
+    Args:
+        scores: float array of shape (queries, nodes).
+        k: how many; fewer where there are fewer nodes.
+    """
+    k = min(k, scores.shape[1])
+    if k == 0:
+        return np.zeros((scores.shape[0], 0), dtype=np.int64)
+    if k < scores.shape[1]:
+        part = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
+    else:
+        part = np.broadcast_to(np.arange(k), scores.shape).copy()
+    order = np.argsort(-np.take_along_axis(scores, part, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(part, order, axis=1)
+
+
+def min_max(scores: np.ndarray) -> np.ndarray:
+    """Scale each row to 0..1; a row of equal scores becomes 0."""
+    low = scores.min(axis=1, keepdims=True)
+    span = scores.max(axis=1, keepdims=True) - low
+    return (scores - low) / np.where(span > 0, span, 1)
+
+
+def fuse(dense: np.ndarray, lexical: np.ndarray, dense_weight: float) -> np.ndarray:
+    """Return the convex combination of min-max scores (Bruch et al. 2022)."""
+    return dense_weight * min_max(dense) + (1 - dense_weight) * min_max(lexical)

@@ -1,0 +1,100 @@
+"""The one PyArrow schema of every table artifact, and what identifies its rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+VECTOR = pa.list_(pa.float32())
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table artifact: its schema, the columns that identify a row and those that describe it.
+
+    `volatile` columns (timings, floating-point vectors that depend on the company they were
+    computed in) are stored but left out of the data version.
+    """
+
+    name: str
+    schema: pa.Schema
+    key: tuple[str, ...]
+    volatile: tuple[str, ...] = ()
+
+    def conform(self, table: pa.Table) -> pa.Table:
+        """Return `table` with exactly this schema (columns ordered and cast), or raise."""
+        return table.select(self.schema.names).cast(self.schema)
+
+
+def _schema(**columns: pa.DataType) -> pa.Schema:
+    return pa.schema([pa.field(name, kind) for name, kind in columns.items()])
+
+
+S, N, F, B = pa.string(), pa.int64(), pa.float64(), pa.bool_()
+
+DOCUMENTS = Table(
+    "documents",
+    _schema(
+        path=S, doc_key=S, raw_sha256=S, bytes=N, characters=N, title=S, markdown=B,
+        cluster=S, split=S, gold_part=S,
+    ),
+    key=("path",),
+)  # fmt: skip
+SKIPPED = Table("skipped", _schema(path=S, reason=S), key=("path",))
+LEDGER = Table(
+    "ledger",
+    _schema(doc_key=S, path=S, cluster=S, split=S, signature=pa.binary()),
+    key=("doc_key",),
+)
+NODES = Table(
+    "nodes",
+    _schema(
+        node_id=S, doc_key=S, cluster=S, split=S, title=S, heading=S, text=S,
+        start_char=N, end_char=N, tokens=N,
+    ),
+    key=("node_id", "doc_key", "start_char"),
+)  # fmt: skip
+GOLD_QUESTIONS = Table(
+    "gold_questions",
+    _schema(
+        question_id=S, question=S, doc_key=S, cluster=S, part=S, split=S,
+        answers=pa.list_(pa.struct([("start", N), ("end", N)])),
+    ),
+    key=("question_id",),
+)  # fmt: skip
+QA_PAIRS = Table(
+    "qa_pairs",
+    _schema(
+        question_id=S, question=S, kind=S, generator=S, node_id=S, doc_key=S, cluster=S,
+        answer_start=N, answer_end=N,
+    ),
+    key=("question_id",),
+)  # fmt: skip
+CORPUS_STATISTICS = Table(
+    "corpus_statistics",
+    _schema(term=S, document_frequency=N, nodes=N, mean_length=F),
+    key=("term",),
+)
+VECTORS = Table(
+    "vectors", _schema(row_key=S, text_id=S, vector=VECTOR), key=("row_key",), volatile=("vector",)
+)
+TEACHER_SCORES = Table(
+    "teacher_scores",
+    _schema(
+        question_id=S, node_ids=pa.list_(S), bm25=pa.list_(pa.float32()),
+        dense=pa.list_(pa.float32()),
+    ),
+    key=("question_id",),
+    volatile=("bm25", "dense"),
+)  # fmt: skip
+EVAL_ROWS = Table(
+    "retrieval_eval",
+    _schema(
+        question_id=S, question=S, question_set=S, system=S, cluster=S, held_out=B,
+        relevant=pa.list_(S), top_nodes=pa.list_(S), first_rank=N,
+        hit_at_1=F, hit_at_5=F, hit_at_10=F, mrr_at_10=F, ndcg_at_10=F, recall_at_100=F,
+    ),
+    key=("question_id", "question_set", "system"),
+)  # fmt: skip
+LATENCY = Table("latency", _schema(system=S, queries=N, p50_ms=F, p95_ms=F), key=("system",))

@@ -1,0 +1,337 @@
+"""ragft.yaml, typed: every setting that shapes a result, with its default and its limits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ragft_pipeline.errors import RagftError
+
+SETTINGS_FILE = "ragft.yaml"
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Rate = Annotated[float, Field(gt=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A section of ragft.yaml: frozen, and strict about unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the section's values: part of an asset's code version."""
+        return hashlib.sha256(
+            json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()
+        ).hexdigest()
+
+
+class CorpusSettings(Section):
+    """Where the documents are and which of them are read."""
+
+    source: str = "data/sample"
+    gold_questions: str | None = None
+    suffixes: tuple[str, ...] = (".md", ".txt", ".html", ".htm", ".pdf", ".docx")
+    max_file_mb: Annotated[float, Field(gt=0, le=1024)] = 20.0
+    max_text_mb: Annotated[float, Field(gt=0, le=1024)] = 20.0
+    encodings: tuple[str, ...] = ("utf-8",)
+
+
+class ChunkingSettings(Section):
+    """How documents become nodes; sizes in tokens of the base embedder."""
+
+    size: Annotated[int, Field(ge=32, le=8192)] = 256
+    overlap: Count = 24
+    markdown: bool = True
+
+    @model_validator(mode="after")
+    def _overlap_below_size(self) -> ChunkingSettings:
+        if self.overlap * 2 > self.size:
+            raise ValueError("overlap must be at most half of size")
+        return self
+
+
+class SplitSettings(Section):
+    """Shares of new document clusters that go to val and test (the rest trains)."""
+
+    val: Rate = 0.15
+    test: Rate = 0.25
+    near_duplicate: Annotated[float, Field(ge=0.5, le=1.0)] = 0.8
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> SplitSettings:
+        if self.val + self.test > 0.8:
+            raise ValueError("val + test must be at most 0.8")
+        return self
+
+
+class EmbedderSettings(Section):
+    """The base embedding model: everything else is measured against it."""
+
+    model: str = "embedded:all-minilm-l6-v2"
+    max_tokens: Annotated[int, Field(ge=16, le=8192)] = 256
+    query_prompt: str = ""
+    document_prompt: str = ""
+    trust_remote_code: bool = False
+
+
+class ExtractiveGenerator(Section):
+    """Questions cut out of the node itself: no model, any language."""
+
+    kind: Literal["extractive"] = "extractive"
+    claims: Count = 2
+    keywords: Count = 1
+    headings: bool = True
+    max_words: Annotated[int, Field(ge=4, le=60)] = 16
+
+
+class LLMGenerator(Section):
+    """Questions by a language model: the embedded one, or any OpenAI-compatible endpoint."""
+
+    kind: Literal["llm"] = "llm"
+    model: str = "embedded:smollm2-135m-instruct"
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    questions_per_node: Annotated[int, Field(ge=1, le=10)] = 2
+    share_of_nodes: Rate = 0.1
+    batch_size: Positive = 16
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
+    requests_per_minute: Count = 0
+    max_retries: Annotated[int, Field(ge=0, le=20)] = 5
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+
+    @model_validator(mode="after")
+    def _endpoint_or_embedded(self) -> LLMGenerator:
+        if self.base_url is None and not self.model.startswith("embedded:"):
+            raise ValueError(
+                "model needs base_url (an OpenAI-compatible server) unless it is embedded:…"
+            )
+        if self.base_url is not None and self.model.startswith("embedded:"):
+            raise ValueError("an embedded: model takes no base_url")
+        return self
+
+    def digest(self) -> str:
+        """Leave out what only paces the calls: changing it must not make the answers stale."""
+        shaping = self.model_dump(include={"kind", "model", "base_url", "questions_per_node"})
+        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+
+
+class ImportGenerator(Section):
+    """Questions a team already has, in the JSON of LlamaIndex's EmbeddingQAFinetuneDataset."""
+
+    kind: Literal["import"] = "import"
+    path: str
+
+    def digest(self) -> str:
+        """Follow the file's content, so that editing it makes the questions stale."""
+        path = Path(self.path)
+        if not path.is_file():
+            raise RagftError(f"questions.generators: import path {self.path!r} is not a file")
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+Generator = Annotated[
+    ExtractiveGenerator | LLMGenerator | ImportGenerator, Field(discriminator="kind")
+]
+
+
+class QuestionSettings(Section):
+    """Which generators write the synthetic questions, and what is filtered out."""
+
+    generators: tuple[Generator, ...] = (ExtractiveGenerator(), LLMGenerator())
+    max_pairs: Positive = 6000
+    min_words: Positive = 3
+    max_words: Positive = 48
+    min_grounding: Share = 0.3
+    round_trip_top_k: Count = 20
+
+    def digest(self) -> str:
+        """Fold in the generators' own digests, which may follow files."""
+        own = self.model_dump(mode="json", exclude={"generators"})
+        own["generators"] = [
+            [g.digest(), getattr(g, "share_of_nodes", 1.0)] for g in self.generators
+        ]
+        return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
+class StatisticsSettings(Section):
+    """When the frozen corpus statistics are renewed."""
+
+    refresh_share: Rate = 0.1
+
+
+class TeacherSettings(Section):
+    """The hybrid that teaches: bm25_weight * BM25 + (1 - bm25_weight) * base embedder, min-max."""
+
+    bm25_weight: Share = 0.5
+    depth: Annotated[int, Field(ge=8, le=100_000)] = 256
+
+
+class AdapterSettings(Section):
+    """The adapter over frozen base vectors."""
+
+    kind: Literal["linear", "two_layer"] = "linear"
+    hidden: Positive = 384
+    epochs: Annotated[int, Field(ge=1, le=500)] = 8
+    batch_size: Positive = 128
+    learning_rate: Rate = 1e-3
+    teacher_temperature: Rate = 0.1
+    student_temperature: Rate = 0.05
+    source_weight: Annotated[float, Field(ge=0.0, le=10.0)] = 0.1
+    strengths: tuple[Share, ...] = (0.25, 0.5, 0.75, 1.0)
+    checkpoints: Count = 4
+    seed: Count = 13
+
+
+class TunedEmbedderSettings(Section):
+    """Contrastive tuning of both towers, then interpolation with the base weights on val."""
+
+    epochs: Annotated[float, Field(gt=0, le=100)] = 1.0
+    batch_size: Annotated[int, Field(ge=2, le=8192)] = 32
+    learning_rate: Rate = 1e-4
+    temperature: Rate = 0.05
+    warmup: Share = 0.1
+    max_pairs: Positive = 2000
+    passage_tokens: Positive = 128
+    strengths: tuple[Share, ...] = (0.5, 1.0)
+    seed: Count = 13
+
+
+class RerankerSettings(Section):
+    """The cross-encoder: where it starts, its training lists and how deep it reranks."""
+
+    model: str = "embedded:all-minilm-l6-v2"
+    layers: Count = 3
+    max_tokens: Annotated[int, Field(ge=32, le=8192)] = 192
+    max_questions: Positive = 300
+    hard_negatives: Count = 2
+    random_negatives: Count = 1
+    epochs: Annotated[float, Field(gt=0, le=100)] = 1.0
+    batch_size: Positive = 32
+    learning_rate: Rate = 1e-4
+    warmup: Share = 0.1
+    evaluations: Annotated[int, Field(ge=1, le=100)] = 3
+    patience: Positive = 3
+    val_questions: Positive = 30
+    trust_remote_code: bool = False
+    seed: Count = 13
+
+
+class EvaluationSettings(Section):
+    """What is measured, and how surely."""
+
+    max_synthetic: Positive = 300
+    rerank_depth: Annotated[int, Field(ge=1, le=1000)] = 100
+    max_reranked: Positive = 40
+    fusion_weights: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    rerank_weights: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
+    bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
+    min_gold: Positive = 20
+    latency_queries: Positive = 20
+    seed: Count = 13
+
+
+class ComputeSettings(Section):
+    """The machine; never part of a result's identity."""
+
+    threads: Count = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    batch_size: Positive = 32
+
+
+class Settings(Section):
+    """All of ragft.yaml."""
+
+    store: str = ".ragft"
+    corpus: CorpusSettings = CorpusSettings()
+    chunking: ChunkingSettings = ChunkingSettings()
+    split: SplitSettings = SplitSettings()
+    embedder: EmbedderSettings = EmbedderSettings()
+    questions: QuestionSettings = QuestionSettings()
+    statistics: StatisticsSettings = StatisticsSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    adapter: AdapterSettings = AdapterSettings()
+    tuned_embedder: TunedEmbedderSettings = TunedEmbedderSettings()
+    reranker: RerankerSettings = RerankerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    compute: ComputeSettings = ComputeSettings()
+
+    def section_digest(self, *names: str) -> str:
+        """Return one digest of the named sections, for an asset's code version."""
+        parts = {name: getattr(self, name).digest() for name in names}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _explain(error: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "(top level)"
+    if error["type"] == "extra_forbidden":
+        return f"{key}: unknown key; allowed here: {', '.join(_siblings(error['loc']))}"
+    message = error["msg"].removeprefix("Value error, ")
+    value = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"
+    return f"{key}{value}: {message[0].lower()}{message[1:]}"
+
+
+def _siblings(loc: tuple[str | int, ...]) -> list[str]:
+    model: Any = Settings
+    generators = {"extractive": ExtractiveGenerator, "llm": LLMGenerator, "import": ImportGenerator}
+    for part in loc[:-1]:
+        if part in generators:
+            model = generators[str(part)]
+        elif isinstance(part, str) and part in getattr(model, "model_fields", {}):
+            model = model.model_fields[part].annotation
+    return sorted(getattr(model, "model_fields", {}))
+
+
+def parse_settings(text: str, origin: str = SETTINGS_FILE) -> Settings:
+    """Parse YAML text into Settings.
+
+    Raises RagftError with one line a wrong value: the key, the value and what is allowed.
+    """
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" line {where.line + 1}" if where else ""
+        raise RagftError(
+            f"{origin}{line}: not valid YAML: {getattr(error, 'problem', error)}"
+        ) from None
+    if raw is not None and not isinstance(raw, dict):
+        raise RagftError(f"{origin}: must be a mapping of sections, not {type(raw).__name__}")
+    try:
+        return Settings.model_validate(raw or {})
+    except ValidationError as error:
+        lines = [f"{origin}: {_explain(dict(e))}" for e in error.errors(include_url=False)]
+        raise RagftError("\n".join(lines)) from None
+
+
+@lru_cache(maxsize=8)
+def _load(path: str, stamp: int) -> Settings:
+    return parse_settings(Path(path).read_text(encoding="utf-8"), path)
+
+
+def settings_path() -> Path:
+    """Return the settings file in force: $RAGFT_SETTINGS, else ragft.yaml here."""
+    return Path(os.environ.get("RAGFT_SETTINGS", SETTINGS_FILE))
+
+
+def load_settings(path: str | Path | None = None) -> Settings:
+    """Load the settings file (the defaults where there is none); $RAGFT_STORE overrides `store`."""
+    file = Path(path) if path is not None else settings_path()
+    if not file.is_file():
+        if path is not None or "RAGFT_SETTINGS" in os.environ:
+            raise RagftError(f"settings file {file} does not exist")
+        settings = Settings()
+    else:
+        settings = _load(str(file), file.stat().st_mtime_ns)
+    if store := os.environ.get("RAGFT_STORE"):
+        settings = settings.model_copy(update={"store": store})
+    return settings

@@ -1,0 +1,180 @@
+"""How an asset is made: its action key, the artifact it finds or makes, and the link to a version.
+
+This is the whole of the caching rule and knows nothing of Dagster: the same steps run from a
+notebook or a test.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.schemas import Table
+from ragft_pipeline.settings import Settings
+from ragft_pipeline.store import Artifact, ArtifactStore, Link, Workspace, digest_of, table_digest
+from ragft_pipeline.weights import resolve_weights
+
+
+@dataclass(frozen=True)
+class Produced:
+    """What a computation returns: the asset's table, if it is one, and facts about it."""
+
+    table: pa.Table | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    data_version: str | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One asset for one corpus version: what its computation may read."""
+
+    settings: Settings
+    store: ArtifactStore
+    version: str
+    work: Workspace
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        """The frozen corpus versions."""
+        return SnapshotStore(self.store)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The corpus version this step is for."""
+        return self.snapshots.load(self.version)
+
+    def artifact(self, asset: str) -> Artifact:
+        """Return the artifact of an input for this version."""
+        return self.store.read(self.version, asset)
+
+    def table(self, asset: str) -> pa.Table:
+        """Return an input's table."""
+        return self.artifact(asset).table()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An asset's computation and everything that can change its result.
+
+    Attributes:
+        name: the asset's key.
+        compute: makes it.
+        inputs: the assets it reads; their data versions are part of the action key.
+        sections: the sections of ragft.yaml it reads; their digest is part of the key.
+        weights: sections whose `model` it loads; the weights' digest is part of the key.
+        table: the schema of its table; None for models and pages, whose data version is the key.
+        code: raise it when the computation changes.
+        identity: extra identity of a root asset, from the frozen snapshot.
+    """
+
+    name: str
+    compute: Callable[[Step], Produced]
+    inputs: tuple[str, ...] = ()
+    sections: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
+    table: Table | None = None
+    code: int = 1
+    identity: Callable[[Snapshot], str] | None = None
+
+    def code_version(self, settings: Settings) -> str:
+        """Return the version of code and settings, as Dagster's staleness sees it."""
+        return f"{self.code}-{settings.section_digest(*self.sections)[:12]}"
+
+    def action(self, settings: Settings, inputs: dict[str, str], snapshot: Snapshot) -> str:
+        """Return the action key: same key, same artifact."""
+        models = {
+            name: resolve_weights(getattr(settings, name).model).digest for name in self.weights
+        }
+        identity = self.identity(snapshot) if self.identity else ""
+        return digest_of(self.name, self.code_version(settings), inputs, models, identity)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What materializing gave: the artifact, and how this version came by it."""
+
+    artifact: Artifact
+    link: Link
+
+
+def materialize(
+    recipe: Recipe,
+    settings: Settings,
+    version: str,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Give a version its artifact: the one of the same action where there is one, else a new one.
+
+    Raises RagftError where an input is missing, and for everything a user can put right.
+    """
+    start = time.monotonic()
+    store = ArtifactStore(settings.store)
+    snapshot = SnapshotStore(store).load(version)
+    inputs = _input_versions(recipe, store, version)
+    action = recipe.action(settings, inputs, snapshot)
+    artifact = store.find(recipe.name, action)
+    how = "reused" if artifact else "computed"
+    if artifact is None:
+        progress(f"{recipe.name}: computing")
+        artifact = _compute(recipe, settings, store, version, action, inputs, progress)
+    seconds = time.monotonic() - start
+    link = Link(recipe.name, version, action, artifact.data_version, how, seconds, artifact.facts)  # type: ignore[arg-type]
+    store.link(link)
+    progress(f"{recipe.name}: {how} in {seconds:.1f} s{_rows_phrase(link)}")
+    return Outcome(artifact, link)
+
+
+def _compute(
+    recipe: Recipe,
+    settings: Settings,
+    store: ArtifactStore,
+    version: str,
+    action: str,
+    inputs: dict[str, str],
+    progress: Callable[[str], None],
+) -> Artifact:
+    start = time.monotonic()
+    with store.staging(recipe.name) as folder:
+        work = Workspace(store, recipe.name, folder, progress)
+        produced = recipe.compute(Step(settings, store, version, work))
+        data_version = produced.data_version or action
+        facts = {**work.counts, **produced.facts}
+        if recipe.table is not None:
+            assert produced.table is not None, recipe.name
+            table = recipe.table.conform(produced.table)
+            pq.write_table(table, folder / f"{recipe.name}.parquet", compression="zstd")
+            data_version = produced.data_version or table_digest(table, recipe.table.volatile)
+            facts["row_count"] = table.num_rows
+        facts["compute_seconds"] = round(time.monotonic() - start, 3)
+        artifact = store.publish(
+            recipe.name, action, folder, data_version=data_version, facts=facts, inputs=inputs
+        )
+        work.published()
+    return artifact
+
+
+def _input_versions(recipe: Recipe, store: ArtifactStore, version: str) -> dict[str, str]:
+    versions = {}
+    for asset in recipe.inputs:
+        link = store.linked(version, asset)
+        if link is None:
+            raise RagftError(
+                f"{recipe.name} needs {asset}, which is missing for {version}: "
+                "materialize it first, or run all (`ragft run`)"
+            )
+        versions[asset] = link.data_version
+    return versions
+
+
+def _rows_phrase(link: Link) -> str:
+    if link.how == "reused" or "rows_computed" not in link.facts:
+        return ""
+    return f" ({link.facts['rows_computed']} rows computed, {link.facts['rows_reused']} reused)"

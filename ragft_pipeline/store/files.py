@@ -1,0 +1,56 @@
+"""Writing files so that a kill at any moment leaves the old state or the new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+
+def fsync_path(path: Path) -> None:
+    """Flush a file or a folder entry to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` to `path` through a temporary name, fsync and rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    fsync_path(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON document atomically."""
+    write_atomically(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+
+def publish_folder(staged: Path, final: Path) -> bool:
+    """Move a finished folder to its final name; False if another process was first.
+
+    The rename is the publication: before it nothing is visible, after it everything is.
+    """
+    for path in sorted(staged.rglob("*")):
+        if path.is_file():
+            fsync_path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        staged.rename(final)
+    except OSError:
+        if not final.is_dir():
+            raise
+        shutil.rmtree(staged, ignore_errors=True)
+        return False
+    fsync_path(final.parent)
+    return True

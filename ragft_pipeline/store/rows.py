@@ -1,0 +1,170 @@
+"""Row reuse: compute only the units that no earlier artifact holds.
+
+A unit (a document to chunk, a node to ask about, a text to embed) has a content hash as its row
+key. Row tables live inside artifacts as ``<name>-<row settings>.parquet``, so earlier artifacts
+are the cache, and DuckDB's anti-join over them says what is left to do. Finished batches are
+staged at once: a kill loses the batch in flight and no more.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ragft_pipeline.store.artifacts import ArtifactStore
+
+Unit = TypeVar("Unit")
+
+
+@dataclass
+class Workspace:
+    """What an asset's computation gets: a folder to fill, and the row caches it may use."""
+
+    store: ArtifactStore
+    asset: str
+    folder: Path
+    progress: Callable[[str], None] = lambda line: None
+    counts: dict[str, int] = field(default_factory=dict)
+    _finished: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def model(self) -> Path:
+        """The folder for the model this asset makes."""
+        return self.folder / "model"
+
+    def count(self, name: str, amount: int) -> None:
+        """Add to a counter that ends up in the artifact's facts."""
+        self.counts[name] = self.counts.get(name, 0) + amount
+
+    def rows(
+        self, name: str, row_settings: str, schema: pa.Schema, family: str | None = None
+    ) -> RowCache:
+        """Open the row table `name` for rows made under `row_settings` (a digest).
+
+        `family` is a glob over asset names that share the table, by default this asset alone.
+        """
+        cache = RowCache(self, name, row_settings, schema, family or self.asset)
+        self._finished.append(cache.discard_staged)
+        return cache
+
+    def published(self) -> None:
+        """Drop the staged rows that the published artifact now holds."""
+        for action in self._finished:
+            action()
+
+
+class RowCache:
+    """The rows of one table under one row-settings digest, from every earlier artifact."""
+
+    def __init__(
+        self, work: Workspace, name: str, row_settings: str, schema: pa.Schema, family: str
+    ) -> None:
+        self._work = work
+        self._file = f"{name}-{row_settings[:24]}"
+        self._schema = schema
+        self._family = family
+        self._staging = work.store.root / "staging" / "rows" / self._file
+        self._consumed: list[Path] = []
+
+    def complete(
+        self,
+        units: Sequence[Unit],
+        key: Callable[[Unit], str],
+        compute: Callable[[Sequence[Unit]], pa.Table],
+        batch_size: int = 256,
+    ) -> pa.Table:
+        """Return one row a unit, computing only what no earlier artifact holds.
+
+        Args:
+            units: what is wanted; units with the same key count once.
+            key: the unit's row key, a content hash.
+            compute: rows for a batch of units: the table's schema, `row_key` included. A unit it
+                returns no row for is not kept, and is tried again next time.
+            batch_size: units in a batch; each finished batch survives a kill.
+
+        The result also becomes part of the artifact being built.
+        """
+        wanted = {key(unit): unit for unit in units}
+        reused = self._lookup(list(wanted))
+        for row_key in reused.column("row_key").to_pylist():
+            del wanted[row_key]
+        missing = list(wanted.values())
+        self._work.count("rows_reused", reused.num_rows)
+        parts = [reused]
+        for start, batch in _batches(missing, batch_size):
+            rows = compute(batch).select(self._schema.names).cast(self._schema)
+            self._work.count("rows_computed", rows.num_rows)
+            self._stage(rows)
+            parts.append(rows)
+            done = start + len(batch)
+            self._work.progress(f"{self._file.rsplit('-', 1)[0]}: {done}/{len(missing)} computed")
+        table = pa.concat_tables(parts)
+        self._write(table)
+        return table
+
+    def _write(self, table: pa.Table) -> None:
+        path = self._work.folder / f"{self._file}.parquet"
+        if path.exists():
+            table = pa.concat_tables([pq.read_table(path, schema=self._schema), table])
+        pq.write_table(table, path, compression="zstd")
+
+    def _stage(self, rows: pa.Table) -> None:
+        self._staging.mkdir(parents=True, exist_ok=True)
+        name = uuid.uuid4().hex
+        temporary = self._staging / f".{name}"
+        pq.write_table(rows, temporary, compression="zstd")
+        path = self._staging / f"{name}.parquet"
+        temporary.replace(path)
+        self._consumed.append(path)
+
+    def _lookup(self, keys: list[str]) -> pa.Table:
+        for _ in range(3):
+            files, staged = self._files()
+            if not files:
+                return self._schema.empty_table()
+            try:
+                found = _select(files, keys, self._schema)
+            except duckdb.IOException:
+                continue  # another process published its staged rows meanwhile: list again
+            self._consumed.extend(staged)
+            return found
+        return self._schema.empty_table()
+
+    def _files(self) -> tuple[list[str], list[Path]]:
+        root = self._work.store.root / "artifacts"
+        published = sorted(root.glob(f"{self._family}/*/{self._file}.parquet"))
+        staged = sorted(self._staging.glob("*.parquet"))
+        own = self._work.folder / f"{self._file}.parquet"
+        return [str(p) for p in (*published, *staged, *([own] if own.exists() else []))], staged
+
+    def discard_staged(self) -> None:
+        """Remove the staged batches whose rows were read into, or written for, this artifact."""
+        for path in self._consumed:
+            path.unlink(missing_ok=True)
+        if self._staging.is_dir() and not any(self._staging.iterdir()):
+            shutil.rmtree(self._staging, ignore_errors=True)
+
+
+def _select(files: list[str], keys: list[str], schema: pa.Schema) -> pa.Table:
+    wanted = pa.table({"row_key": pa.array(keys, pa.string())})
+    with duckdb.connect() as connection:
+        connection.register("wanted", wanted)
+        found: Any = connection.sql(
+            "SELECT rows.* FROM read_parquet($files) AS rows SEMI JOIN wanted USING (row_key) "
+            "QUALIFY row_number() OVER (PARTITION BY row_key) = 1",
+            params={"files": files},
+        ).to_arrow_table()
+    return found.select(schema.names).cast(schema)
+
+
+def _batches(units: Sequence[Unit], size: int) -> Iterator[tuple[int, Sequence[Unit]]]:
+    for start in range(0, len(units), size):
+        yield start, units[start : start + size]

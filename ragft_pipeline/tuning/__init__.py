@@ -1,0 +1,1 @@
+"""Tuning: the teacher, the adapter, the embedder and the reranker."""

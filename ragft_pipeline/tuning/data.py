@@ -1,0 +1,93 @@
+"""What a trainer sees: questions, nodes and base vectors of train, and val for choosing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
+from ragft_pipeline.retrieval.search import top_k
+
+TOP = 100
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Synthetic questions of one split and the node that answers each."""
+
+    ids: list[str]
+    texts: list[str]
+    node_ids: list[str]
+
+    @classmethod
+    def from_table(cls, pairs: pa.Table, limit: int | None = None) -> Questions:
+        """Take a QA_PAIRS table, or `limit` of it chosen by the questions' hashes."""
+        pairs = pairs.sort_by("question_id")
+        pairs = pairs.slice(0, limit) if limit is not None else pairs
+        return cls(
+            pairs.column("question_id").to_pylist(),
+            pairs.column("question").to_pylist(),
+            pairs.column("node_id").to_pylist(),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def by_id(self) -> dict[str, str]:
+        """Return question id to text."""
+        return dict(zip(self.ids, self.texts))
+
+
+def node_texts(*tables: pa.Table) -> dict[str, str]:
+    """Return node id to text over NODES tables, in the order of the ids."""
+    found = {
+        node_id: text
+        for table in tables
+        for node_id, text in zip(
+            table.column("node_id").to_pylist(), table.column("text").to_pylist()
+        )
+    }
+    return dict(sorted(found.items()))
+
+
+@dataclass(frozen=True)
+class TrainingTables:
+    """The tables a trainer reads: QA_PAIRS and NODES of train, and of val for choosing."""
+
+    train_pairs: pa.Table
+    val_pairs: pa.Table
+    train_nodes: pa.Table
+    val_nodes: pa.Table
+
+    def questions(self, limit: int | None = None) -> Questions:
+        """Return the train questions, or `limit` of them chosen by hash."""
+        return Questions.from_table(self.train_pairs, limit)
+
+    def nodes(self) -> dict[str, str]:
+        """Return the train nodes, id to text."""
+        return node_texts(self.train_nodes)
+
+    def validation(self, limit: int | None = None) -> Validation:
+        """Return the val questions, or `limit` of them, over val and train nodes."""
+        questions = Questions.from_table(self.val_pairs, limit)
+        return Validation(questions, node_texts(self.train_nodes, self.val_nodes))
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Val questions searched among val and train nodes: what training choices are made by."""
+
+    questions: Questions
+    nodes: dict[str, str]
+
+    def ndcg(self, query_vectors: np.ndarray, node_vectors: np.ndarray) -> np.ndarray:
+        """Return nDCG@10 of each val question for unit vectors in the order of the fields."""
+        return self.ndcg_of_scores(query_vectors @ node_vectors.T)
+
+    def ndcg_of_scores(self, scores: np.ndarray) -> np.ndarray:
+        """Return nDCG@10 of each val question for scores of shape (questions, nodes)."""
+        column = {node_id: index for index, node_id in enumerate(self.nodes)}
+        relevant = [{column[node_id]} for node_id in self.questions.node_ids]
+        return score_rankings(top_k(scores, TOP), relevant)[PRIMARY]

