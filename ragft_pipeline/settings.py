@@ -315,7 +315,11 @@ def parse_settings(text: str, origin: str = SETTINGS_FILE) -> Settings:
 
 @lru_cache(maxsize=8)
 def _load(path: str, stamp: int) -> Settings:
-    return parse_settings(Path(path).read_text(encoding="utf-8"), path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise RagftError(f"{path}: not UTF-8 (byte {error.start})") from None
+    return parse_settings(text, path)
 
 
 def settings_path() -> Path:

@@ -216,11 +216,17 @@ class Splitter:
             pieces = [body.strip()]
         else:
             pieces = self._sentences.split_text(body)
-        result, cursor = [], 0
+        result, cursor, reach = [], 0, 0
         for piece in pieces:
-            start = body.find(piece, cursor)
-            if start < 0 or not piece.strip():
+            if not piece.strip():
+                continue
+            while reach < len(body) and body[reach].isspace():
+                reach += 1
+            # Of equal places the last that leaves no gap; texts that repeat themselves have many.
+            start = body.rfind(piece, cursor, reach + len(piece))
+            start = start if start >= 0 else body.find(piece, cursor)
+            if start < 0:
                 continue
             result.append((span.start + start, span.start + start + len(piece)))
-            cursor = start + 1
+            cursor, reach = start + 1, start + len(piece)
         return result

@@ -36,13 +36,14 @@ def read_gold_questions(
         left_out[reason] = left_out.get(reason, 0) + 1
 
     texts: dict[str, str] = {}
-    for line in lines.splitlines():
+    for line in lines.split("\n"):  # not splitlines: JSON strings may hold U+2028
         if not line.strip():
             continue
         try:
             raw = json.loads(line)
             question, path = str(raw["question"]).strip(), str(raw["doc"])
-        except (ValueError, KeyError, TypeError):
+            wanted = list(_answers(raw))
+        except (ValueError, KeyError, TypeError, AttributeError):
             leave_out("malformed_line")
             continue
         document = by_path.get(path)
@@ -51,7 +52,7 @@ def read_gold_questions(
             continue
         key = document["doc_key"]
         text = texts.setdefault(key, text_of(key))
-        answers = [span for answer in _answers(raw) if (span := find_span(text, *answer))]
+        answers = [span for answer in wanted if (span := find_span(text, *answer))]
         if not answers or not question:
             leave_out("answer_not_in_document")
             continue
@@ -83,4 +84,5 @@ def find_span(text: str, answer: str, start: int | None) -> tuple[int, int] | No
 
 def _answers(raw: dict[str, Any]) -> Iterable[tuple[str, int | None]]:
     for answer in raw.get("answers") or [raw]:
-        yield str(answer.get("answer_text", "")), answer.get("answer_start")
+        start = answer.get("answer_start")
+        yield str(answer.get("answer_text", "")), None if start is None else int(start)

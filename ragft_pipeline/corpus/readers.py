@@ -49,12 +49,12 @@ def read_text(path: str, data: bytes, settings: CorpusSettings) -> str:
 def normalise(text: str) -> str:
     """Return text whose white space and encoding variants are settled.
 
-    NFC, no byte-order mark or control characters, LF line ends, no trailing blanks, at most one
-    empty line: an edit of these alone leaves the document's digest as it was.
+    NFC, no byte-order mark, control characters or lone surrogates, LF line ends, no trailing
+    blanks, at most one empty line: an edit of these alone leaves the document's digest as it was.
     """
     text = unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe]", "", text)
-    text = re.sub(r"[ \t\u00a0\u3000]+\n", "\n", text + "\n")
+    text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe\ud800-\udfff]", "", text)
+    text = "\n".join(line.rstrip(" \t\u00a0\u3000") for line in text.split("\n"))
     return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
@@ -130,7 +130,7 @@ def html_to_markdown(markup: str) -> str:
 
     soup = BeautifulSoup(markup, "html.parser")
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
-    for tag in soup(["script", "style", "template", "nav", "footer", "noscript", "head"]):
+    for tag in soup(["script", "style", "template", "nav", "footer", "noscript", "title", "head"]):
         tag.decompose()
     for tag in soup(["h1", "h2", "h3", "h4", "h5", "h6"]):
         tag.replace_with(f"\n\n{'#' * int(tag.name[1])} {tag.get_text(' ', strip=True)}\n\n")

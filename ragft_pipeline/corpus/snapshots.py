@@ -108,7 +108,7 @@ class SnapshotStore:
         """
         source = open_source(settings.corpus)
         parent = self.latest()
-        known = _known_texts(parent)
+        known = _known_texts(parent, settings)
         read, skipped = self._read_all(source, settings, known, progress)
         if not read:
             reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in skipped[:3])
@@ -175,7 +175,14 @@ class SnapshotStore:
             if parent
             else []
         )
-        ledger = assign_splits({i.path: i.doc_key for i in read}, texts, before, settings.split)
+        documents_before = parent.table(schemas.DOCUMENTS).to_pylist() if parent else []
+        ledger = assign_splits(
+            {item.path: item.doc_key for item in read},
+            texts,
+            before,
+            settings.split,
+            {row["path"]: row["doc_key"] for row in documents_before},
+        )
         place = {entry.doc_key: entry for entry in ledger}
         documents = [
             {
@@ -198,7 +205,7 @@ class SnapshotStore:
             "identity": identity,
             "parent": parent.version if parent else None,
             "source": settings.corpus.source,
-            "reader_version": READER_VERSION,
+            "reading": _reading(settings),
             "documents": len(read),
             "skipped": len(skipped),
             "characters": sum(len(text) for text in texts.values()),
@@ -250,8 +257,13 @@ def title_of(text: str) -> str:
     return heading.lstrip("#").strip()[:120]
 
 
-def _known_texts(parent: Snapshot | None) -> dict[tuple[str, str], str]:
-    if parent is None or parent.facts["reader_version"] != READER_VERSION:
+def _reading(settings: Settings) -> str:
+    """Return a digest of what, besides its bytes, decides the text of a document."""
+    return digest_of(READER_VERSION, settings.corpus.encodings, settings.corpus.max_text_mb)
+
+
+def _known_texts(parent: Snapshot | None, settings: Settings) -> dict[tuple[str, str], str]:
+    if parent is None or parent.facts.get("reading") != _reading(settings):
         return {}
     rows = parent.table(schemas.DOCUMENTS).to_pylist()
     return {(row["raw_sha256"], Path(row["path"]).suffix.lower()): row["doc_key"] for row in rows}

@@ -107,10 +107,22 @@ def list_documents(source: Source, settings: CorpusSettings) -> Iterator[tuple[s
             continue
         if os.path.splitext(path)[1].lower() not in settings.suffixes:  # noqa: PTH122
             continue
-        reason = None
-        if local_root is not None and not Path(full).resolve().is_relative_to(local_root):
-            reason = "a symbolic link that leads out of the corpus folder"
+        reason = _unfit(full, local_root) if local_root is not None else None
+        try:
+            path.encode()
+        except UnicodeEncodeError:
+            path = path.encode("utf-8", "backslashreplace").decode()
+            reason = "its name is not UTF-8"
         yield path, reason
+
+
+def _unfit(full: str, local_root: Path) -> str | None:
+    real = Path(os.path.realpath(full))  # Path.resolve raises on a loop of links before 3.13
+    if not real.is_relative_to(local_root):
+        return "a symbolic link that leads out of the corpus folder"
+    if real.exists() and not real.is_file():
+        return "not a regular file"
+    return None
 
 
 def _walk(source: Source, local_root: Path | None) -> list[str]:

@@ -63,6 +63,7 @@ def assign_splits(
     texts: Mapping[str, str],
     ledger: Sequence[LedgerEntry],
     settings: SplitSettings,
+    previous: Mapping[str, str] | None = None,
 ) -> list[LedgerEntry]:
     """Carry the ledger on to a new version.
 
@@ -71,12 +72,14 @@ def assign_splits(
         texts: doc_key to text, for at least the keys the ledger does not know.
         ledger: the ledger of the version before, empty for the first.
         settings: the shares for new clusters and the near-duplicate threshold (Jaccard).
+        previous: path to doc_key of the version before; the ledger knows one path a text, which
+            is not enough where a text stood at several paths or a path held several texts.
 
     Returns the new ledger: every entry of the old one (deleted documents stay known, so that they
     return to their split), and the new texts.
     """
     entries = {entry.doc_key: entry for entry in ledger}
-    at_path = {entry.path: entry.doc_key for entry in ledger}
+    at_path = {entry.path: entry.doc_key for entry in ledger} | dict(previous or {})
     new = {key: path for path, key in sorted(documents.items(), reverse=True) if key not in entries}
     signatures = {key: entry.signature for key, entry in entries.items()}
     signatures |= {key: minhash_signature(texts[key]) for key in new}

@@ -1,7 +1,5 @@
 """The one place for what all assets share: partitions, versions, metadata, checks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 
@@ -44,7 +42,7 @@ def build_asset(
             for check in checks
         ],
     )
-    def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
         current = load_settings()
         try:
             outcome = materialize(recipe, current, context.partition_key, context.log.info)

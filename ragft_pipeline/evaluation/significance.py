@@ -26,13 +26,13 @@ class Difference:
 
     @property
     def gain(self) -> bool:
-        """Whether the whole interval is above zero."""
-        return self.low > 0
+        """Whether the whole interval is above zero; one cluster alone proves nothing."""
+        return self.low > 0 and self.clusters > 1
 
     @property
     def loss(self) -> bool:
-        """Whether the whole interval is below zero."""
-        return self.high < 0
+        """Whether the whole interval is below zero; one cluster alone proves nothing."""
+        return self.high < 0 and self.clusters > 1
 
     def __str__(self) -> str:
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"

@@ -8,6 +8,7 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline.evaluation.question_sets import REPORTING
 from ragft_pipeline.evaluation.significance import Difference, paired_difference
@@ -124,9 +125,9 @@ class EvaluationRows:
 
     def held_out(self, question_set: str) -> EvaluationRows:
         """Return the rows of a set's questions about documents that no model was trained on."""
-        keep = pa.compute.and_(
+        keep = pc.and_(
             self.rows.column("held_out"),
-            pa.compute.equal(self.rows.column("question_set"), question_set),
+            pc.equal(self.rows.column("question_set"), question_set),
         )
         return EvaluationRows(self.rows.filter(keep), self.settings)
 

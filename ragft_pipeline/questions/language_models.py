@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,9 +21,12 @@ from ragft_pipeline.settings import ComputeSettings, LLMGenerator
 from ragft_pipeline.weights import Weights, resolve_weights
 
 if TYPE_CHECKING:
+    import httpx
     from llama_index.core.llms import LLM
 
 MAX_NEW_TOKENS = 96
+LONGEST_WAIT = 120.0  # seconds between two attempts, whatever Retry-After says
+_PROBE = "Write one short question about tea."
 
 
 @dataclass(frozen=True)
@@ -107,82 +113,123 @@ class EndpointModel:
 
     def __init__(self, settings: LLMGenerator) -> None:
         self._settings = settings
+        self._pace = _Pace(settings.requests_per_minute)  # one for all calls of `ask`
         self.last_error = ""
 
-    def llm(self) -> LLM:
+    def llm(self, http: httpx.AsyncClient) -> LLM:
         """Return the LlamaIndex LLM of the endpoint; the key comes from the environment only."""
-        from llama_index.core.rate_limiter import TokenBucketRateLimiter
         from llama_index.llms.openai_like import OpenAILike
 
-        pace = self._settings.requests_per_minute
+        # never empty: the client would then send $OPENAI_API_KEY, whatever server this is
+        key = os.environ.get(self._settings.api_key_env, "").strip() or "none"
         return OpenAILike(
             model=self._settings.model,
             api_base=self._settings.base_url,
-            api_key=os.environ.get(self._settings.api_key_env, "none"),
+            api_key=key,
             is_chat_model=True,
             max_retries=0,  # retried below, where a Retry-After can be honoured
             timeout=self._settings.timeout_seconds,
             temperature=0.3,
             max_tokens=1024,
-            reuse_client=False,
-            rate_limiter=TokenBucketRateLimiter(requests_per_minute=pace) if pace else None,
+            async_http_client=http,
         )
 
     def ask(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Reply | None]:
         """Answer the prompts, some at a time.
 
-        Raises RagftError where the server refuses every one of them (a wrong key, URL or model).
+        Where none gets an answer, one more request tells a server that answers nobody (a wrong
+        key, URL or model, an outage) from prompts it cannot take.
+
+        Raises RagftError in the first case.
         """
-        replies = asyncio.run(self._ask_all(prompts, seeds))
+        replies = asyncio.run(self._ask_all(prompts, seeds, self._settings.max_retries))
         if prompts and not any(replies):
-            raise RagftError(
-                f"questions: {self._settings.base_url} answered none of {len(prompts)} requests "
-                f"({self.last_error}); check base_url, model and ${self._settings.api_key_env}"
-            )
+            reason = self.last_error
+            if not any(asyncio.run(self._ask_all([_PROBE], [0], max_retries=0))):
+                raise RagftError(
+                    f"questions: {self._settings.base_url} answered none of {len(prompts)} "
+                    f"requests ({reason}); check base_url, model and ${self._settings.api_key_env}"
+                )
         return replies
 
-    async def _ask_all(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Reply | None]:
+    async def _ask_all(
+        self, prompts: Sequence[str], seeds: Sequence[int], max_retries: int
+    ) -> list[Reply | None]:
+        import openai
+
         gate = asyncio.Semaphore(self._settings.concurrency)
-        llm = self.llm()
+        async with openai.DefaultAsyncHttpxClient() as http:
+            llm = self.llm(http)
 
-        async def one(prompt: str, seed: int) -> Reply | None:
-            async with gate:
-                return await self._ask_one(llm, prompt, seed)
+            async def one(prompt: str, seed: int) -> Reply | None:
+                async with gate:
+                    return await self._ask_one(llm, prompt, seed, max_retries)
 
-        return list(await asyncio.gather(*map(one, prompts, seeds)))
+            return list(await asyncio.gather(*map(one, prompts, seeds)))
 
-    async def _ask_one(self, llm: LLM, prompt: str, seed: int) -> Reply | None:
+    async def _ask_one(self, llm: LLM, prompt: str, seed: int, max_retries: int) -> Reply | None:
         import openai
         from llama_index.core.llms import ChatMessage
 
-        for attempt in range(self._settings.max_retries + 1):
+        message = ChatMessage(role="user", content=prompt)
+        for attempt in range(max_retries + 1):
+            await self._pace.turn()
+            retry_after = ""
             try:
-                response = await llm.achat([ChatMessage(role="user", content=prompt)], seed=seed)
+                # the client's own time-out starts again with every byte: this one does not
+                answer = llm.achat([message], seed=seed)
+                return _read(await asyncio.wait_for(answer, self._settings.timeout_seconds))
             except openai.APIStatusError as error:
                 self.last_error = f"HTTP {error.status_code}"
                 if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
                     return None
-                wait = error.response.headers.get("retry-after", "")
-                await asyncio.sleep(float(wait) if wait.isdigit() else _back_off(attempt))
-            except (
-                openai.APIConnectionError,
-                ValueError,
-                KeyError,
-                TypeError,
-                AttributeError,
-            ) as error:
-                # a lost connection, a time-out, or an answer that is not the API's
+                retry_after = error.response.headers.get("retry-after", "")
+            except Exception as error:
+                # a lost connection, a time-out, or anything at all in place of the API's JSON
                 self.last_error = type(error).__name__
-                await asyncio.sleep(_back_off(attempt))
-            else:
-                usage = getattr(response.raw, "usage", None)
-                return Reply(
-                    response.message.content or "",
-                    int(getattr(usage, "prompt_tokens", 0) or 0),
-                    int(getattr(usage, "completion_tokens", 0) or 0),
-                )
+            if attempt < max_retries:
+                await asyncio.sleep(_wait(retry_after, attempt))
         return None
 
 
-def _back_off(attempt: int) -> float:
-    return float(min(30.0, 0.25 * 2**attempt))
+class _Pace:
+    """Spaces requests evenly, so that no minute holds more than it may; 0 is no limit."""
+
+    def __init__(self, requests_per_minute: int) -> None:
+        self._gap = 60.0 / requests_per_minute if requests_per_minute else 0.0
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Wait until one more request may start."""
+        now = time.monotonic()
+        start = max(now, self._next)
+        self._next = start + self._gap
+        await asyncio.sleep(start - now)
+
+
+def _read(response: Any) -> Reply:
+    usage = getattr(response.raw, "usage", None)
+    # JSON can carry half a surrogate pair, which no UTF-8 file can
+    text = (response.message.content or "").encode("utf-8", "ignore").decode("utf-8")
+    return Reply(text, _tokens(usage, "prompt_tokens"), _tokens(usage, "completion_tokens"))
+
+
+def _tokens(usage: Any, name: str) -> int:
+    value = getattr(usage, name, 0)
+    return value if isinstance(value, int) and 0 <= value < 2**31 else 0
+
+
+def _wait(retry_after: str, attempt: int) -> float:
+    """Return the seconds to wait: the server's Retry-After (seconds or a date), or a back-off."""
+    back_off = min(30.0, 0.25 * 2**attempt)
+    try:
+        asked = float(retry_after)
+    except ValueError:
+        try:
+            until = parsedate_to_datetime(retry_after)
+        except (TypeError, ValueError, OverflowError):
+            return back_off
+        if until.tzinfo is None:
+            until = until.replace(tzinfo=timezone.utc)
+        asked = (until - datetime.now(timezone.utc)).total_seconds()
+    return min(LONGEST_WAIT, asked) if asked >= 0 else back_off

@@ -22,9 +22,12 @@ Use everyday words, one question per line, no numbering, no answers, and never m
 itself. Write in the language of the text."""
 _MAX_CHARACTERS = 3000
 _NUMBERING = re.compile(
-    r"^\s*(?:[-*•]+\s*|\(?\d{1,2}[.):]\s+|\*{0,2}(?:Question|Q)\s*\d*\s*[:.)-]\s*\*{0,2}\s*)+",
+    r"^\s*(?:[-*•#>]+\s*"
+    r"|\(?\d{1,2}[.):]\*{0,2}\s+"
+    r"|(?:Question|Q)\s*\d*\s*\*{0,2}(?:[:)]|[.-](?=[\s*]))\s*\*{0,2}\s*)+",
     re.IGNORECASE,
 )
+_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.IGNORECASE | re.DOTALL)
 
 
 def build_prompt(node: SourceNode, number: int) -> str:
@@ -38,7 +41,7 @@ def build_prompt(node: SourceNode, number: int) -> str:
 def parse_questions(reply: str, number: int) -> list[str]:
     """Return the questions in a model's reply: lines that end in a question mark, unnumbered."""
     questions = []
-    for line in reply.splitlines():
+    for line in _THINKING.sub("", reply).splitlines():
         text = _NUMBERING.sub("", line.strip()).strip().strip('*"“”_` ')
         if re.search(r"[?？]$", text):
             questions.append(text)

@@ -18,7 +18,13 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     if k == 0:
         return np.zeros((scores.shape[0], 0), dtype=np.int64)
     if k < scores.shape[1]:
-        part = np.sort(np.argpartition(-scores, k - 1, axis=1)[:, :k], axis=1)
+        part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        edge = np.take_along_axis(scores, part, axis=1).min(axis=1, keepdims=True)
+        for row in np.flatnonzero((scores == edge).sum(axis=1) > 1):  # of ties, the first columns
+            above = np.flatnonzero(scores[row] > edge[row])
+            ties = np.flatnonzero(scores[row] == edge[row])[: k - len(above)]
+            part[row] = np.concatenate([above, ties])
+        part = np.sort(part, axis=1)
     else:
         part = np.broadcast_to(np.arange(k), scores.shape).copy()
     order = np.argsort(-np.take_along_axis(scores, part, axis=1), axis=1, kind="stable")

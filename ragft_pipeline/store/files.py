@@ -41,9 +41,8 @@ def publish_folder(staged: Path, final: Path) -> bool:
 
     The rename is the publication: before it nothing is visible, after it everything is.
     """
-    for path in sorted(staged.rglob("*")):
-        if path.is_file():
-            fsync_path(path)
+    for path in (*sorted(staged.rglob("*")), staged):
+        fsync_path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
         staged.rename(final)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ragft_pipeline.store.artifacts import ArtifactStore
+from ragft_pipeline.store.files import fsync_path
 
 Unit = TypeVar("Unit")
 
@@ -122,6 +123,7 @@ class RowCache:
         temporary = self._staging / f".{name}"
         pq.write_table(rows, temporary, compression="zstd")
         path = self._staging / f"{name}.parquet"
+        fsync_path(temporary)
         temporary.replace(path)
         self._consumed.append(path)
 

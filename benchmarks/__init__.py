@@ -1,0 +1,1 @@
+"""Side-by-side measurements; each module prints a Markdown table and writes results/NAME.json."""

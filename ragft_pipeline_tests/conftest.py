@@ -1,0 +1,129 @@
+"""Shared real parts: a small corpus of the sample handbook, and the pipeline run on it once."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.settings import Settings, load_settings
+from ragft_pipeline.store import Artifact, ArtifactStore
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "data" / "sample"
+
+SMALL = {
+    "questions": {
+        "generators": [{"kind": "extractive"}, {"kind": "llm", "share_of_nodes": 0.08}],
+    },
+    "adapter": {"checkpoints": 2},
+    "tuned_embedder": {"max_pairs": 96, "strengths": [0.5]},
+    "reranker": {
+        "layers": 2, "max_questions": 24, "evaluations": 1, "val_questions": 4, "max_tokens": 96,
+    },
+    "evaluation": {
+        "max_synthetic": 40, "max_reranked": 3, "rerank_depth": 20, "bootstrap": 500,
+        "latency_queries": 3, "min_gold": 5,
+    },
+}  # fmt: skip
+
+
+@dataclass
+class Project:
+    """A corpus folder, a settings file and a store, as a user would have them."""
+
+    folder: Path
+
+    @property
+    def corpus(self) -> Path:
+        return self.folder / "corpus"
+
+    @property
+    def settings_file(self) -> Path:
+        return self.folder / "ragft.yaml"
+
+    @property
+    def settings(self) -> Settings:
+        return load_settings(self.settings_file)
+
+    @property
+    def store(self) -> ArtifactStore:
+        return ArtifactStore(self.folder / "store")
+
+    @property
+    def snapshots(self) -> SnapshotStore:
+        return SnapshotStore(self.store)
+
+    def configure(self, **sections: dict[str, object]) -> None:
+        body = {
+            "store": str(self.folder / "store"),
+            "corpus": {"source": str(self.corpus)},
+            **SMALL,
+            **sections,
+        }
+        self.settings_file.write_text(yaml.safe_dump(body), encoding="utf-8")
+
+    def ragft(self, *arguments: str, probe: str = "") -> subprocess.CompletedProcess[str]:
+        """Run the command in a process of its own; `probe` is Python run after it."""
+        program = (
+            f"import sys; from ragft_pipeline.cli import main; code = main(sys.argv[1:]); {probe}"
+        )
+        environment = {
+            **os.environ,
+            "RAGFT_SETTINGS": str(self.settings_file),
+            "HF_HUB_OFFLINE": "1",
+        }
+        environment.pop("DAGSTER_HOME", None)
+        return subprocess.run(
+            [sys.executable, "-c", f"{program}\nsys.exit(code)", *arguments],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False,
+        )  # fmt: skip
+
+    def artifact(self, asset: str, version: str | None = None) -> Artifact:
+        return self.store.read(version or self.snapshots.versions()[-1], asset)
+
+
+def copy_sample(target: Path, documents: int) -> None:
+    """Copy some documents of every area and kind, and the gold questions."""
+    files = sorted((SAMPLE / "docs").rglob("*.*"))
+    chosen = files[:: max(1, len(files) // documents)][:documents]
+    for file in chosen:
+        place = target / "docs" / file.relative_to(SAMPLE / "docs")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
+    shutil.copyfile(SAMPLE / "queries.jsonl", target / "queries.jsonl")
+
+
+def make_project(folder: Path, documents: int = 14) -> Project:
+    """Return a project over some of the sample handbook."""
+    project = Project(folder)
+    copy_sample(project.corpus, documents)
+    project.configure()
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project whose first version has been materialized through Dagster: do not change it."""
+    project = make_project(tmp_path_factory.mktemp("finished"))
+    run = project.ragft("run")
+    assert run.returncode == 0, run.stdout + run.stderr
+    (project.folder / "first_run.txt").write_text(run.stdout, encoding="utf-8")
+    yield project
+
+
+@pytest.fixture
+def copied(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project, free to change."""
+    shutil.copytree(finished.folder, tmp_path / "project", symlinks=True)
+    project = Project(tmp_path / "project")
+    project.configure()
+    return project

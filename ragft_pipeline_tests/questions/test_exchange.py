@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.questions.drafts import SourceNode
+from ragft_pipeline.questions.exchange import export_finetune_dataset, imported_drafts
+
+TEXTS = {"n1": "The pump starts\nat 6 bar.", "n2": "锅炉每年检修一次。", "n3": "Unasked."}
+NODES = [SourceNode(node_id, text, "", "", False) for node_id, text in TEXTS.items()]
+TABLE = pa.table({"node_id": list(TEXTS), "text": list(TEXTS.values())})
+PAIRS = pa.table(
+    {
+        "question_id": ["q1", "q2", "q3"],
+        "question": ["When does it start?", "多久检修？", "At what pressure?"],
+        "node_id": ["n1", "n2", "n1"],
+    }
+)
+
+
+def write(path: Path, **fields: Any) -> Path:
+    whole = {"queries": {"q": "Why?"}, "corpus": {"t": "x"}, "relevant_docs": {"q": ["t"]}}
+    path.write_text(json.dumps(whole | fields), encoding="utf-8")
+    return path
+
+
+def questions(path: Path, nodes: list[SourceNode] = NODES) -> dict[str, list[str]]:
+    return {
+        node_id: [draft.question for draft in drafts]
+        for node_id, drafts in imported_drafts(path, nodes).items()
+    }
+
+
+def test_an_export_is_read_by_llama_index(tmp_path: Path) -> None:
+    from llama_index.core.evaluation import EmbeddingQAFinetuneDataset
+
+    file = tmp_path / "set.json"
+    export_finetune_dataset(PAIRS, TABLE, file)
+    read = EmbeddingQAFinetuneDataset.from_json(str(file))
+    assert read.query_docid_pairs == [
+        ("When does it start?", ["n1"]),
+        ("多久检修？", ["n2"]),
+        ("At what pressure?", ["n1"]),
+    ]
+    assert read.corpus == {name: TEXTS[name] for name in ("n1", "n2")}
+
+
+def test_what_was_exported_is_imported_again(tmp_path: Path) -> None:
+    file = tmp_path / "set.json"
+    export_finetune_dataset(PAIRS, TABLE, file)
+    assert questions(file) == {
+        "n1": ["When does it start?", "At what pressure?"],
+        "n2": ["多久检修？"],
+    }
+    drafts = imported_drafts(file, NODES)["n1"]
+    assert {(d.kind, d.start, d.end) for d in drafts} == {("imported", 0, len(TEXTS["n1"]))}
+
+
+def test_what_llama_index_writes_is_imported(tmp_path: Path) -> None:
+    from llama_index.core.evaluation import EmbeddingQAFinetuneDataset
+
+    file = tmp_path / "set.json"
+    EmbeddingQAFinetuneDataset(
+        queries={"a": "Why?"}, corpus={"b": TEXTS["n3"]}, relevant_docs={"a": ["b"]}
+    ).save_json(str(file))
+    assert questions(file) == {"n3": ["Why?"]}
+
+
+@pytest.mark.parametrize(
+    "text", ["The pump starts at 6 bar.", "pump  starts\n", "A. The pump starts at 6 bar. Z"]
+)
+def test_a_text_cut_otherwise_finds_its_node(tmp_path: Path, text: str) -> None:
+    assert questions(write(tmp_path / "set.json", corpus={"t": text})) == {"n1": ["Why?"]}
+
+
+@pytest.mark.parametrize("text", ["Stands in another split.", "", "  "])
+def test_a_text_in_no_node_is_left(tmp_path: Path, text: str) -> None:
+    assert questions(write(tmp_path / "set.json", corpus={"t": text})) == {}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"relevant_docs": {"gone": ["t"]}},
+        {"relevant_docs": {"q": ["gone"]}},
+        {"relevant_docs": {"q": []}},
+        {"relevant_docs": ["q"]},
+        {"corpus": None},
+        {"corpus": {"t": 5}},
+    ],
+)
+def test_a_set_that_does_not_hold_together_is_an_error(
+    tmp_path: Path, fields: dict[str, Any]
+) -> None:
+    with pytest.raises(RagftError, match="is not an EmbeddingQAFinetuneDataset JSON") as caught:
+        questions(write(tmp_path / "set.json", **fields))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"\xff\xfe", b"null"])
+def test_another_file_is_an_error(tmp_path: Path, data: bytes) -> None:
+    file = tmp_path / "set.json"
+    file.write_bytes(data)
+    with pytest.raises(RagftError, match=r"set\.json"):
+        questions(file)

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from ragft_pipeline.retrieval.search import fuse, min_max, top_k
+
+FEW_VALUES = npst.arrays(
+    np.float32,
+    npst.array_shapes(min_dims=2, max_dims=2, max_side=12),
+    elements=st.sampled_from([-1.0, 0.0, 0.5, 1.0]),
+)
+
+
+@given(FEW_VALUES, st.integers(0, 15))
+def test_ties_keep_the_order_of_columns(scores: np.ndarray, k: int) -> None:
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(top_k(scores, k), expected)
+
+
+@pytest.mark.parametrize("k", [1, 10, 100, 999])
+def test_ties_at_the_edge_of_a_long_row_keep_the_order_of_columns(k: int) -> None:
+    draw = np.random.default_rng(k)
+    scores = draw.integers(0, 4, (20, 1000)).astype(np.float32)
+    scores[0] = 0
+    np.testing.assert_array_equal(top_k(scores, k), np.argsort(-scores, kind="stable")[:, :k])
+
+
+def test_infinite_scores_are_ranked() -> None:
+    scores = np.array([[-np.inf, 1.0, np.inf, -np.inf]])
+    assert top_k(scores, 3).tolist() == [[2, 1, 0]]
+
+
+def test_scores_that_are_no_numbers_come_last() -> None:
+    assert top_k(np.array([[np.nan, 1.0, 2.0, np.nan]]), 2).tolist() == [[2, 1]]
+
+
+def test_no_rows_and_no_columns_give_empty_rankings() -> None:
+    assert top_k(np.zeros((0, 5)), 3).shape == (0, 3)
+    assert top_k(np.zeros((4, 0)), 3).shape == (4, 0)
+
+
+def test_min_max_scales_each_row_alone() -> None:
+    scaled = min_max(np.array([[1.0, 3.0, 2.0], [5.0, 5.0, 5.0]]))
+    assert scaled.tolist() == [[0, 1, 0.5], [0, 0, 0]]
+
+
+def test_fusion_runs_from_lexical_to_dense() -> None:
+    dense, lexical = np.array([[0.1, 0.9, 0.5]]), np.array([[8.0, 0.0, 2.0]])
+    assert top_k(fuse(dense, lexical, 0.0), 1).tolist() == [[0]]
+    assert top_k(fuse(dense, lexical, 1.0), 1).tolist() == [[1]]
+    np.testing.assert_allclose(fuse(dense, lexical, 0.5), [[0.5, 0.5, 0.375]])

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from ragft_pipeline.store import ArtifactStore, Workspace
+
+SCHEMA = pa.schema([("row_key", pa.string()), ("length", pa.int64())])
+
+
+@dataclass
+class Lengths:
+    """Computes lengths of words and remembers which it was asked for."""
+
+    asked: list[str] = field(default_factory=list)
+    refuse: frozenset[str] = frozenset()
+    fail_at: str = ""
+
+    def __call__(self, batch: Sequence[str]) -> pa.Table:
+        if self.fail_at in batch:
+            raise RuntimeError("out of memory")
+        self.asked += batch
+        rows = [{"row_key": w, "length": len(w)} for w in batch if w not in self.refuse]
+        return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+@contextmanager
+def workspace(store: ArtifactStore, action: str, asset: str = "words") -> Iterator[Workspace]:
+    with store.staging(asset) as folder:
+        work = Workspace(store, asset, folder)
+        yield work
+        store.publish(asset, action, folder, data_version=action, facts=work.counts, inputs={})
+        work.published()
+
+
+def complete(
+    store: ArtifactStore,
+    action: str,
+    units: Sequence[str],
+    lengths: Lengths,
+    *,
+    row_settings: str = "s1",
+    asset: str = "words",
+    family: str | None = None,
+) -> dict[str, int]:
+    with workspace(store, action, asset) as work:
+        cache = work.rows("lengths", row_settings, SCHEMA, family)
+        table = cache.complete(units, str, lengths, batch_size=2)
+    keys = table.column("row_key").to_pylist()
+    assert len(keys) == len(set(keys))
+    return dict(zip(keys, table.column("length").to_pylist()))
+
+
+def staged_files(store: ArtifactStore) -> list[Path]:
+    return list((store.root / "staging").rglob("*.parquet"))
+
+
+def test_only_missing_rows_are_computed(tmp_path: Path) -> None:
+    store, lengths = ArtifactStore(tmp_path), Lengths()
+    complete(store, "a1", ["a", "bb", "ccc"], lengths)
+    result = complete(store, "a2", ["bb", "dddd", "a"], lengths)
+    assert result == {"a": 1, "bb": 2, "dddd": 4}
+    assert lengths.asked == ["a", "bb", "ccc", "dddd"]
+    artifact = store.find("words", "a2")
+    assert artifact is not None
+    assert artifact.facts == {"rows_reused": 2, "rows_computed": 1}
+
+
+def test_a_store_under_an_odd_name_reuses_too(tmp_path: Path) -> None:
+    store, lengths = ArtifactStore(tmp_path / "team [a]*'?"), Lengths()
+    complete(store, "a1", ["a", "bb"], lengths)
+    complete(store, "a2", ["a", "bb"], lengths)
+    assert lengths.asked == ["a", "bb"]
+
+
+def test_units_with_one_key_count_once(tmp_path: Path) -> None:
+    lengths = Lengths()
+    assert complete(ArtifactStore(tmp_path), "a1", ["a", "a", "bb", "a"], lengths) == {
+        "a": 1,
+        "bb": 2,
+    }
+    assert lengths.asked == ["a", "bb"]
+
+
+def test_no_units_give_an_empty_table(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    assert complete(store, "a1", [], Lengths()) == {}
+    assert complete(store, "a2", ["a"], Lengths()) == {"a": 1}
+
+
+def test_other_row_settings_share_nothing(tmp_path: Path) -> None:
+    store, lengths = ArtifactStore(tmp_path), Lengths()
+    complete(store, "a1", ["a"], lengths, row_settings="s1")
+    complete(store, "a2", ["a"], lengths, row_settings="s2")
+    assert lengths.asked == ["a", "a"]
+
+
+def test_assets_share_rows_only_in_a_family(tmp_path: Path) -> None:
+    store, lengths = ArtifactStore(tmp_path), Lengths()
+    complete(store, "a1", ["a"], lengths, asset="train_words")
+    complete(store, "a1", ["a"], lengths, asset="val_words")
+    assert lengths.asked == ["a", "a"]
+    complete(store, "a1", ["a"], lengths, asset="test_words", family="*_words")
+    assert lengths.asked == ["a", "a"]
+
+
+def test_a_second_table_of_the_same_artifact_reuses_the_first(tmp_path: Path) -> None:
+    store, lengths = ArtifactStore(tmp_path), Lengths()
+    with workspace(store, "a1") as work:
+        for units in (["a", "bb"], ["bb", "ccc"]):
+            work.rows("lengths", "s1", SCHEMA).complete(units, str, lengths)
+    assert lengths.asked == ["a", "bb", "ccc"]
+    assert complete(store, "a2", ["a", "bb", "ccc"], lengths) == {"a": 1, "bb": 2, "ccc": 3}
+    assert lengths.asked == ["a", "bb", "ccc"]
+
+
+def test_batches_finished_before_an_exception_are_reused(tmp_path: Path) -> None:
+    store, failing, after = ArtifactStore(tmp_path), Lengths(fail_at="e"), Lengths()
+    with pytest.raises(RuntimeError, match="memory"):
+        complete(store, "a1", ["a", "b", "c", "d", "e"], failing)
+    assert store.find("words", "a1") is None
+    assert len(complete(store, "a1", ["a", "b", "c", "d", "e"], after)) == 5
+    assert after.asked == ["e"]
+    assert staged_files(store) == []
+
+
+def test_batches_finished_before_a_kill_are_reused(tmp_path: Path) -> None:
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline_tests.store.test_rows import Lengths, complete
+
+class Killed(Lengths):
+    def __call__(self, batch):
+        if "e" in batch:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(batch)
+
+complete(ArtifactStore({str(tmp_path)!r}), "a1", list("abcdef"), Killed())
+"""
+    run = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parents[2])
+    assert run.returncode == -signal.SIGKILL
+    store, lengths = ArtifactStore(tmp_path), Lengths()
+    assert store.find("words", "a1") is None
+    assert len(complete(store, "a1", list("abcdef"), lengths)) == 6
+    assert lengths.asked == ["e", "f"]
+    assert staged_files(store) == []
+
+
+def test_a_half_written_batch_is_never_read(tmp_path: Path) -> None:
+    store, lengths = ArtifactStore(tmp_path), Lengths()
+    half = tmp_path / "staging" / "rows" / "lengths-s1" / ".0123"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"PAR1")
+    assert complete(store, "a1", ["a"], lengths) == {"a": 1}
+
+
+def test_a_unit_without_a_row_is_tried_again(tmp_path: Path) -> None:
+    store, lengths = ArtifactStore(tmp_path), Lengths(refuse=frozenset({"bb"}))
+    assert complete(store, "a1", ["a", "bb"], lengths) == {"a": 1}
+    lengths.refuse = frozenset()
+    assert complete(store, "a2", ["a", "bb"], lengths) == {"a": 1, "bb": 2}
+    assert lengths.asked == ["a", "bb", "bb"]
+
+
+def test_progress_names_the_table_and_the_count(tmp_path: Path) -> None:
+    store, lines = ArtifactStore(tmp_path), []
+    with store.staging("words") as folder:
+        work = Workspace(store, "words", folder, lines.append)
+        cache = work.rows("lengths", "s1", SCHEMA)
+        cache.complete(["a", "bb", "ccc"], str, Lengths(), batch_size=2)
+    assert lines == ["lengths: 2/3 computed", "lengths: 3/3 computed"]

@@ -1,0 +1,207 @@
+"""The whole graph through Dagster, on real documents and real models."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ragft_pipeline.recipes import RECIPES
+from ragft_pipeline.steps import materialize
+from ragft_pipeline_tests.conftest import ROOT, Project, make_project
+
+_LOADED = (
+    "print('HEAVY', [m for m in ('torch', 'transformers', 'llama_index') if m in sys.modules])"
+)
+
+
+def _how(project: Project, version: str | None = None) -> dict[str, str]:
+    version = version or project.snapshots.versions()[-1]
+    links = {recipe.name: project.store.linked(version, recipe.name) for recipe in RECIPES}
+    return {name: link.how for name, link in links.items() if link}
+
+
+def _facts(project: Project, asset: str) -> dict[str, int]:
+    return project.artifact(asset).facts
+
+
+def test_first_run_computes_every_asset_and_prints_the_verdict(finished: Project) -> None:
+    output = (finished.folder / "first_run.txt").read_text(encoding="utf-8")
+    assert set(_how(finished).values()) == {"computed"}
+    assert len(_how(finished)) == len(RECIPES)
+    assert "| hybrid(adapter) + reranker |" in output
+    assert "report: " in output
+
+
+def test_second_run_computes_nothing_and_loads_nothing_heavy(copied: Project) -> None:
+    start = time.monotonic()
+    run = copied.ragft("run", probe=_LOADED)
+    assert run.returncode == 0, run.stderr
+    assert "HEAVY []" in run.stdout
+    assert set(_how(copied).values()) == {"reused"}
+    assert time.monotonic() - start < 60
+
+
+def test_dagster_records_rows_checks_and_data_versions(finished: Project) -> None:
+    program = (
+        "import dagster as dg, json, sys\n"
+        "i = dg.DagsterInstance.get()\n"
+        "out = {}\n"
+        "for a in i.get_asset_keys():\n"
+        "    m = i.get_latest_materialization_event(a).asset_materialization\n"
+        "    out[a.to_user_string()] = [m.partition, m.tags['dagster/data_version'],\n"
+        "                               sorted(m.metadata)]\n"
+        "print(json.dumps(out))\n"
+    )
+    home = finished.folder / "store" / "dagster_home"
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "DAGSTER_HOME": str(home)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    seen = json.loads(done.stdout)
+    version = finished.snapshots.versions()[-1]
+    assert set(seen) == {recipe.name for recipe in RECIPES}
+    for name, (partition, data_version, metadata) in seen.items():
+        assert partition == version
+        assert data_version == finished.artifact(name).data_version
+        assert "ragft/cache_hit" in metadata
+    assert "dagster/row_count" in seen["chunked_nodes"][2]
+    assert "ragft/plot_differences" in seen["eval_report"][2]
+
+
+def test_edited_document_costs_its_own_rows_only(copied: Project) -> None:
+    train = copied.artifact("train_nodes").table()
+    documents = {
+        row["doc_key"]: row["path"]
+        for row in copied.artifact("corpus_snapshot").table().to_pylist()
+    }
+    paths = sorted({documents[key] for key in train.column("doc_key").to_pylist()})
+    path = next(p for p in paths if p.endswith(".md"))
+    file = copied.corpus / "docs" / path
+    file.write_text(
+        file.read_text(encoding="utf-8")
+        + "\n\n## Brass plates\n\nEvery brass plate on the new manifold is stamped with a letter "
+        "and two digits, and the digits are read from the left of the strainer.\n",
+        encoding="utf-8",
+    )
+    run = copied.ragft(
+        "run", "--assets", "corpus_snapshot,chunked_nodes,train_nodes,node_embeddings"
+    )
+    assert run.returncode == 0, run.stderr
+    assert _facts(copied, "chunked_nodes")["rows_computed"] == 1
+    assert 1 <= _facts(copied, "node_embeddings")["rows_computed"] <= 3
+
+
+def test_white_space_and_rename_stop_at_chunked_nodes(copied: Project) -> None:
+    before = copied.artifact("chunked_nodes").data_version
+    files = sorted((copied.corpus / "docs").rglob("*.md"))
+    files[0].write_text(
+        files[0].read_text(encoding="utf-8").replace("\n", "   \r\n"), encoding="utf-8", newline=""
+    )
+    files[1].rename(files[1].with_name("renamed.md"))
+    assert copied.ragft("run").returncode == 0
+    assert copied.artifact("chunked_nodes").data_version == before
+    computed = {name for name, how in _how(copied).items() if how == "computed"}
+    allowed = {
+        "corpus_snapshot",
+        "chunked_nodes",
+        "gold_questions",
+        "retrieval_eval",
+        "eval_report",
+    }
+    assert computed <= allowed
+
+
+def test_settings_change_makes_stale_what_reads_the_section(copied: Project) -> None:
+    copied.configure(adapter={"checkpoints": 2, "seed": 99})
+    status = copied.ragft("status").stdout
+    stale = {line.split()[0] for line in status.splitlines() if "stale" in line}
+    assert stale == {"embedding_adapter"}
+
+
+def test_old_version_rebuilds_after_the_source_is_gone(copied: Project) -> None:
+    version = copied.snapshots.versions()[-1]
+    nodes = copied.artifact("chunked_nodes")
+    shutil.rmtree(copied.corpus)
+    shutil.rmtree(nodes.path)
+    run = copied.ragft("run", "--version", version, "--assets", "chunked_nodes")
+    assert run.returncode == 0, run.stderr
+    assert copied.artifact("chunked_nodes").data_version == nodes.data_version
+
+
+def test_chinese_folder_goes_through_the_data_assets(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    topics = ["热泵", "锅炉", "阀门", "水表", "泵站", "管网"]
+    for topic in topics:
+        text = "".join(
+            f"{topic}第{n}号设备位于城北{n + 3}号站房，运行人员每隔{n + 2}小时检查一次压力和温度。"
+            f"若{topic}的读数超过规定值，应立即通知值班工程师并记录原因。" for n in range(1, 9)
+        )  # fmt: skip
+        project.corpus.mkdir(exist_ok=True)
+        (project.corpus / f"{topic}.txt").write_text(f"{topic}运行手册\n\n{text}", encoding="utf-8")
+    project.configure(questions={"generators": [{"kind": "extractive"}]})
+    version = project.snapshots.freeze(project.settings).version
+    for recipe in RECIPES[:12]:
+        materialize(recipe, project.settings, version)
+    pairs = project.artifact("train_qa_pairs").table()
+    assert pairs.num_rows > 4
+    assert any(
+        "热" in q or "设备" in q or "工程" in q for q in pairs.column("question").to_pylist()
+    )
+
+
+def test_killed_run_is_finished_by_the_next(tmp_path: Path) -> None:
+    project = make_project(tmp_path, documents=8)
+    project.configure(questions={"generators": [{"kind": "extractive"}]})
+    version = project.snapshots.freeze(project.settings).version
+    program = (
+        "import sys\n"
+        "from ragft_pipeline.settings import load_settings\n"
+        "from ragft_pipeline.steps import materialize\n"
+        "from ragft_pipeline.recipes import RECIPES\n"
+        "for r in RECIPES[:12]:\n"
+        "    materialize(r, load_settings(sys.argv[1]), sys.argv[2], lambda m: print(m, flush=True))\n"
+    )
+    command = [sys.executable, "-c", program, str(project.settings_file), version]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if "vectors_document" in line:
+                running.send_signal(signal.SIGKILL)
+                break
+    assert project.store.linked(version, "train_qa_pairs") is None
+    for recipe in RECIPES[:12]:
+        materialize(recipe, project.settings, version)
+    encoded = _facts(project, "train_qa_pairs")
+    assert encoded["rows_reused"] > 0  # the batch that was staged before the kill
+    assert not list((project.store.root / "staging" / "rows").glob("*/*.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--corpus", "/nowhere"], "is not a folder"),
+        (["run", "--assets", "nonsense"], "no asset nonsense"),
+        (["run", "--version", "v9999"], "no corpus version 'v9999'"),
+    ],
+)
+def test_mistakes_are_one_clear_line(copied: Project, arguments: list[str], message: str) -> None:
+    run = copied.ragft(*arguments)
+    assert run.returncode == 1
+    assert message in run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1
+
+
+def test_missing_base_model_is_one_clear_line(copied: Project) -> None:
+    copied.configure(embedder={"model": "/no/such/model"})
+    run = copied.ragft("run")
+    assert run.returncode == 1
+    assert "model folder '/no/such/model' does not exist" in run.stderr
+    assert "Traceback" not in run.stderr
