@@ -102,6 +102,7 @@ class LLMGenerator(Section):
     api_key_env: str = "OPENAI_API_KEY"
     questions_per_node: Annotated[int, Field(ge=1, le=10)] = 2
     share_of_nodes: Rate = 0.1
+    max_nodes: Count = 64
     batch_size: Positive = 16
     concurrency: Annotated[int, Field(ge=1, le=256)] = 4
     requests_per_minute: Count = 0
@@ -157,7 +158,8 @@ class QuestionSettings(Section):
         """Fold in the generators' own digests, which may follow files."""
         own = self.model_dump(mode="json", exclude={"generators"})
         own["generators"] = [
-            [g.digest(), getattr(g, "share_of_nodes", 1.0)] for g in self.generators
+            [g.digest(), getattr(g, "share_of_nodes", 1.0), getattr(g, "max_nodes", 0)]
+            for g in self.generators
         ]
         return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 

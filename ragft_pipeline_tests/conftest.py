@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,13 +110,13 @@ def make_project(folder: Path, documents: int = 14) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose first version has been materialized through Dagster: do not change it."""
     project = make_project(tmp_path_factory.mktemp("finished"))
     run = project.ragft("run")
     assert run.returncode == 0, run.stdout + run.stderr
     (project.folder / "first_run.txt").write_text(run.stdout, encoding="utf-8")
-    yield project
+    return project
 
 
 @pytest.fixture

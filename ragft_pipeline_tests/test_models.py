@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.questions.language_models import EmbeddedModel
-from ragft_pipeline.questions.llm import build_prompt, parse_questions
 from ragft_pipeline.questions.drafts import SourceNode
+from ragft_pipeline.questions.embedded import EmbeddedModel
+from ragft_pipeline.questions.llm import build_prompt, parse_questions
 from ragft_pipeline.retrieval.adapters import apply_adapter, load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.metrics import score_rankings

@@ -167,7 +167,8 @@ def test_killed_run_is_finished_by_the_next(tmp_path: Path) -> None:
         "from ragft_pipeline.steps import materialize\n"
         "from ragft_pipeline.recipes import RECIPES\n"
         "for r in RECIPES[:12]:\n"
-        "    materialize(r, load_settings(sys.argv[1]), sys.argv[2], lambda m: print(m, flush=True))\n"
+        "    say = lambda line: print(line, flush=True)\n"
+        "    materialize(r, load_settings(sys.argv[1]), sys.argv[2], say)\n"
     )
     command = [sys.executable, "-c", program, str(project.settings_file), version]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:

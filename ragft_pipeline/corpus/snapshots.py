@@ -75,7 +75,8 @@ class SnapshotStore:
 
     def versions(self) -> list[str]:
         """Return the frozen versions, oldest first."""
-        return sorted(path.parent.name for path in self.root.glob("v*/snapshot.json"))
+        names = (path.parent.name for path in self.root.glob("v*/snapshot.json"))
+        return sorted(names, key=lambda name: int(name[1:].split("-")[0]))
 
     def load(self, version: str) -> Snapshot:
         """Return a frozen version; raises RagftError where there is none of that name."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _BLOCK = 1000
+_MIN_CLUSTERS = 5  # a bootstrap over fewer has intervals that are far too narrow
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,13 @@ class Difference:
 
     @property
     def gain(self) -> bool:
-        """Whether the whole interval is above zero; one cluster alone proves nothing."""
-        return self.low > 0 and self.clusters > 1
+        """Whether the whole interval is above zero, over enough clusters to say so."""
+        return self.low > 0 and self.clusters >= _MIN_CLUSTERS
 
     @property
     def loss(self) -> bool:
-        """Whether the whole interval is below zero; one cluster alone proves nothing."""
-        return self.high < 0 and self.clusters > 1
+        """Whether the whole interval is below zero, over enough clusters to say so."""
+        return self.high < 0 and self.clusters >= _MIN_CLUSTERS
 
     def __str__(self) -> str:
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"

@@ -9,7 +9,12 @@ import numpy as np
 
 from ragft_pipeline.evaluation.question_sets import QuestionSet
 from ragft_pipeline.retrieval.lexical import LexicalIndex
-from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, score_rankings
+from ragft_pipeline.retrieval.metrics import (
+    DEPTH,
+    PRIMARY,
+    score_rankings,
+    smallest_sufficient,
+)
 from ragft_pipeline.retrieval.reranking import Reranker, blend
 from ragft_pipeline.retrieval.search import fuse, top_k
 
@@ -162,11 +167,11 @@ def rerank(first: Ranking, scores: np.ndarray, weight: float, depth: int) -> Ran
 def choose_blend(
     questions: QuestionSet, first: Ranking, scores: np.ndarray, grid: Sequence[float], depth: int
 ) -> float:
-    """Return the reranker's weight with the best nDCG@10 on choosing questions (0: none)."""
-    best, chosen = -1.0, 0.0
-    for weight in (0.0, *sorted(grid)):
-        ranking = rerank(first, scores, weight, depth)
-        mean = float(score_rankings(ranking.nodes, questions.relevant)[PRIMARY].mean())
-        if mean > best + 1e-9:
-            best, chosen = mean, weight
-    return chosen
+    """Return the reranker's weight: the smallest that choosing questions cannot tell from the best.
+
+    0 leaves the reranker out.
+    """
+    weights = (0.0, *sorted(grid))
+    rankings = [rerank(first, scores, weight, depth) for weight in weights]
+    results = [score_rankings(ranking.nodes, questions.relevant)[PRIMARY] for ranking in rankings]
+    return float(weights[smallest_sufficient(weights, results)])

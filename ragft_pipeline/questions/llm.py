@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Protocol
 
 import pyarrow as pa
 
-from ragft_pipeline.questions.drafts import DRAFTS_SCHEMA, Draft, SourceNode, draft_row
-from ragft_pipeline.questions.language_models import open_model
+from ragft_pipeline.questions.drafts import DRAFTS_SCHEMA, Draft, Reply, SourceNode, draft_row
+from ragft_pipeline.questions.embedded import EMBEDDED_VERSION, EmbeddedModel
+from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
 from ragft_pipeline.store import Workspace, digest_of
 from ragft_pipeline.weights import resolve_weights
@@ -17,9 +19,9 @@ PROMPT_VERSION = 1  # raise it when the prompt or the parsing changes
 PROMPT = """\
 {text}
 
-Write {number} short questions that people at work would ask and that the text above answers. \
-Use everyday words, one question per line, no numbering, no answers, and never mention the text \
-itself. Write in the language of the text."""
+Ask {number} short questions that people at work would ask and that the facts above answer. Use \
+everyday words and the language of the facts. Reply with the questions only, one per line, each \
+ending in a question mark, and never mention the text they come from."""
 _MAX_CHARACTERS = 3000
 _NUMBERING = re.compile(
     r"^\s*(?:[-*•#>]+\s*"
@@ -48,9 +50,30 @@ def parse_questions(reply: str, number: int) -> list[str]:
     return questions[:number]
 
 
-def chosen(node: SourceNode, settings: LLMGenerator) -> bool:
-    """Say whether the node is in the share the model is asked about: by its own hash."""
-    return node.random("share").random() < settings.share_of_nodes
+class QuestionModel(Protocol):
+    """What question writing needs of a language model."""
+
+    def ask(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Reply | None]:
+        """Answer each prompt; None where the model failed for good on that one."""
+        ...
+
+
+def open_model(settings: LLMGenerator, compute: ComputeSettings) -> QuestionModel:
+    """Return the model that the settings name."""
+    if settings.base_url is None:
+        return EmbeddedModel(resolve_weights(settings.model), settings.batch_size, compute)
+    return EndpointModel(settings)
+
+
+def chosen_nodes(nodes: Sequence[SourceNode], settings: LLMGenerator) -> list[SourceNode]:
+    """Return the nodes the model is asked about, chosen by their own hashes.
+
+    At most `max_nodes` of them: with more documents, a new node can then take another's place.
+    """
+    draws = {node.node_id: node.random("share").random() for node in nodes}
+    ranked = sorted(draws, key=draws.__getitem__)[: settings.max_nodes or None]
+    chosen = {node_id for node_id in ranked if draws[node_id] < settings.share_of_nodes}
+    return [node for node in nodes if node.node_id in chosen]
 
 
 def write_questions(
@@ -61,8 +84,10 @@ def write_questions(
     Each finished batch is kept at once. A node the model fails on, after its retries, is counted
     as `llm_failures` and asked about again in the next run.
     """
-    asked = [node for node in nodes if chosen(node, settings)]
-    identity = resolve_weights(settings.model).digest if settings.base_url is None else ""
+    asked = chosen_nodes(nodes, settings)
+    identity = ""
+    if settings.base_url is None:
+        identity = digest_of(resolve_weights(settings.model).digest, EMBEDDED_VERSION)
     row_settings = digest_of(PROMPT_VERSION, settings.digest(), identity)
     cache = work.rows("llm_drafts", row_settings, DRAFTS_SCHEMA, family="*_qa_pairs")
     model = open_model(settings, compute)

@@ -131,11 +131,13 @@ class RowCache:
         for _ in range(3):
             files, staged = self._files()
             if not files:
-                return self._schema.empty_table()
+                break
             try:
                 found = _select(files, keys, self._schema)
-            except duckdb.IOException:
-                continue  # another process published its staged rows meanwhile: list again
+            except (duckdb.IOException, duckdb.InvalidInputException):
+                # another process published its staged rows meanwhile, or one lies there broken
+                _remove_unreadable(staged)
+                continue
             self._consumed.extend(staged)
             return found
         return self._schema.empty_table()
@@ -165,6 +167,14 @@ def _select(files: list[str], keys: list[str], schema: pa.Schema) -> pa.Table:
             params={"files": files},
         ).to_arrow_table()
     return found.select(schema.names).cast(schema)
+
+
+def _remove_unreadable(staged: Sequence[Path]) -> None:
+    for path in staged:
+        try:
+            pq.read_metadata(path)
+        except (OSError, pa.ArrowInvalid):
+            path.unlink(missing_ok=True)
 
 
 def _batches(units: Sequence[Unit], size: int) -> Iterator[tuple[int, Sequence[Unit]]]:

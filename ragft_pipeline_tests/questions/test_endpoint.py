@@ -20,7 +20,7 @@ import pytest
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.questions.drafts import SourceNode
-from ragft_pipeline.questions.language_models import EndpointModel
+from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.questions.llm import build_prompt, parse_questions, write_questions
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
 from ragft_pipeline.store import ArtifactStore, Workspace, digest_of
@@ -258,16 +258,13 @@ def test_a_line_is_stripped_of_its_decoration_only(line: str, question: str) -> 
     assert parse_questions(f"Of course:\n{line}\nAnything else.", 2) == [question]
 
 
-@pytest.mark.parametrize("publish", ["", "first"])
-def test_only_failed_nodes_are_asked_again(
-    server: OpenAIServer, store: ArtifactStore, publish: str
-) -> None:
+def test_only_failed_nodes_are_asked_again(server: OpenAIServer, store: ArtifactStore) -> None:
     nodes = make_nodes(8)
     failures = {1: fail(500), 3: fail(400), 4: CLOSE, 6: send_json({"choices": []})}
     for number, step in failures.items():
         server.plan(marker(number), repeat(step))
     settings = endpoint(server, batch_size=1, concurrency=4)
-    questions, counts = run(nodes, settings, store, publish)
+    questions, counts = run(nodes, settings, store, "first")
     assert counts["llm_calls"] == 8
     assert counts["llm_failures"] == 4
     assert [server.asked(marker(i)) for i in range(8)] == [1, 2, 1, 1, 2, 1, 2, 1]
@@ -276,20 +273,20 @@ def test_only_failed_nodes_are_asked_again(
 
     server.requests.clear()
     server.script = {marker(3): repeat(fail(400))}  # still: one node alone, and it cannot be asked
-    questions, counts = run(nodes, settings, store, publish and "second")
+    questions, counts = run(nodes, settings, store)  # staged
     assert counts["llm_calls"] == 4
     assert counts["llm_failures"] == 1
     assert counts["rows_reused"] == 4
     assert [server.asked(marker(i)) for i in range(8)] == [0, 1, 0, 1, 1, 0, 1, 0]
 
     server.requests.clear()
-    questions, counts = run(nodes, settings, store, publish and "third")
+    questions, counts = run(nodes, settings, store, "third")
     assert counts["llm_failures"] == 1  # nobody else to ask: still no reason to end the run
     assert [server.asked(marker(i)) for i in range(8)] == [0, 0, 0, 1, 0, 0, 0, 0]
 
     server.requests.clear()
     server.script = {}
-    questions, counts = run(nodes, settings, store, publish and "fourth")
+    questions, counts = run(nodes, settings, store, "fourth")
     assert "llm_failures" not in counts
     assert [server.asked(marker(i)) for i in range(8)] == [0, 0, 0, 1, 0, 0, 0, 0]
     assert all(questions.values())

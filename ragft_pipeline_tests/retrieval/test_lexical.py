@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ragft_pipeline import schemas
-from ragft_pipeline.retrieval.lexical import B, K1, LexicalIndex, TermStatistics, lexical_terms
+from ragft_pipeline.retrieval.lexical import K1, B, LexicalIndex, TermStatistics, lexical_terms
 from ragft_pipeline_tests.corpora import prose
 
 TEXTS = [prose(n, 50) + " " + prose(n % 7, 20) for n in range(40)]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragft_pipeline.store import digest_of, file_sha256, table_digest
@@ -28,6 +28,7 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
+@settings(max_examples=20, deadline=None)
 @given(ROWS, st.randoms())
 def test_the_order_of_rows_does_not_change_a_table_digest(
     rows: list[dict[str, Any]], random: Any
@@ -36,14 +37,15 @@ def test_the_order_of_rows_does_not_change_a_table_digest(
     assert table_digest(table(shuffled)) == table_digest(table(rows))
 
 
+@settings(max_examples=20, deadline=None)
 @given(ROWS)
 def test_a_duplicate_row_changes_a_table_digest(rows: list[dict[str, Any]]) -> None:
     assert table_digest(table([*rows, rows[0]])) != table_digest(table(rows))
 
 
 def test_every_value_counts() -> None:
-    base = {"name": "a", "score": 0.1, "ids": [1, 2]}
-    others = [
+    base: dict[str, Any] = {"name": "a", "score": 0.1, "ids": [1, 2]}
+    others: list[dict[str, Any]] = [
         {"name": "b"},
         {"name": None},
         {"name": "null"},

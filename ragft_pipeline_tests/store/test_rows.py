@@ -173,7 +173,8 @@ def test_a_unit_without_a_row_is_tried_again(tmp_path: Path) -> None:
 
 
 def test_progress_names_the_table_and_the_count(tmp_path: Path) -> None:
-    store, lines = ArtifactStore(tmp_path), []
+    store = ArtifactStore(tmp_path)
+    lines: list[str] = []
     with store.staging("words") as folder:
         work = Workspace(store, "words", folder, lines.append)
         cache = work.rows("lengths", "s1", SCHEMA)

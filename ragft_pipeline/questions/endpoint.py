@@ -1,8 +1,4 @@
-"""Language models that write questions, behind LlamaIndex's LLM interface.
-
-The embedded SmolLM2 runs in batches on this machine; anything else is an OpenAI-compatible
-endpoint (a hosted service, Ollama, vLLM, a server of ChatGLM or Baichuan).
-"""
+"""Language models behind an OpenAI-compatible server: hosted, Ollama, vLLM, ChatGLM, Baichuan."""
 
 from __future__ import annotations
 
@@ -10,102 +6,23 @@ import asyncio
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.settings import ComputeSettings, LLMGenerator
-from ragft_pipeline.weights import Weights, resolve_weights
+from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.settings import LLMGenerator
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
     from llama_index.core.llms import LLM
 
-MAX_NEW_TOKENS = 96
 LONGEST_WAIT = 120.0  # seconds between two attempts, whatever Retry-After says
 _PROBE = "Write one short question about tea."
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A model's answer to one prompt, with what it cost."""
-
-    text: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-class QuestionModel(Protocol):
-    """What the generator needs of a language model."""
-
-    def ask(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Reply | None]:
-        """Answer each prompt; None where the model failed for good on that one."""
-        ...
-
-
-def open_model(settings: LLMGenerator, compute: ComputeSettings) -> QuestionModel:
-    """Return the model that the settings name."""
-    if settings.base_url is None:
-        return EmbeddedModel(resolve_weights(settings.model), settings.batch_size, compute)
-    return EndpointModel(settings)
-
-
-class EmbeddedModel:
-    """SmolLM2-Instruct from the packaged GGUF, greedy, in length-sorted batches."""
-
-    def __init__(self, weights: Weights, batch_size: int, compute: ComputeSettings) -> None:
-        self._weights = weights
-        self._batch_size = batch_size
-        self._compute = compute
-
-    def ask(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Reply | None]:
-        """Answer the prompts greedily: the seeds have no say."""
-        import torch
-
-        tokenizer, model = _load_embedded(self._weights, self._compute)
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        replies: list[Reply | None] = [None] * len(prompts)
-        for start in range(0, len(order), self._batch_size):
-            batch = order[start : start + self._batch_size]
-            chats = [[{"role": "user", "content": prompts[i]}] for i in batch]
-            texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-            inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
-            with torch.inference_mode():
-                output = model.generate(
-                    **inputs.to(model.device),
-                    max_new_tokens=MAX_NEW_TOKENS,
-                    do_sample=False,
-                    pad_token_id=tokenizer.pad_token_id,
-                )
-            new = output[:, inputs["input_ids"].shape[1] :]
-            for i, ids, mask in zip(batch, new, inputs["attention_mask"]):
-                used = int((ids != tokenizer.pad_token_id).sum())
-                text = tokenizer.decode(ids, skip_special_tokens=True)
-                replies[i] = Reply(text, int(mask.sum()), used)
-        return replies
-
-
-@lru_cache(maxsize=1)
-def _load_embedded(weights: Weights, compute: ComputeSettings) -> tuple[Any, Any]:
-    from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype, quiet_transformers
-
-    quiet_transformers()
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    assert weights.file is not None
-    folder, file = str(weights.folder), weights.file.name
-    device = pick_device(compute)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file, padding_side="left")
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        gguf_file=file,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=pick_dtype(compute, device),
-    )
-    return tokenizer, model.to(device).eval()
 
 
 class EndpointModel:
@@ -158,7 +75,7 @@ class EndpointModel:
         import openai
 
         gate = asyncio.Semaphore(self._settings.concurrency)
-        async with openai.DefaultAsyncHttpxClient() as http:
+        async with openai.DefaultAsyncHttpxClient(verify=_tls()) as http:
             llm = self.llm(http)
 
             async def one(prompt: str, seed: int) -> Reply | None:
@@ -190,6 +107,13 @@ class EndpointModel:
             if attempt < max_retries:
                 await asyncio.sleep(_wait(retry_after, attempt))
         return None
+
+
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    import httpx
+
+    return httpx.create_ssl_context()  # reads every certificate: once is enough
 
 
 class _Pace:

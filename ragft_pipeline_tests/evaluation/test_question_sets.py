@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from ragft_pipeline import schemas
+from ragft_pipeline.evaluation.question_sets import RelevanceIndex, gold_set, synthetic_set
+
+NODES = pa.table(
+    {
+        "node_id": ["n1", "n2", "n3", "n1"],
+        "doc_key": ["a", "a", "a", "copy"],
+        "start_char": [0, 80, 180, 10],
+        "end_char": [100, 200, 300, 110],
+    }
+)
+COLUMN = {"n1": 0, "n2": 1, "n3": 2}
+INDEX = RelevanceIndex(NODES, COLUMN)
+
+
+@pytest.mark.parametrize(
+    ("spans", "nodes"),
+    [
+        ([(10, 20)], {0}),
+        ([(85, 95)], {0, 1}),
+        ([(0, 100)], {0}),
+        ([(10, 20), (250, 260)], {0, 2}),
+        ([(90, 120)], {1}),
+        ([(150, 290)], {1}),
+        ([(400, 410)], set()),
+        ([], set()),
+    ],
+)
+def test_the_nodes_that_hold_a_span_are_right(
+    spans: list[tuple[int, int]], nodes: set[int]
+) -> None:
+    assert INDEX.nodes_with("a", spans) == nodes
+
+
+def test_a_span_of_an_unknown_document_is_nowhere() -> None:
+    assert INDEX.nodes_with("gone", [(0, 5)]) == frozenset()
+
+
+def test_a_node_of_two_documents_is_found_in_both() -> None:
+    assert INDEX.nodes_with("copy", [(20, 30)]) == {0}
+
+
+def gold_rows(count: int) -> pa.Table:
+    rows = [
+        {
+            "question_id": f"q{n}", "question": f"Question {n}?", "doc_key": "a",
+            "cluster": "c", "part": ("dev", "test")[n % 2],
+            "split": ("val", "test", "train")[n % 3],
+            "answers": [{"start": 10 if n < 6 else 900, "end": 20 if n < 6 else 910}],
+        }
+        for n in reversed(range(count))
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=schemas.GOLD_QUESTIONS.schema)
+
+
+def test_a_gold_set_holds_its_part_in_the_order_of_ids() -> None:
+    chosen = gold_set("gold_test", gold_rows(8), "test", INDEX)
+    assert chosen.ids == ["q1", "q3", "q5"]
+    assert chosen.held_out == [True, False, False]
+    assert chosen.relevant == [frozenset({0})] * 3
+    assert len(chosen) == 3
+
+
+def test_a_synthetic_question_counts_its_own_node_and_every_other_with_the_answer() -> None:
+    rows = [
+        {"question_id": "q2", "question": "b", "kind": "claim", "generator": "extractive",
+         "node_id": "n3", "doc_key": "a", "cluster": "c", "answer_start": 85, "answer_end": 95},
+        {"question_id": "q1", "question": "a", "kind": "claim", "generator": "extractive",
+         "node_id": "n1", "doc_key": "a", "cluster": "c", "answer_start": 10, "answer_end": 20},
+    ]  # fmt: skip
+    pairs = pa.Table.from_pylist(rows, schema=schemas.QA_PAIRS.schema)
+    chosen = synthetic_set("synthetic_test", pairs, INDEX, COLUMN, True)
+    assert chosen.ids == ["q1", "q2"]
+    assert chosen.relevant == [frozenset({0}), frozenset({0, 1, 2})]
+    assert chosen.held_out == [True, True]
+
+
+def test_the_first_questions_are_chosen_by_id() -> None:
+    chosen = gold_set("gold_dev", gold_rows(8), "dev", INDEX)
+    assert chosen.ids == ["q0", "q2", "q4"]
+    assert chosen.first(2).texts == ["Question 0?", "Question 2?"]
+    assert len(chosen.first(99)) == 3
+    assert len(chosen.first(0)) == 0
