@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     status.set_defaults(run=_status)
 
     report = commands.add_parser("report", help="print a version's table and verdict")
-    report.add_argument("--version", help="corpus version (default: the newest)")
+    report.add_argument("--version", help="corpus version (default: the current one)")
     report.set_defaults(run=_report)
 
     export = commands.add_parser(
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     export.add_argument("split", choices=["train", "val", "test"])
     export.add_argument("file")
-    export.add_argument("--version", help="corpus version (default: the newest)")
+    export.add_argument("--version", help="corpus version (default: the current one)")
     export.set_defaults(run=_export_qa)
 
     ui = commands.add_parser("ui", help="open Dagster on the same store (127.0.0.1)")
@@ -159,7 +159,7 @@ def _version(options: argparse.Namespace, settings: Settings) -> str:
     snapshots = SnapshotStore(ArtifactStore(settings.store))
     if options.version:
         return snapshots.load(options.version).version
-    latest = snapshots.latest()
+    latest = snapshots.current()
     if latest is None:
         raise RagftError("no corpus version yet: run `ragft run`")
     return latest.version

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dagster as dg
 
-from ragft_pipeline.defs import assets, jobs
+from ragft_pipeline.defs import assets, automation, jobs
 
 defs = dg.Definitions(
     assets=dg.load_assets_from_modules([assets]),
     jobs=[jobs.corpus_version_job],
+    sensors=[automation.new_documents, automation.keep_up_to_date, automation.report_failures],
+    schedules=[automation.refresh_current],
     loggers={"console": dg.colored_console_logger, "progress": jobs.progress_logger},
     executor=dg.in_process_executor,
 )

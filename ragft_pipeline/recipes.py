@@ -134,6 +134,7 @@ def _pairs_recipe(split: str) -> Recipe:
         sections=("questions", "embedder"),
         weights=("embedder",),
         table=schemas.QA_PAIRS,
+        heavy=True,
     )
 
 
@@ -150,6 +151,7 @@ def _embed(step: Step) -> Produced:
 node_embeddings = Recipe(
     "node_embeddings",
     _embed,
+    heavy=True,
     inputs=("chunked_nodes",),
     sections=("embedder",),
     weights=("embedder",),
@@ -168,6 +170,7 @@ def _teach(step: Step) -> Produced:
 teacher_scores = Recipe(
     "teacher_scores",
     _teach,
+    heavy=True,
     inputs=("train_qa_pairs", "train_nodes", "corpus_statistics"),
     sections=("teacher", "embedder"),
     weights=("embedder",),
@@ -197,6 +200,7 @@ def _adapter(step: Step) -> Produced:
 embedding_adapter = Recipe(
     "embedding_adapter",
     _adapter,
+    heavy=True,
     inputs=(*_TRAINING, "teacher_scores"),
     sections=("adapter", "teacher", "embedder"),
     weights=("embedder",),
@@ -212,6 +216,7 @@ def _tuned_embedder(step: Step) -> Produced:
 tuned_embedder = Recipe(
     "tuned_embedder",
     _tuned_embedder,
+    heavy=True,
     inputs=_TRAINING,
     sections=("tuned_embedder", "embedder"),
     weights=("embedder",),
@@ -230,6 +235,7 @@ def _reranker(step: Step) -> Produced:
 reranker = Recipe(
     "reranker",
     _reranker,
+    heavy=True,
     inputs=(*_TRAINING, "teacher_scores", "corpus_statistics"),
     sections=("reranker", "teacher", "embedder"),
     weights=("reranker", "embedder"),
@@ -257,6 +263,7 @@ def _evaluate(step: Step) -> Produced:
 retrieval_eval = Recipe(
     "retrieval_eval",
     _evaluate,
+    heavy=True,
     inputs=(
         "chunked_nodes", "node_embeddings", "train_qa_pairs", "val_qa_pairs", "test_qa_pairs",
         "gold_questions", "tuned_embedder", "embedding_adapter", "reranker",

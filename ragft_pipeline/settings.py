@@ -232,13 +232,20 @@ class EvaluationSettings(Section):
 
     max_synthetic: Positive = 300
     rerank_depth: Annotated[int, Field(ge=1, le=1000)] = 100
-    max_reranked: Positive = 40
+    max_reranked: Positive = 25
     fusion_weights: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     rerank_weights: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     min_gold: Positive = 20
     latency_queries: Positive = 20
     seed: Count = 13
+
+
+class AutomationSettings(Section):
+    """How the Dagster daemon follows the documents; never part of a result's identity."""
+
+    debounce_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    refresh_cron: str = "0 3 * * 0"
 
 
 class ComputeSettings(Section):
@@ -265,6 +272,7 @@ class Settings(Section):
     tuned_embedder: TunedEmbedderSettings = TunedEmbedderSettings()
     reranker: RerankerSettings = RerankerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    automation: AutomationSettings = AutomationSettings()
     compute: ComputeSettings = ComputeSettings()
 
     def section_digest(self, *names: str) -> str:

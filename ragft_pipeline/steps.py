@@ -73,6 +73,7 @@ class Recipe:
         table: the schema of its table; None for models and pages, whose data version is the key.
         code: raise it when the computation changes.
         identity: extra identity of a root asset, from the frozen snapshot.
+        heavy: whether it keeps all cores or the GPU busy, so that only one such runs at a time.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Recipe:
     table: Table | None = None
     code: int = 1
     identity: Callable[[Snapshot], str] | None = None
+    heavy: bool = False
 
     def code_version(self, settings: Settings) -> str:
         """Return the version of code and settings, as Dagster's staleness sees it."""

@@ -89,9 +89,17 @@ class SnapshotStore:
         return Snapshot(version, folder, facts)
 
     def latest(self) -> Snapshot | None:
-        """Return the newest version of the chain, or None."""
+        """Return the newest version of the chain, or None: the parent of the next."""
         versions = self.versions()
         return self.load(versions[-1]) if versions else None
+
+    def current(self) -> Snapshot | None:
+        """Return the version of the last freeze: the newest, unless the documents went back."""
+        try:
+            name = json.loads((self.root / "current.json").read_text(encoding="utf-8"))["version"]
+        except FileNotFoundError:
+            return self.latest()
+        return self.load(str(name))
 
     def text(self, doc_key: str) -> str:
         """Return the frozen text of a document."""
@@ -126,7 +134,7 @@ class SnapshotStore:
         )
         for version in self.versions():
             if version.endswith(identity[:10]) and self.load(version).facts["identity"] == identity:
-                return self.load(version)
+                return self._make_current(version)
         for item in read:
             if item.text is not None and not self._blob(item.doc_key).exists():
                 write_atomically(self._blob(item.doc_key), item.text.encode())
@@ -221,6 +229,10 @@ class SnapshotStore:
             (staged / "gold.jsonl").write_text(gold, encoding="utf-8")
             write_json(staged / "snapshot.json", facts)
             publish_folder(staged, self.root / version)
+        return self._make_current(version)
+
+    def _make_current(self, version: str) -> Snapshot:
+        write_json(self.root / "current.json", {"version": version})
         return self.load(version)
 
     def _statistics_version(

@@ -7,7 +7,7 @@ import sys
 
 import dagster as dg
 
-from ragft_pipeline.defs.policy import corpus_versions
+from ragft_pipeline.defs.partitions import corpus_versions
 
 JOB_NAME = "corpus_version_job"
 

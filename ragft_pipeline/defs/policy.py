@@ -5,6 +5,8 @@ from typing import Any
 
 import dagster as dg
 
+from ragft_pipeline.defs.conditions import keep_current_up_to_date
+from ragft_pipeline.defs.partitions import corpus_versions
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.quality import Check, checks_of
 from ragft_pipeline.settings import load_settings
@@ -12,7 +14,7 @@ from ragft_pipeline.steps import Outcome, Recipe, Step, materialize
 from ragft_pipeline.store import ArtifactStore, Workspace
 
 OWNER = "team:retrieval"
-corpus_versions = dg.DynamicPartitionsDefinition(name="corpus_version")
+HEAVY_POOL = "heavy"  # training, encoding and evaluation: one at a time (dagster.yaml)
 
 
 def build_asset(
@@ -31,6 +33,9 @@ def build_asset(
         deps=list(recipe.inputs),
         partitions_def=corpus_versions,
         code_version=recipe.code_version(settings),
+        automation_condition=keep_current_up_to_date(),
+        pool=HEAVY_POOL if recipe.heavy else None,
+        retry_policy=dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL),
         metadata=_definition_metadata(recipe),
         check_specs=[
             dg.AssetCheckSpec(

@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from ragft_pipeline.defs.jobs import JOB_NAME
-from ragft_pipeline.defs.policy import corpus_versions
+from ragft_pipeline.defs.partitions import PARTITIONS_NAME
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import Settings
 
@@ -42,8 +42,7 @@ def add_partition(settings: Settings, version: str) -> None:
 
 
 def _add(instance: dg.DagsterInstance, version: str) -> None:
-    assert corpus_versions.name is not None
-    instance.add_dynamic_partitions(corpus_versions.name, [version])
+    instance.add_dynamic_partitions(PARTITIONS_NAME, [version])
 
 
 def run_version(settings: Settings, version: str, assets: list[str] | None = None) -> bool:

@@ -1,0 +1,64 @@
+"""When an asset is requested automatically: the current version is behind, and nothing runs yet."""
+
+import dagster as dg
+
+from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.defs.partitions import corpus_versions
+from ragft_pipeline.settings import load_settings
+from ragft_pipeline.staleness import out_of_date, states
+from ragft_pipeline.store import ArtifactStore
+
+SYNC_TAG = {"ragft/trigger": "sync"}
+
+
+class CurrentVersionBehind(dg.AutomationCondition):
+    """True for the current corpus version while the asset, or anything it comes from, is not fresh.
+
+    The store decides by action keys, as `ragft status` does: Dagster's own stale status looks at
+    direct parents only and would take a run a layer. Older versions are for backfills: a change of
+    code or settings must not retrain them all.
+    """
+
+    @property
+    def name(self) -> str:
+        """The condition's name in the UI."""
+        return "current_version_behind"
+
+    @property
+    def requires_cursor(self) -> bool:
+        """The store is read at each tick; nothing is remembered."""
+        return False
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        """Return the current version where this asset is behind."""
+        settings = load_settings()
+        snapshots = SnapshotStore(ArtifactStore(settings.store))
+        candidates = context.candidate_subset.expensively_compute_partition_keys()
+        current = snapshots.current()
+        behind: set[str] = set()
+        if current is not None and current.version in candidates:
+            state = states(current.version, snapshots, settings)
+            if context.key.to_user_string() in out_of_date(state):
+                behind = {current.version}
+        subset = context.asset_graph_view.get_subset_from_partition_keys(
+            context.key, corpus_versions, behind
+        )
+        return dg.AutomationResult(context, subset)
+
+
+def keep_current_up_to_date() -> dg.AutomationCondition:
+    """Return the condition of every asset.
+
+    A failed asset is left alone until its code, settings or inputs change: a training that fails
+    must not start again every quarter of a minute.
+    """
+    condition = dg.AutomationCondition
+    retry = (
+        condition.any_deps_match(condition.newly_updated()) | condition.code_version_changed()
+    ).since(condition.newly_requested())
+    return (
+        CurrentVersionBehind()
+        & (~condition.execution_failed() | retry)
+        & ~condition.in_progress()
+        & ~condition.any_deps_in_progress()
+    ).with_label("keep the current version up to date")

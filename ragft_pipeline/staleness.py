@@ -1,0 +1,29 @@
+"""What is out of date: an asset whose action has changed, and all that is downstream of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.recipes import RECIPES
+from ragft_pipeline.settings import Settings
+from ragft_pipeline.status import state_of
+
+FRESH = ("computed", "reused")
+
+
+def states(version: str, snapshots: SnapshotStore, settings: Settings) -> dict[str, str]:
+    """Return the state of every asset for a version, as `status.state_of` says it."""
+    return {recipe.name: state_of(recipe, version, snapshots, settings) for recipe in RECIPES}
+
+
+def out_of_date(state: Mapping[str, str]) -> set[str]:
+    """Return the assets that are not fresh, or read one that is not.
+
+    One run of these brings a version up to date; those whose inputs turn out unchanged are reused.
+    """
+    behind: set[str] = set()
+    for recipe in RECIPES:  # in the order of the lineage
+        if state[recipe.name] not in FRESH or behind & set(recipe.inputs):
+            behind.add(recipe.name)
+    return behind

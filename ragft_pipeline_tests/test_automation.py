@@ -1,0 +1,116 @@
+"""Following the documents: the sensor, the condition, and what they leave alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.corpus.watching import Watch
+from ragft_pipeline.settings import load_settings
+from ragft_pipeline_tests.conftest import Project, make_project
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    project = make_project(tmp_path, documents=12)
+    project.configure(
+        questions={"generators": [{"kind": "extractive"}]}, automation={"debounce_seconds": 0}
+    )
+    monkeypatch.setenv("RAGFT_SETTINGS", str(project.settings_file))
+    return project
+
+
+def _tick(instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
+    from ragft_pipeline.defs.automation import new_documents
+
+    context = dg.build_sensor_context(instance=instance, cursor=cursor)
+    result = new_documents(context)
+    assert isinstance(result, dg.SensorResult | dg.SkipReason)
+    return result
+
+
+def test_sensor_freezes_a_change_once(project: Project) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = _tick(instance, None)
+        assert isinstance(first, dg.SensorResult)
+        assert [v.partition_keys for v in first.dynamic_partitions_requests or []] == [
+            project.snapshots.versions()
+        ]
+        assert isinstance(_tick(instance, first.cursor), dg.SkipReason)
+        file = next((project.corpus / "docs").rglob("*.md"))
+        file.unlink()
+        second = _tick(instance, first.cursor)
+        assert isinstance(second, dg.SensorResult)
+        assert len(project.snapshots.versions()) == 2
+
+
+def test_sensor_returns_to_the_old_version_when_the_documents_do(project: Project) -> None:
+    file = next((project.corpus / "docs").rglob("*.md"))
+    text = file.read_text(encoding="utf-8")
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = _tick(instance, None).cursor  # type: ignore[union-attr]
+        file.write_text(text + "\nOne more line.\n", encoding="utf-8")
+        cursor = _tick(instance, cursor).cursor  # type: ignore[union-attr]
+        file.write_text(text, encoding="utf-8")
+        third = _tick(instance, cursor)
+    assert isinstance(third, dg.SensorResult)
+    assert third.dynamic_partitions_requests[0].partition_keys == project.snapshots.versions()[:1]  # type: ignore[index]
+
+
+def test_sensor_says_why_an_empty_corpus_is_not_frozen(project: Project) -> None:
+    for file in (project.corpus / "docs").rglob("*.*"):
+        file.unlink()
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = _tick(instance, None)
+    assert isinstance(result, dg.SkipReason)
+    assert "no readable document" in (result.skip_message or "")
+
+
+def test_folder_still_changing_is_not_frozen() -> None:
+    watch, ripe = Watch().see("a", now=100, debounce=30)
+    assert not ripe
+    watch, ripe = watch.see("b", now=125, debounce=30)
+    assert not ripe
+    watch, ripe = watch.see("b", now=160, debounce=30)
+    assert ripe
+    assert not watch.froze().see("b", now=400, debounce=30)[1]
+
+
+def test_condition_requests_a_new_version_whole_and_a_fresh_one_not_at_all(
+    finished: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAGFT_SETTINGS", str(finished.settings_file))
+    from ragft_pipeline.definitions import defs
+    from ragft_pipeline.defs.partitions import PARTITIONS_NAME
+
+    version = finished.snapshots.versions()[-1]
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(PARTITIONS_NAME, [version])
+        fresh = dg.evaluate_automation_conditions(defs=defs, instance=instance)
+        assert fresh.total_requested == 0
+
+
+def test_condition_asks_for_what_a_setting_made_stale_and_what_follows(
+    copied: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ragft_pipeline.staleness import out_of_date, states
+
+    copied.configure(adapter={"checkpoints": 2, "seed": 99})
+    settings = load_settings(copied.settings_file)
+    snapshots = SnapshotStore(copied.store)
+    state = states(snapshots.versions()[-1], snapshots, settings)
+    assert out_of_date(state) == {"embedding_adapter", "retrieval_eval", "eval_report"}
+
+
+def test_condition_requests_every_asset_of_a_version_never_materialized(project: Project) -> None:
+    from ragft_pipeline.definitions import defs
+    from ragft_pipeline.defs.partitions import PARTITIONS_NAME
+
+    version = project.snapshots.freeze(project.settings).version
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(PARTITIONS_NAME, [version])
+        result = dg.evaluate_automation_conditions(defs=defs, instance=instance)
+        assert result.total_requested == len(list(defs.resolve_asset_graph().get_all_asset_keys()))
