@@ -1,5 +1,6 @@
 """The one place for what all assets share: partitions, versions, metadata, checks."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -112,7 +113,7 @@ def run_metadata(outcome: Outcome) -> dict[str, Any]:
 
 
 def _key(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "_-./" else "_" for c in name)
+    return re.sub(r"[^\w/]+", "_", name).strip("_").replace("_/", "/")
 
 
 def _value(value: object) -> Any:
