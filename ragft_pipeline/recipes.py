@@ -9,16 +9,22 @@ from __future__ import annotations
 import json
 from functools import partial
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
-from ragft_pipeline.corpus.chunking import FrozenDocument, chunk_documents
+from ragft_pipeline.corpus.chunking import CHUNKER_VERSION, FrozenDocument, chunk_documents
 from ragft_pipeline.corpus.gold import read_gold_questions
+from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.questions.embedded import EMBEDDED_VERSION
+from ragft_pipeline.questions.extractive import EXTRACTIVE_VERSION
+from ragft_pipeline.questions.llm import PROMPT_VERSION
 from ragft_pipeline.questions.pairs import make_qa_pairs
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_table
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Produced, Recipe, Step
+from ragft_pipeline.store import digest_of
 from ragft_pipeline.tuning.data import TrainingTables, node_texts
 from ragft_pipeline.weights import resolve_weights
 
@@ -40,8 +46,8 @@ corpus_snapshot = Recipe(
 )
 
 
-def frozen_documents(step: Step, version: str, split: str | None = None) -> list[FrozenDocument]:
-    """Return a version's documents (of one split, or all), one entry a distinct text."""
+def frozen_documents(step: Step, version: str) -> list[FrozenDocument]:
+    """Return a version's documents, one entry a distinct text."""
     rows = step.snapshots.load(version).table(schemas.DOCUMENTS).sort_by("path").to_pylist()
     documents = {
         row["doc_key"]: FrozenDocument(
@@ -53,24 +59,48 @@ def frozen_documents(step: Step, version: str, split: str | None = None) -> list
             partial(step.snapshots.text, row["doc_key"]),
         )
         for row in reversed(rows)
-        if split is None or row["split"] == split
     }
     return [documents[key] for key in sorted(documents)]
 
 
-def _chunk(step: Step) -> Produced:
-    weights = resolve_weights(step.settings.embedder.model)
-    documents = frozen_documents(step, step.version)
-    return Produced(chunk_documents(documents, step.settings.chunking, weights, step.work))
+def guarded_documents(step: Step, version: str) -> list[FrozenDocument]:
+    """Return the val and test documents of earlier versions that a version no longer has."""
+    snapshot = step.snapshots.load(version)
+    present = set(snapshot.table(schemas.DOCUMENTS).column("doc_key").to_pylist())
+    return [
+        FrozenDocument(
+            row["doc_key"],
+            row["path"].lower().endswith(MARKDOWN_SUFFIXES),
+            "",
+            row["cluster"],
+            row["split"],
+            partial(step.snapshots.text, row["doc_key"]),
+        )
+        for row in snapshot.table(schemas.LEDGER).to_pylist()
+        if row["split"] != "train" and row["doc_key"] not in present
+    ]
+
+
+def cut_version(step: Step, version: str) -> pa.Table:
+    """Return the NODES table of any frozen version."""
+    return chunk_documents(
+        frozen_documents(step, version),
+        guarded_documents(step, version),
+        step.settings.chunking,
+        resolve_weights(step.settings.embedder.model),
+        step.work,
+    )
 
 
 chunked_nodes = Recipe(
     "chunked_nodes",
-    _chunk,
+    lambda step: Produced(cut_version(step, step.version)),
     inputs=("corpus_snapshot",),
     sections=("chunking", "embedder"),
     weights=("embedder",),
+    versions=(CHUNKER_VERSION,),
     table=schemas.NODES,
+    identity=lambda snapshot: snapshot.guard,
 )
 
 
@@ -100,10 +130,8 @@ gold_questions = Recipe(
 def _statistics(step: Step) -> Produced:
     """Count the train nodes of the version whose statistics are in force."""
     anchor = str(step.snapshot.facts["statistics_version"])
-    weights = resolve_weights(step.settings.embedder.model)
-    documents = frozen_documents(step, anchor, split="train")
-    nodes = chunk_documents(documents, step.settings.chunking, weights, step.work)
-    texts = node_texts(nodes)
+    nodes = cut_version(step, anchor)
+    texts = node_texts(nodes.filter(pc.equal(nodes.column("split"), "train")))
     return Produced(TermStatistics.of(list(texts.values())).to_table(), {"statistics_of": anchor})
 
 
@@ -111,7 +139,9 @@ corpus_statistics = Recipe(
     "corpus_statistics",
     _statistics,
     inputs=("train_nodes",),
-    sections=("chunking", "embedder", "statistics"),
+    sections=("chunking", "embedder"),
+    weights=("embedder",),
+    versions=(CHUNKER_VERSION,),
     table=schemas.CORPUS_STATISTICS,
     identity=lambda snapshot: str(snapshot.facts["statistics_version"]),
 )
@@ -133,6 +163,7 @@ def _pairs_recipe(split: str) -> Recipe:
         inputs=(f"{split}_nodes", "corpus_statistics"),
         sections=("questions", "embedder"),
         weights=("embedder",),
+        versions=(EXTRACTIVE_VERSION, PROMPT_VERSION, EMBEDDED_VERSION),
         table=schemas.QA_PAIRS,
         heavy=True,
     )
@@ -145,7 +176,9 @@ def _embed(step: Step) -> Produced:
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
     texts = node_texts(step.table("chunked_nodes"))
     ids, vectors = cached_vectors(step.work, encoder, texts, "document")
-    return Produced(vectors_table(ids, ids, vectors), {"dimension": int(vectors.shape[1])})
+    made_of = digest_of(ids, encoder.identity("document"))
+    facts = {"dimension": int(vectors.shape[1])}
+    return Produced(vectors_table(ids, ids, vectors), facts, data_version=made_of)
 
 
 node_embeddings = Recipe(

@@ -44,7 +44,7 @@ DOCUMENTS = Table(
 SKIPPED = Table("skipped", _schema(path=S, reason=S), key=("path",))
 LEDGER = Table(
     "ledger",
-    _schema(doc_key=S, path=S, cluster=S, split=S, signature=pa.binary()),
+    _schema(doc_key=S, path=S, cluster=S, split=S, gold_part=S, signature=pa.binary()),
     key=("doc_key",),
 )
 NODES = Table(
@@ -86,7 +86,7 @@ TEACHER_SCORES = Table(
         dense=pa.list_(pa.float32()),
     ),
     key=("question_id",),
-    volatile=("bm25", "dense"),
+    volatile=("dense",),
 )  # fmt: skip
 EVAL_ROWS = Table(
     "retrieval_eval",

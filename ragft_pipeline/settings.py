@@ -231,7 +231,7 @@ class EvaluationSettings(Section):
     """What is measured, and how surely."""
 
     max_synthetic: Positive = 300
-    rerank_depth: Annotated[int, Field(ge=1, le=1000)] = 100
+    rerank_depth: Annotated[int, Field(ge=1, le=100)] = 100
     max_reranked: Positive = 25
     fusion_weights: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     rerank_weights: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
@@ -249,11 +249,11 @@ class AutomationSettings(Section):
 
 
 class ComputeSettings(Section):
-    """The machine; never part of a result's identity."""
+    """The machine; of these only dtype is part of a result's identity."""
 
     threads: Count = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
     batch_size: Positive = 32
 
 

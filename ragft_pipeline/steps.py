@@ -22,6 +22,9 @@ from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, ArtifactStore, Link, Workspace, digest_of, table_digest
 from ragft_pipeline.weights import resolve_weights
 
+# Raise it when a library's new version gives other vectors, nodes or trainings.
+LIBRARY_VERSION = 1
+
 
 @dataclass(frozen=True)
 class Produced:
@@ -40,6 +43,7 @@ class Step:
     store: ArtifactStore
     version: str
     work: Workspace
+    inputs: dict[str, Link] = field(default_factory=dict)
 
     @property
     def snapshots(self) -> SnapshotStore:
@@ -52,8 +56,10 @@ class Step:
         return self.snapshots.load(self.version)
 
     def artifact(self, asset: str) -> Artifact:
-        """Return the artifact of an input for this version."""
-        return self.store.read(self.version, asset)
+        """Return the artifact of an input, the one that the action key names."""
+        link = self.inputs.get(asset)
+        artifact = self.store.find(asset, link.action) if link else None
+        return artifact or self.store.read(self.version, asset)
 
     def table(self, asset: str) -> pa.Table:
         """Return an input's table."""
@@ -72,6 +78,7 @@ class Recipe:
         weights: sections whose `model` it loads; the weights' digest is part of the key.
         table: the schema of its table; None for models and pages, whose data version is the key.
         code: raise it when the computation changes.
+        versions: the version constants of the row functions it calls.
         identity: extra identity of a root asset, from the frozen snapshot.
         heavy: whether it keeps all cores or the GPU busy, so that only one such runs at a time.
     """
@@ -83,12 +90,14 @@ class Recipe:
     weights: tuple[str, ...] = ()
     table: Table | None = None
     code: int = 1
+    versions: tuple[int, ...] = ()
     identity: Callable[[Snapshot], str] | None = None
     heavy: bool = False
 
     def code_version(self, settings: Settings) -> str:
         """Return the version of code and settings, as Dagster's staleness sees it."""
-        return f"{self.code}-{settings.section_digest(*self.sections)[:12]}"
+        numbers = ".".join(str(number) for number in (self.code, *self.versions, LIBRARY_VERSION))
+        return f"{numbers}-{settings.section_digest(*self.sections)[:12]}"
 
     def action(self, settings: Settings, inputs: dict[str, str], snapshot: Snapshot) -> str:
         """Return the action key: same key, same artifact."""
@@ -120,13 +129,14 @@ def materialize(
     start = time.monotonic()
     store = ArtifactStore(settings.store)
     snapshot = SnapshotStore(store).load(version)
-    inputs = _input_versions(recipe, store, version)
+    links = _input_links(recipe, store, version)
+    inputs = {asset: link.data_version for asset, link in links.items()}
     action = recipe.action(settings, inputs, snapshot)
     artifact = store.find(recipe.name, action)
     how = "reused" if artifact else "computed"
     if artifact is None:
         progress(f"{recipe.name}: computing")
-        artifact = _compute(recipe, settings, store, version, action, inputs, progress)
+        artifact = _compute(recipe, settings, store, version, action, links, progress)
     seconds = time.monotonic() - start
     link = Link(recipe.name, version, action, artifact.data_version, how, seconds, artifact.facts)  # type: ignore[arg-type]
     store.link(link)
@@ -140,13 +150,13 @@ def _compute(
     store: ArtifactStore,
     version: str,
     action: str,
-    inputs: dict[str, str],
+    links: dict[str, Link],
     progress: Callable[[str], None],
 ) -> Artifact:
     start = time.monotonic()
     with store.staging(recipe.name) as folder:
         work = Workspace(store, recipe.name, folder, progress)
-        produced = recipe.compute(Step(settings, store, version, work))
+        produced = recipe.compute(Step(settings, store, version, work, links))
         data_version = produced.data_version or action
         facts = {**work.counts, **produced.facts}
         if recipe.table is not None:
@@ -156,6 +166,7 @@ def _compute(
             data_version = produced.data_version or table_digest(table, recipe.table.volatile)
             facts["row_count"] = table.num_rows
         facts["compute_seconds"] = round(time.monotonic() - start, 3)
+        inputs = {asset: link.data_version for asset, link in links.items()}
         artifact = store.publish(
             recipe.name, action, folder, data_version=data_version, facts=facts, inputs=inputs
         )
@@ -163,8 +174,8 @@ def _compute(
     return artifact
 
 
-def _input_versions(recipe: Recipe, store: ArtifactStore, version: str) -> dict[str, str]:
-    versions = {}
+def _input_links(recipe: Recipe, store: ArtifactStore, version: str) -> dict[str, Link]:
+    links = {}
     for asset in recipe.inputs:
         link = store.linked(version, asset)
         if link is None:
@@ -172,8 +183,8 @@ def _input_versions(recipe: Recipe, store: ArtifactStore, version: str) -> dict[
                 f"{recipe.name} needs {asset}, which is missing for {version}: "
                 "materialize it first, or run all (`ragft run`)"
             )
-        versions[asset] = link.data_version
-    return versions
+        links[asset] = link
+    return links
 
 
 def _rows_phrase(link: Link) -> str:

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from ragft_pipeline import schemas
+from ragft_pipeline.corpus.splits import PROTECTION
+from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import ChunkingSettings
 from ragft_pipeline.store import Workspace, digest_of
 from ragft_pipeline.weights import Weights
@@ -75,20 +77,29 @@ def load_tokenizer(weights: Weights) -> Callable[[str], list[int]]:
         return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
     from transformers import AutoTokenizer
 
-    slow = AutoTokenizer.from_pretrained(str(weights.folder))
+    try:
+        slow = AutoTokenizer.from_pretrained(str(weights.folder), local_files_only=True)
+    except Exception as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RagftError(f"model {weights.name!r} has no usable tokenizer: {first[:200]}") from None
     return lambda text: list(slow.encode(text, add_special_tokens=False, verbose=False))
 
 
 def chunk_documents(
     documents: Sequence[FrozenDocument],
+    guarded: Sequence[FrozenDocument],
     settings: ChunkingSettings,
     weights: Weights,
     work: Workspace,
 ) -> pa.Table:
     """Return the NODES table of a corpus version, cutting only documents never cut before.
 
+    A text that stands, or ever stood, in documents of several splits belongs to the most
+    protected one: what was in test does not come to train by way of another document.
+
     Args:
         documents: the version's documents; one entry a distinct text.
+        guarded: documents of earlier versions whose texts stay protected by their split.
         settings: node size and overlap in tokens of `weights`' tokenizer.
     """
     row_settings = digest_of(CHUNKER_VERSION, settings.digest(), weights.digest)
@@ -104,7 +115,7 @@ def chunk_documents(
         ]
         return pa.Table.from_pylist(rows, schema=_DOCUMENT_NODES)
 
-    rows = cache.complete(documents, _row_key, cut, batch_size=64)
+    rows = cache.complete([*documents, *guarded], _row_key, cut, batch_size=64)
     cut_nodes = dict(zip(rows.column("row_key").to_pylist(), rows.column("nodes").to_pylist()))
     nodes = [
         {
@@ -122,22 +133,20 @@ def chunk_documents(
         for doc in documents
         for node in cut_nodes[_row_key(doc)]
     ]
-    return pa.Table.from_pylist(_protect_shared(nodes), schema=schemas.NODES.schema)
+    held = [
+        (node_id_of(node["text"]), doc.split)
+        for doc in (*documents, *guarded)
+        for node in cut_nodes[_row_key(doc)]
+    ]
+    strictest: dict[str, str] = {}
+    for node_id, split in held:
+        strictest[node_id] = min(strictest.get(node_id, "train"), split, key=PROTECTION.index)
+    protected = [node | {"split": strictest[node["node_id"]]} for node in nodes]
+    return pa.Table.from_pylist(protected, schema=schemas.NODES.schema)
 
 
 def _row_key(document: FrozenDocument) -> str:
     return digest_of(document.doc_key, document.markdown)
-
-
-def _protect_shared(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give a text that stands in documents of several splits to the most protected one."""
-    from ragft_pipeline.corpus.splits import PROTECTION
-
-    strictest: dict[str, str] = {}
-    for node in nodes:
-        held = strictest.get(node["node_id"], "train")
-        strictest[node["node_id"]] = min(held, node["split"], key=PROTECTION.index)
-    return [node | {"split": strictest[node["node_id"]]} for node in nodes]
 
 
 class Splitter:
@@ -184,8 +193,10 @@ class Splitter:
         for node in self._markdown.get_nodes_from_node(TextNode(text=text)):
             body = node.get_content()
             first = body.split("\n", 1)[0]
-            start = text.find(first.lstrip("# "), cursor) if body not in text[cursor:] else -1
-            start = text.rfind("\n", 0, start) + 1 if start >= 0 else text.find(body, cursor)
+            start = text.find(body, cursor)
+            if start < 0:  # the parser writes headings its own way: find the heading's words
+                words = text.find(first.lstrip("# "), cursor)
+                start = text.rfind("\n", 0, words) + 1 if words >= 0 else -1
             if start < 0:
                 return []
             heading = first.lstrip("#").strip() if re.match(r"#+\s", first) else ""

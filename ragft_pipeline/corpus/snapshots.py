@@ -22,11 +22,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock
 
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, READER_VERSION, read_text
 from ragft_pipeline.corpus.sources import SkippedDocument, Source, list_documents, open_source
-from ragft_pipeline.corpus.splits import LedgerEntry, assign_splits, gold_part
+from ragft_pipeline.corpus.splits import LedgerEntry, assign_splits
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, digest_of
@@ -50,6 +51,13 @@ class Snapshot:
         """The gold questions file as it was, empty where there was none."""
         file = self.folder / "gold.jsonl"
         return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+    @property
+    def guard(self) -> str:
+        """A digest of the texts that val and test have ever held: what may not train."""
+        path = self.folder / f"{schemas.LEDGER.name}.parquet"
+        rows = pq.read_table(path, columns=["doc_key", "split"]).to_pylist()
+        return digest_of(sorted((r["doc_key"], r["split"]) for r in rows if r["split"] != "train"))
 
     @property
     def data_version(self) -> str:
@@ -116,6 +124,13 @@ class SnapshotStore:
         Raises RagftError for a corpus without a single readable document.
         """
         source = open_source(settings.corpus)
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / ".lock"):  # versions form one chain
+            return self._freeze(source, settings, progress)
+
+    def _freeze(
+        self, source: Source, settings: Settings, progress: Callable[[str], None]
+    ) -> Snapshot:
         parent = self.latest()
         known = _known_texts(parent, settings)
         read, skipped = self._read_all(source, settings, known, progress)
@@ -184,13 +199,12 @@ class SnapshotStore:
             if parent
             else []
         )
-        documents_before = parent.table(schemas.DOCUMENTS).to_pylist() if parent else []
         ledger = assign_splits(
             {item.path: item.doc_key for item in read},
             texts,
             before,
             settings.split,
-            {row["path"]: row["doc_key"] for row in documents_before},
+            _same_corpus(parent, texts, settings),
         )
         place = {entry.doc_key: entry for entry in ledger}
         documents = [
@@ -204,11 +218,12 @@ class SnapshotStore:
                 "markdown": Path(item.path).suffix.lower() in MARKDOWN_SUFFIXES,
                 "cluster": place[item.doc_key].cluster,
                 "split": place[item.doc_key].split,
-                "gold_part": gold_part(place[item.doc_key].cluster, place[item.doc_key].split),
+                "gold_part": place[item.doc_key].gold_part,
             }
             for item in read
         ]
-        version = f"v{len(self.versions()) + 1:04d}-{identity[:10]}"
+        number = int(parent.version[1:].split("-", 1)[0]) + 1 if parent else 1
+        version = f"v{number:04d}-{identity[:10]}"
         facts = {
             "version": version,
             "identity": identity,
@@ -219,7 +234,9 @@ class SnapshotStore:
             "skipped": len(skipped),
             "characters": sum(len(text) for text in texts.values()),
             "statistics_version": self._statistics_version(version, texts, place, parent, settings),
-            "data_version": digest_of(identity, sorted((d["path"], d["split"]) for d in documents)),
+            "data_version": digest_of(
+                identity, sorted((d["path"], d["split"], d["gold_part"]) for d in documents)
+            ),
             "frozen": time.time(),
         }
         with self.store.staging("snapshot") as staged:
@@ -268,6 +285,18 @@ def title_of(text: str) -> str:
         (line for line in lines[:20] if line.startswith("# ")), lines[0] if lines else ""
     )
     return heading.lstrip("#").strip()[:120]
+
+
+def _same_corpus(
+    parent: Snapshot | None, texts: dict[str, str], settings: Settings
+) -> dict[str, str] | None:
+    """Return path to doc_key of the version before, if it was of the same corpus."""
+    if parent is None:
+        return None
+    rows = parent.table(schemas.DOCUMENTS).to_pylist()
+    before = {row["path"]: row["doc_key"] for row in rows}
+    same = parent.facts["source"] == settings.corpus.source or set(before.values()) & set(texts)
+    return before if same else None
 
 
 def _reading(settings: Settings) -> str:

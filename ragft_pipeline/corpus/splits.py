@@ -6,7 +6,8 @@ versions are materialized.
 
 Rules for a text that the ledger does not know:
 
-1. It joins the cluster of the document that stood at its path in the last version (an edit).
+1. It joins the cluster of the document that stood at its path in the last version (an edit),
+   where that version was of the same corpus: from the same source, or with a text in common.
 2. It joins every cluster that holds a near-duplicate (MinHash, Broder 1997) of it.
 3. Joined clusters become one, and take their most protected split: test before val before train.
    So nothing that was in test or val ever comes to train.
@@ -26,17 +27,22 @@ from ragft_pipeline.settings import SplitSettings
 
 PROTECTION = ("test", "val", "train")
 PERMUTATIONS = 128
+_BANDS = (32, 4)  # finds nearly all pairs from a similarity of .7; the estimate then decides
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One text ever frozen: where it last stood, its cluster, its split, its MinHash signature."""
+    """One text ever frozen: where it last stood, its cluster, its split and its signature.
+
+    `gold_part` says whether people's questions about it choose (dev) or report (test).
+    """
 
     doc_key: str
     path: str
     cluster: str
     split: str
+    gold_part: str
     signature: bytes
 
 
@@ -72,46 +78,55 @@ def assign_splits(
         texts: doc_key to text, for at least the keys the ledger does not know.
         ledger: the ledger of the version before, empty for the first.
         settings: the shares for new clusters and the near-duplicate threshold (Jaccard).
-        previous: path to doc_key of the version before; the ledger knows one path a text, which
-            is not enough where a text stood at several paths or a path held several texts.
+        previous: path to doc_key of the version before, where this version is a later state of
+            the same corpus; None where it is another corpus, whose equal paths mean nothing.
 
     Returns the new ledger: every entry of the old one (deleted documents stay known, so that they
     return to their split), and the new texts.
     """
     entries = {entry.doc_key: entry for entry in ledger}
-    at_path = {entry.path: entry.doc_key for entry in ledger} | dict(previous or {})
-    new = {key: path for path, key in sorted(documents.items(), reverse=True) if key not in entries}
+    new = {key for key in documents.values() if key not in entries}
     signatures = {key: entry.signature for key, entry in entries.items()}
-    signatures |= {key: minhash_signature(texts[key]) for key in new}
+    signatures |= {key: minhash_signature(texts[key]) for key in sorted(new)}
 
     groups = _Groups(signatures)
     for cluster_members in _by_cluster(ledger).values():
         for member in cluster_members[1:]:
             groups.join(cluster_members[0], member)
-    for key, path in new.items():
-        if path in at_path:
-            groups.join(key, at_path[path])
-    for left, right in _near_duplicates(signatures, set(new), settings.near_duplicate):
+    if previous is not None:
+        at_path = {entry.path: entry.doc_key for entry in ledger} | dict(previous)
+        for path, key in documents.items():
+            if key in new and path in at_path:
+                groups.join(key, at_path[path])
+    for left, right in _near_duplicates(signatures, new, settings.near_duplicate):
         groups.join(left, right)
 
-    split_of = _split_groups(groups, entries, settings, first=not ledger)
+    members = groups.members()
+    split_of = _split_groups(members, entries, settings, first=previous is None)
+    part_of = {
+        name: _gold_part(name, split_of[name], {entries[k].gold_part for k in keys if k in entries})
+        for name, keys in members.items()
+    }
     paths = {entry.doc_key: entry.path for entry in ledger}
     paths |= {key: path for path, key in sorted(documents.items(), reverse=True)}
     return [
-        LedgerEntry(key, paths[key], groups.name(key), split_of[groups.name(key)], signatures[key])
+        LedgerEntry(key, paths[key], name, split_of[name], part_of[name], signatures[key])
         for key in sorted(signatures)
+        for name in [groups.name(key)]
     ]
 
 
-def gold_part(cluster: str, split: str) -> str:
+def _gold_part(cluster: str, split: str, before: set[str]) -> str:
     """Say whether people's questions about a cluster choose (dev) or report (test).
 
     Test documents' questions report and val documents' choose; those about train documents are
-    halved by hash.
+    halved by hash. What reported once never chooses; of joined clusters the reporting part wins.
     """
-    if split == "train":
-        return "dev" if _unit(f"gold:{cluster}") < 0.5 else "test"
-    return {"val": "dev", "test": "test"}[split]
+    if split == "test" or "test" in before:
+        return "test"
+    if split == "val" or before:
+        return "dev"
+    return "dev" if _unit(f"gold:{cluster}") < 0.5 else "test"
 
 
 def _by_cluster(ledger: Sequence[LedgerEntry]) -> dict[str, list[str]]:
@@ -133,7 +148,7 @@ def _near_duplicates(
         values = np.frombuffer(signatures[key], dtype="<u4").astype(np.uint32)
         return MinHash(num_perm=PERMUTATIONS, seed=1, scheme="affine32", hashvalues=values)
 
-    lsh = MinHashLSH(threshold=threshold * 0.9, num_perm=PERMUTATIONS)
+    lsh = MinHashLSH(num_perm=PERMUTATIONS, params=_BANDS)
     hashes = {key: minhash(key) for key in sorted(signatures)}
     for key, value in hashes.items():
         lsh.insert(key, value)
@@ -146,11 +161,11 @@ def _near_duplicates(
 
 
 def _split_groups(
-    groups: _Groups, known: Mapping[str, LedgerEntry], settings: SplitSettings, first: bool
+    members: Mapping[str, Sequence[str]],
+    known: Mapping[str, LedgerEntry],
+    settings: SplitSettings,
+    first: bool,
 ) -> dict[str, str]:
-    members: dict[str, list[str]] = {}
-    for key in groups.keys():
-        members.setdefault(groups.name(key), []).append(key)
     result: dict[str, str] = {}
     drawn = []
     for name, keys in members.items():
@@ -159,7 +174,7 @@ def _split_groups(
             result[name] = next(split for split in PROTECTION if split in before)
         else:
             drawn.append(name)
-    if first:  # exact shares in the first version, so that a small corpus has all three splits
+    if first:  # exact shares in a first version, so that a small corpus has all three splits
         ranked = sorted(drawn, key=lambda name: _unit(f"split:{name}"))
         tests = max(1, round(settings.test * len(ranked))) if len(ranked) > 2 else 0
         vals = max(1, round(settings.val * len(ranked))) if len(ranked) > 2 else 0
@@ -186,8 +201,11 @@ class _Groups:
     def __init__(self, keys: Mapping[str, bytes]) -> None:
         self._parent = {key: key for key in keys}
 
-    def keys(self) -> list[str]:
-        return sorted(self._parent)
+    def members(self) -> dict[str, list[str]]:
+        result: dict[str, list[str]] = {}
+        for key in sorted(self._parent):
+            result.setdefault(self.name(key), []).append(key)
+        return result
 
     def name(self, key: str) -> str:
         while self._parent[key] != key:

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 CHOOSING = ("gold_dev", "synthetic_val")
-REPORTING = ("gold_test", "synthetic_test")
+HELD_OUT = "gold_test_held_out"
+REPORTING = (HELD_OUT, "gold_test", "synthetic_test")
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class QuestionSet:
         return len(self.ids)
 
     def first(self, limit: int) -> QuestionSet:
-        """Return `limit` of the questions, chosen by the order of their ids (hashes)."""
-        keep = sorted(range(len(self)), key=lambda i: self.ids[i])[:limit]
+        """Return `limit` of the questions: held-out documents' first, then by hash."""
+        keep = sorted(range(len(self)), key=lambda i: (not self.held_out[i], self.ids[i]))[:limit]
 
         def pick(values: list[Any]) -> list[Any]:
             return [values[i] for i in keep]

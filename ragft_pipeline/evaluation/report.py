@@ -27,9 +27,9 @@ REPORT_FILE = "report.html"
 SUMMARY_FILE = "summary.json"
 _EXAMPLES = 5
 _SET_TITLES = {
-    "gold_test": "People's questions, test: what is reported",
-    "gold_test_held_out": "People's questions, test, about documents no model was trained on",
-    "gold_dev": "People's questions, dev: what choices were made on",
+    "gold_test_held_out": "People's test questions about documents no model was trained on",
+    "gold_test": "People's test questions, all",
+    "gold_dev": "People's dev questions: what choices were made on",
     "synthetic_test": "Synthetic questions about test documents",
     "synthetic_val": "Synthetic questions about val documents (used for choosing)",
 }
@@ -67,13 +67,10 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
     tables = {
         name: _of_set(results, name) for name in dict.fromkeys(r.question_set for r in results)
     }
-    held_out = rows.held_out("gold_test")
-    if held_out.count("gold_test"):
-        tables["gold_test_held_out"] = _of_set(held_out.results(), "gold_test")
     tables = {name: tables[name] for name in _SET_TITLES if name in tables}
     primary = tables[verdict.primary_set]
     latency = given.latency.to_pylist()
-    title = _SET_TITLES[verdict.primary_set].split(":")[0]
+    title = _SET_TITLES[verdict.primary_set]
     plots = {
         "differences": differences_plot(primary, title),
         "hit_rate": hit_rate_plot(primary, title),
@@ -110,7 +107,7 @@ def _examples(
     )
     wanted = {BASE, shown}
     by_question: dict[str, dict[str, dict[str, Any]]] = {}
-    for row in given.rows.to_pylist():
+    for row in rows.rows.to_pylist():
         if row["question_set"] == verdict.primary_set and row["system"] in wanted:
             by_question.setdefault(row["question_id"], {})[row["system"]] = row
     places = {row["node_id"]: row for row in given.nodes.to_pylist()}

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline import schemas
+from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.latency import measure_latency
 from ragft_pipeline.evaluation.question_sets import (
     QuestionSet,
@@ -41,6 +42,7 @@ from ragft_pipeline.retrieval.metrics import METRICS, score_rankings
 from ragft_pipeline.retrieval.reranking import Reranker
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
+from ragft_pipeline.tuning.data import node_texts
 
 CHOICES_FILE = "choices.json"
 
@@ -72,9 +74,14 @@ def evaluate_retrieval(
 
     The artifact also gets the LATENCY table and the choices as JSON.
     """
-    texts = _node_texts(data.nodes)
+    texts = node_texts(data.nodes)
     column = {node_id: index for index, node_id in enumerate(texts)}
     sets, dropped = _question_sets(data, column, settings)
+    if not sets:
+        raise RagftError(
+            "retrieval_eval: there is no question to measure with; add documents, loosen "
+            "questions.* in ragft.yaml, or give gold questions"
+        )
     choosing = _choosing_set(sets, settings)
     retrievers = _retrievers(texts, models, settings, work)
     stages = FirstStages(list(texts.values()), LexicalIndex(list(texts.values())), retrievers)
@@ -102,11 +109,6 @@ def evaluate_retrieval(
     counts = {f"questions_{name}": len(questions) for name, questions in sets.items()}
     facts = {**counts, "nodes": len(texts), "dropped_seen_in_training": dropped}
     return pa.concat_tables(rows), facts
-
-
-def _node_texts(nodes: pa.Table) -> dict[str, str]:
-    ids, texts = nodes.column("node_id").to_pylist(), nodes.column("text").to_pylist()
-    return dict(sorted(zip(ids, texts)))
 
 
 def _question_sets(

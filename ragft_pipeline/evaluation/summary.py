@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ragft_pipeline.evaluation.question_sets import REPORTING
+from ragft_pipeline.evaluation.question_sets import CHOOSING, HELD_OUT, REPORTING
 from ragft_pipeline.evaluation.significance import Difference, paired_difference
 from ragft_pipeline.evaluation.systems import hybrid_name, reranked_name
 from ragft_pipeline.retrieval.metrics import METRICS, PRIMARY
@@ -61,11 +61,14 @@ class Verdict:
 
 
 class EvaluationRows:
-    """Reads an EVAL_ROWS table by set and system."""
+    """Reads an EVAL_ROWS table by set and system.
+
+    People's test questions about held-out documents are a set of their own as well.
+    """
 
     def __init__(self, rows: pa.Table, settings: EvaluationSettings) -> None:
         self.settings = settings
-        self.rows = rows
+        self.rows = rows = pa.concat_tables([rows, _held_out_rows(rows)])
         self._groups: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
         columns = ("question_set", "system", "question_id", PRIMARY, "cluster")
         for name, system, question, score, cluster in zip(
@@ -123,19 +126,29 @@ class EvaluationRows:
             for row in rows
         ]
 
-    def held_out(self, question_set: str) -> EvaluationRows:
-        """Return the rows of a set's questions about documents that no model was trained on."""
-        keep = pc.and_(
-            self.rows.column("held_out"),
-            pc.equal(self.rows.column("question_set"), question_set),
-        )
-        return EvaluationRows(self.rows.filter(keep), self.settings)
+
+def _held_out_rows(rows: pa.Table) -> pa.Table:
+    """Return people's test questions about documents that no model was trained on, as a set."""
+    test = pc.equal(rows.column("question_set"), "gold_test")
+    found = rows.filter(pc.and_(rows.column("held_out"), test))
+    column = rows.schema.get_field_index("question_set")
+    return found.set_column(
+        column, rows.schema.field(column), pa.array([HELD_OUT] * found.num_rows, pa.string())
+    )
 
 
 def primary_set(rows: EvaluationRows) -> str:
-    """Return the set the verdict is on: people's test questions where there are enough."""
-    gold, synthetic = REPORTING
-    return gold if rows.count(gold) >= rows.settings.min_gold else synthetic
+    """Return the set the verdict is on.
+
+    People's test questions where there are enough, of these the ones about held-out documents
+    where they are enough alone; else synthetic test questions, else whatever there is.
+    """
+    *people, synthetic = REPORTING
+    for name in people:
+        if rows.count(name) >= rows.settings.min_gold:
+            return name
+    found = [name for name in (synthetic, *people, *CHOOSING) if rows.count(name)]
+    return found[0] if found else synthetic
 
 
 def decide(rows: EvaluationRows, choices: dict[str, Any]) -> Verdict:
@@ -173,12 +186,18 @@ def decide(rows: EvaluationRows, choices: dict[str, Any]) -> Verdict:
 def _sentence(
     rows: EvaluationRows, name: str, held: str, to_base: Difference, steps: list[Step]
 ) -> str:
-    people = "people's test questions" if name == REPORTING[0] else "synthetic test questions"
+    asked = {
+        HELD_OUT: "people's test questions about documents no model was trained on",
+        "gold_test": "people's test questions, most about documents that trained the models,",
+        "gold_dev": "people's dev questions (too few to report on others)",
+        "synthetic_test": "synthetic test questions",
+        "synthetic_val": "synthetic val questions (there are no others)",
+    }[name]
     if held == BASE:
-        start = f"Keep the base embedder: on {rows.count(name)} {people} nothing is proven better."
+        start = f"Keep the base embedder: on {rows.count(name)} {asked} nothing is proven better."
     else:
         start = (
-            f"Use {held}: nDCG@10 {rows.mean(name, held):.3f} on {to_base.questions} {people}, "
+            f"Use {held}: nDCG@10 {rows.mean(name, held):.3f} on {to_base.questions} {asked}, "
             f"{to_base} to the base embedder alone."
         )
     unproven = [

@@ -83,6 +83,8 @@ class FirstStages:
 
         Of equally good weights the one nearest to the middle of their range.
         """
+        if not len(questions):
+            return {retriever.name: 0.5 for retriever in self.retrievers}
         words = self.lexical.scores(questions.texts)
         chosen = {}
         for retriever in self.retrievers:

@@ -80,6 +80,6 @@ def _load(weights: Weights, compute: ComputeSettings) -> tuple[Any, Any]:
         folder,
         gguf_file=file,
         quantization_config=GgufConfig(dequantize=True),
-        dtype=pick_dtype(compute, device),
+        dtype=pick_dtype(compute),
     )
     return tokenizer, model.to(device).eval()

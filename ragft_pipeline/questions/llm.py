@@ -82,7 +82,7 @@ def write_questions(
     """Return the model's drafts by node id, asking only about nodes it was never asked about.
 
     Each finished batch is kept at once. A node the model fails on, after its retries, is counted
-    as `llm_failures` and asked about again in the next run.
+    as `llm_failures`, gets no row, and is asked about again in the next run.
     """
     asked = chosen_nodes(nodes, settings)
     identity = ""

@@ -61,6 +61,11 @@ def make_qa_pairs(
             for node_id in sorted(drafts)
             for draft in drafts[node_id]
         ]
+    if failures := work.counts.get("llm_failures"):
+        raise RagftError(
+            f"questions: {failures} of {work.counts['llm_calls']} nodes got no answer; what was "
+            "answered is kept: run again, or lower share_of_nodes"
+        )
     texts = {source.node_id: source.text for source in sources}
 
     def ranks(kept: Sequence[Candidate]) -> np.ndarray:

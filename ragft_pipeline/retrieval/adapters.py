@@ -67,5 +67,7 @@ def apply_adapter(adapter: BaseAdapter, vectors: np.ndarray) -> np.ndarray:
     """Return adapted unit query vectors, float32 of the shape of `vectors`."""
     import torch
 
+    if not len(vectors):
+        return vectors
     with torch.inference_mode():
         return normalise_rows(adapter(torch.from_numpy(np.ascontiguousarray(vectors))).numpy())

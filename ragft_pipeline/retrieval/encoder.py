@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 Kind = Literal["query", "document"]
+ENCODER_VERSION = 1  # raise it when some text would get another vector
 
 
 def quiet_transformers() -> None:
@@ -51,32 +50,11 @@ def pick_device(compute: ComputeSettings) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def pick_dtype(compute: ComputeSettings, device: str) -> torch.dtype:
-    """Return the inference type: bfloat16 where the device computes in it, else float32."""
+def pick_dtype(compute: ComputeSettings) -> torch.dtype:
+    """Return the type that models compute in, as the settings say it."""
     import torch
 
-    if compute.dtype != "auto":
-        return torch.bfloat16 if compute.dtype == "bfloat16" else torch.float32
-    if device == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if device == "cpu" and _cpu_prefers_bfloat16() else torch.float32
-
-
-@cache
-def _cpu_prefers_bfloat16() -> bool:
-    """Time one encoder-sized product both ways: having the instructions does not mean speed."""
-    import torch
-
-    def seconds(dtype: torch.dtype) -> float:
-        left, right = torch.ones(4096, 384, dtype=dtype), torch.ones(384, 1536, dtype=dtype)
-        times = []
-        for _ in range(4):
-            start = time.perf_counter()
-            left @ right
-            times.append(time.perf_counter() - start)
-        return min(times)
-
-    return seconds(torch.bfloat16) < 0.8 * seconds(torch.float32)
+    return torch.bfloat16 if compute.dtype == "bfloat16" else torch.float32
 
 
 class Encoder:
@@ -107,8 +85,14 @@ class Encoder:
         return cls(Weights(str(folder), folder, folder_digest(folder)), embedder, compute)
 
     def identity(self, kind: Kind) -> str:
-        """Return a digest of what decides a text's vector: weights, prompt and length limit."""
-        return digest_of(self.weights.digest, self._prompt(kind), self._embedder.max_tokens)
+        """Return a digest of what decides a text's vector: weights, prompt, length limit, type."""
+        return digest_of(
+            ENCODER_VERSION,
+            self.weights.digest,
+            self._prompt(kind),
+            self._embedder.max_tokens,
+            self._compute.dtype,
+        )
 
     def _prompt(self, kind: Kind) -> str:
         return self._embedder.query_prompt if kind == "query" else self._embedder.document_prompt
@@ -119,7 +103,7 @@ class Encoder:
         if self._model is None:
             device = pick_device(self._compute)
             self._model = load_sentence_transformer(
-                self.weights, self._embedder, device, pick_dtype(self._compute, device)
+                self.weights, self._embedder, device, pick_dtype(self._compute)
             )
         return self._model
 

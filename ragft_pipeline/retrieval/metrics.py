@@ -41,6 +41,11 @@ def score_rankings(rankings: np.ndarray, relevant: Sequence[Set[int]]) -> dict[s
     }
 
 
+def mean_of(values: np.ndarray) -> float:
+    """Return the mean, 0 of nothing."""
+    return float(values.mean()) if len(values) else 0.0
+
+
 def smallest_sufficient(candidates: Sequence[float], scores: Sequence[np.ndarray]) -> int:
     """Choose the first candidate that is within one standard error of the best.
 
@@ -50,7 +55,7 @@ def smallest_sufficient(candidates: Sequence[float], scores: Sequence[np.ndarray
 
     Returns the index of the choice.
     """
-    means = [float(values.mean()) if len(values) else 0.0 for values in scores]
+    means = [mean_of(values) for values in scores]
     best = int(np.argmax(means))
     for index in range(len(candidates)):
         difference = scores[best] - scores[index]

@@ -35,7 +35,7 @@ class Reranker:
         if self._model is None:
             device = pick_device(self._compute)
             self._model = load_cross_encoder(
-                self._folder, self._settings, device, pick_dtype(self._compute, device)
+                self._folder, self._settings, device, pick_dtype(self._compute)
             )
         return self._model
 

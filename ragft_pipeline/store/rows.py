@@ -8,7 +8,7 @@ staged at once: a kill loses the batch in flight and no more.
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -118,10 +118,14 @@ class RowCache:
         pq.write_table(table, path, compression="zstd")
 
     def _stage(self, rows: pa.Table) -> None:
-        self._staging.mkdir(parents=True, exist_ok=True)
         name = uuid.uuid4().hex
         temporary = self._staging / f".{name}"
-        pq.write_table(rows, temporary, compression="zstd")
+        self._staging.mkdir(parents=True, exist_ok=True)
+        try:
+            pq.write_table(rows, temporary, compression="zstd")
+        except FileNotFoundError:  # the folder was emptied and removed by another process
+            self._staging.mkdir(parents=True, exist_ok=True)
+            pq.write_table(rows, temporary, compression="zstd")
         path = self._staging / f"{name}.parquet"
         fsync_path(temporary)
         temporary.replace(path)
@@ -138,7 +142,7 @@ class RowCache:
                 # another process published its staged rows meanwhile, or one lies there broken
                 _remove_unreadable(staged)
                 continue
-            self._consumed.extend(staged)
+            self._consumed.extend(path for path in staged if _held_by(path, set(keys)))
             return found
         return self._schema.empty_table()
 
@@ -153,8 +157,8 @@ class RowCache:
         """Remove the staged batches whose rows were read into, or written for, this artifact."""
         for path in self._consumed:
             path.unlink(missing_ok=True)
-        if self._staging.is_dir() and not any(self._staging.iterdir()):
-            shutil.rmtree(self._staging, ignore_errors=True)
+        with contextlib.suppress(OSError):  # another process still has rows there
+            self._staging.rmdir()
 
 
 def _select(files: list[str], keys: list[str], schema: pa.Schema) -> pa.Table:
@@ -167,6 +171,11 @@ def _select(files: list[str], keys: list[str], schema: pa.Schema) -> pa.Table:
             params={"files": files},
         ).to_arrow_table()
     return found.select(schema.names).cast(schema)
+
+
+def _held_by(path: Path, keys: set[str]) -> bool:
+    """Say whether all rows of a staged batch are wanted, so that the artifact will hold them."""
+    return keys.issuperset(pq.read_table(path, columns=["row_key"]).column("row_key").to_pylist())
 
 
 def _remove_unreadable(staged: Sequence[Path]) -> None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from ragft_pipeline.retrieval.adapters import adapter_class, apply_adapter, save_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
-from ragft_pipeline.retrieval.metrics import smallest_sufficient
+from ragft_pipeline.retrieval.metrics import mean_of, smallest_sufficient
 from ragft_pipeline.settings import AdapterSettings, Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.cards import write_card
@@ -67,7 +67,7 @@ def train_adapter(
     shrunk = [shrink(adapter, strength, recipe) for strength in strengths]
     before = val.ndcg(val_queries, val_nodes_vectors)
     after = [val.ndcg(apply_adapter(map_, val_queries), val_nodes_vectors) for map_ in shrunk]
-    best = smallest_sufficient(strengths, after) if len(val.questions) else len(strengths) - 1
+    best = smallest_sufficient(strengths, after)
     save_adapter(shrunk[best], recipe.kind, encoder.weights.digest, work.model)
     facts = {
         "strength": strengths[best],
@@ -75,8 +75,8 @@ def train_adapter(
         "nodes": len(nodes),
         "loss_first_epoch": losses[0],
         "loss_last_epoch": losses[-1],
-        "val_ndcg_at_10_base": _mean(before),
-        "val_ndcg_at_10": _mean(after[best]),
+        "val_ndcg_at_10_base": mean_of(before),
+        "val_ndcg_at_10": mean_of(after[best]),
     }
     cls = "" if recipe.kind == "linear" else ", adapter_cls=TwoLayerNN"
     write_card(
@@ -193,7 +193,3 @@ def _fit(
         losses.append(total / len(batches))
         work.progress(f"adapter: epoch {epoch + 1}/{recipe.epochs}, loss {losses[-1]:.4f}")
     return losses
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else 0.0

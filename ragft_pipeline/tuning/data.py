@@ -84,6 +84,8 @@ class Validation:
 
     def ndcg(self, query_vectors: np.ndarray, node_vectors: np.ndarray) -> np.ndarray:
         """Return nDCG@10 of each val question for unit vectors in the order of the fields."""
+        if not len(self.questions):
+            return np.zeros(0)
         return self.ndcg_of_scores(query_vectors @ node_vectors.T)
 
     def ndcg_of_scores(self, scores: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from ragft_pipeline.retrieval.encoder import (
     pick_device,
     pick_dtype,
 )
-from ragft_pipeline.retrieval.metrics import smallest_sufficient
+from ragft_pipeline.retrieval.metrics import mean_of, smallest_sufficient
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.cards import write_card
@@ -75,16 +75,16 @@ def train_embedder(
     for strength in strengths:
         model.load_state_dict(interpolate(start, end, strength))
         after.append(val.ndcg(*_encode_val(model, val, settings)))
-        work.progress(f"tuned_embedder: strength {strength}, val nDCG@10 {after[-1].mean():.4f}")
-    best = smallest_sufficient(strengths, after) if len(val.questions) else len(strengths) - 1
+        work.progress(f"tuned_embedder: strength {strength}, val nDCG@10 {mean_of(after[-1]):.4f}")
+    best = smallest_sufficient(strengths, after)
     model.load_state_dict(interpolate(start, end, strengths[best]))
     model.save_pretrained(str(work.model), create_model_card=False, safe_serialization=True)
     facts = {
         "strength": strengths[best],
         "pairs": len(questions),
         "loss": loss,
-        "val_ndcg_at_10_base": float(val.ndcg(base_queries, base_nodes).mean()),
-        "val_ndcg_at_10": float(after[best].mean()),
+        "val_ndcg_at_10_base": mean_of(val.ndcg(base_queries, base_nodes)),
+        "val_ndcg_at_10": mean_of(after[best]),
     }
     write_card(
         work.model,
@@ -112,6 +112,8 @@ def _encode_val(
     model: SentenceTransformer, val: Validation, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
     embedder = settings.embedder
+    if not len(val.questions):
+        return np.zeros((0, 0)), np.zeros((0, 0))
 
     def encode(texts: list[str], prompt: str) -> np.ndarray:
         vectors = model.encode(
@@ -161,7 +163,7 @@ def _fit(
         weight_decay=0.01,
         warmup_steps=recipe.warmup,
         batch_sampler=BatchSamplers.NO_DUPLICATES,
-        bf16=pick_dtype(settings.compute, device) == torch.bfloat16,
+        bf16=pick_dtype(settings.compute) == torch.bfloat16,
         use_cpu=device == "cpu",
         dataloader_pin_memory=False,
         seed=recipe.seed,

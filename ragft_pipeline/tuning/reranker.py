@@ -131,6 +131,8 @@ def _val_candidates(
     val: Validation, statistics: TermStatistics, settings: Settings, work: Workspace
 ) -> tuple[list[dict[str, Any]], float]:
     """Return the val questions' candidates from the untuned hybrid, and its nDCG@10."""
+    if not len(val.questions):
+        return [], 0.0
     encoder = Encoder.base(settings.embedder, settings.compute)
     node_ids, nodes = cached_vectors(work, encoder, val.nodes, "document")
     _, queries = cached_vectors(work, encoder, val.questions.by_id(), "query")
@@ -148,7 +150,7 @@ def _val_candidates(
             val.questions.texts, val.questions.node_ids, top_k(scores, _VAL_DEPTH)
         )
     ]
-    return samples, float(val.ndcg_of_scores(scores).mean()) if samples else 0.0
+    return samples, float(val.ndcg_of_scores(scores).mean())
 
 
 def _fit(
@@ -180,7 +182,7 @@ def _fit(
         learning_rate=recipe.learning_rate,
         weight_decay=0.01,
         warmup_steps=recipe.warmup,
-        bf16=pick_dtype(settings.compute, device) == torch.bfloat16,
+        bf16=pick_dtype(settings.compute) == torch.bfloat16,
         use_cpu=device == "cpu",
         dataloader_pin_memory=False,
         seed=recipe.seed,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,11 @@ def test_node_ids_are_hashes_of_their_text() -> None:
 
 
 def chunk(
-    store: ArtifactStore, weights: Weights, action: str, documents: dict[str, tuple[str, str]]
+    store: ArtifactStore,
+    weights: Weights,
+    action: str,
+    documents: dict[str, tuple[str, str]],
+    guarded: Sequence[FrozenDocument] = (),
 ) -> tuple[pa.Table, dict[str, int]]:
     """Chunk documents given by key as (split, text)."""
 
@@ -146,7 +150,7 @@ def chunk(
     ]
     with store.staging("chunked_nodes") as folder:
         work = Workspace(store, "chunked_nodes", folder)
-        table = chunk_documents(frozen, SMALL, weights, work)
+        table = chunk_documents(frozen, guarded, SMALL, weights, work)
         store.publish("chunked_nodes", action, folder, data_version=action, facts={}, inputs={})
         work.published()
     return table, work.counts
@@ -196,3 +200,16 @@ def test_a_node_shared_by_splits_goes_to_the_most_protected(
     assert [row["doc_key"] for row in shared] == ["train", "val", "test"]
     assert {row["split"] for row in shared} == {"test"}
     assert not ids(table, "train") & (ids(table, "val") | ids(table, "test"))
+
+
+def test_a_text_of_a_deleted_test_document_does_not_come_to_train(
+    tmp_path: Path, weights: Weights
+) -> None:
+    boilerplate = "# Safety\n\n" + prose("safety", 14)
+    text = f"# Own\n\n{prose('own', 18)}\n\n{boilerplate}"
+    gone = FrozenDocument("gone", True, "", "c", "test", lambda: boilerplate)
+    table, _ = chunk(ArtifactStore(tmp_path), weights, "a1", {"kept": ("train", text)}, [gone])
+    splits = {row["text"]: row["split"] for row in table.to_pylist()}
+    assert splits[boilerplate] == "test"
+    assert "train" in splits.values()
+    assert {row["doc_key"] for row in table.to_pylist()} == {"kept"}

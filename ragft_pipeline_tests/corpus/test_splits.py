@@ -11,7 +11,6 @@ from ragft_pipeline.corpus.splits import (
     PROTECTION,
     LedgerEntry,
     assign_splits,
-    gold_part,
     minhash_signature,
     shingles,
 )
@@ -43,7 +42,7 @@ class Chain:
 
     def __init__(self, corpus: Mapping[str, str]) -> None:
         self.ledger: list[LedgerEntry] = []
-        self.at_path: dict[str, str] = {}
+        self.at_path: dict[str, str] | None = None
         self.freeze(corpus)
 
     def freeze(self, corpus: Mapping[str, str]) -> None:
@@ -63,7 +62,7 @@ class Chain:
 
     def path_splits(self) -> dict[str, str]:
         splits = self.splits()
-        return {path: splits[key] for path, key in self.at_path.items()}
+        return {path: splits[key] for path, key in (self.at_path or {}).items()}
 
 
 def apply(corpus: dict[str, str], edits: list[tuple[str, str, str]]) -> dict[str, str]:
@@ -247,7 +246,26 @@ def test_shingles_are_words_or_characters() -> None:
 
 
 def test_gold_questions_about_test_report_and_about_val_choose() -> None:
-    assert gold_part("c", "test") == "test"
-    assert gold_part("c", "val") == "dev"
-    parts = [gold_part(f"cluster {n}", "train") for n in range(400)]
-    assert 150 < parts.count("dev") < 250
+    chain = Chain({f"{n}.md": prose(n + 1000, 30) for n in range(150)})
+    parts = {split: [e.gold_part for e in chain.ledger if e.split == split] for split in PROTECTION}
+    assert set(parts["test"]) == {"test"}
+    assert set(parts["val"]) == {"dev"}
+    assert 0.25 < parts["train"].count("dev") / len(parts["train"]) < 0.75
+
+
+def test_questions_that_reported_once_never_choose() -> None:
+    texts = {f"{n}.md": prose(n + 2000, 60) for n in range(40)}
+    chain = Chain(texts)
+    before = {entry.path: entry.gold_part for entry in chain.ledger}
+    chain.freeze({path: text + " A later remark." for path, text in texts.items()})
+    after = {entry.path: entry.gold_part for entry in chain.ledger}
+    assert after == before
+
+
+def test_another_corpus_is_split_by_exact_shares_whatever_its_paths() -> None:
+    chain = Chain({f"{n}.md": prose(n + 3000, 30) for n in range(30)})
+    chain.at_path = None
+    other = {f"{n}.md": prose(n + 4000, 30) for n in range(5)}
+    chain.freeze(other)
+    splits = [chain.split(text) for text in other.values()]
+    assert {"train", "val", "test"} == set(splits)
