@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ragft_pipeline.errors import RagftError
+from ragft_pipeline.errors import RagftError, one_line, redacted
 from ragft_pipeline.settings import Settings, load_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; print a user's mistake as one line and return 1."""
+    """Run a command; print a user's mistake, or the system's refusal, as one line; return 1."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     parser = build_parser()
     options = parser.parse_args(arguments)
@@ -25,6 +25,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options, load_settings()))
     except RagftError as error:
         print(f"ragft: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:  # an unwritable store, a missing folder, a full disk
+        file = error.filename
+        named = f"{redacted(os.fsdecode(file))}: " if isinstance(file, str | bytes) else ""
+        print(f"ragft: {named}{error.strerror or one_line(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("ragft: stopped; what was finished is kept", file=sys.stderr)

@@ -26,7 +26,7 @@ from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Produced, Recipe, Step
 from ragft_pipeline.store import digest_of
 from ragft_pipeline.tuning.data import TrainingTables, node_texts
-from ragft_pipeline.weights import resolve_weights
+from ragft_pipeline.weights import require_embedder, resolve_weights
 
 SPLITS = ("train", "val", "test")
 
@@ -87,7 +87,7 @@ def cut_version(step: Step, version: str) -> pa.Table:
         frozen_documents(step, version),
         guarded_documents(step, version),
         step.settings.chunking,
-        resolve_weights(step.settings.embedder.model),
+        require_embedder(resolve_weights(step.settings.embedder.model)),
         step.work,
     )
 

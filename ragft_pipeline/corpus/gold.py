@@ -41,9 +41,9 @@ def read_gold_questions(
             continue
         try:
             raw = json.loads(line)
-            question, path = str(raw["question"]).strip(), str(raw["doc"])
+            question, path = _text(raw["question"]).strip(), _text(raw["doc"])
             wanted = list(_answers(raw))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             leave_out("malformed_line")
             continue
         document = by_path.get(path)
@@ -84,5 +84,21 @@ def find_span(text: str, answer: str, start: int | None) -> tuple[int, int] | No
 
 def _answers(raw: dict[str, Any]) -> Iterable[tuple[str, int | None]]:
     for answer in raw.get("answers") or [raw]:
-        start = answer.get("answer_start")
-        yield str(answer.get("answer_text", "")), None if start is None else int(start)
+        yield _text(answer.get("answer_text", "")), _start(answer.get("answer_start"))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    value.encode()  # JSON can carry half a surrogate pair: UnicodeEncodeError is a ValueError
+    return value
+
+
+def _start(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():  # 12.0, but neither NaN nor Infinity
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError("not a character offset")
+    return value

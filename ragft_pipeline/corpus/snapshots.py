@@ -28,7 +28,7 @@ from ragft_pipeline import schemas
 from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, READER_VERSION, read_text
 from ragft_pipeline.corpus.sources import SkippedDocument, Source, list_documents, open_source
 from ragft_pipeline.corpus.splits import LedgerEntry, assign_splits
-from ragft_pipeline.errors import RagftError
+from ragft_pipeline.errors import RagftError, redacted
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, digest_of
 from ragft_pipeline.store.files import publish_folder, write_atomically, write_json
@@ -228,7 +228,7 @@ class SnapshotStore:
             "version": version,
             "identity": identity,
             "parent": parent.version if parent else None,
-            "source": settings.corpus.source,
+            "source": redacted(settings.corpus.source),
             "reading": _reading(settings),
             "documents": len(read),
             "skipped": len(skipped),
@@ -295,7 +295,9 @@ def _same_corpus(
         return None
     rows = parent.table(schemas.DOCUMENTS).to_pylist()
     before = {row["path"]: row["doc_key"] for row in rows}
-    same = parent.facts["source"] == settings.corpus.source or set(before.values()) & set(texts)
+    same = parent.facts["source"] == redacted(settings.corpus.source) or set(before.values()) & set(
+        texts
+    )
     return before if same else None
 
 

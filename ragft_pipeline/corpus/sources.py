@@ -10,7 +10,7 @@ from typing import Any
 
 import fsspec
 
-from ragft_pipeline.errors import RagftError
+from ragft_pipeline.errors import RagftError, one_line, redacted
 from ragft_pipeline.settings import CorpusSettings
 
 GOLD_FILE = "queries.jsonl"
@@ -25,7 +25,7 @@ class Source:
     """The folder of a corpus on some file system, and its gold questions, if any.
 
     A folder that holds `docs/` and `queries.jsonl` is taken as those two; any other folder is
-    the documents themselves.
+    the documents themselves. `url` is for people: it holds no credentials.
     """
 
     fs: Any
@@ -54,32 +54,39 @@ class Source:
         """Return the text of the gold questions file, or None where there is none."""
         if self.gold is None:
             return None
-        with self.fs.open(self.gold, "rb") as file:
-            data: bytes = file.read()
+        name = redacted(self.gold)
+        try:
+            with self.fs.open(self.gold, "rb") as file:
+                data: bytes = file.read()
+        except Exception as error:  # fsspec back ends raise their own kinds
+            raise RagftError(
+                f"gold questions {name} cannot be read: {one_line(error, self.gold)}"
+            ) from None
         try:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as error:
-            raise RagftError(
-                f"gold questions {self.gold}: not UTF-8 (byte {error.start})"
-            ) from None
+            raise RagftError(f"gold questions {name}: not UTF-8 (byte {error.start})") from None
 
 
 def open_source(settings: CorpusSettings) -> Source:
     """Open the corpus folder named in the settings.
 
-    Raises RagftError where it does not exist or its file system is not available.
+    Raises RagftError where it does not exist, its file system is not available, or its `docs` or
+    its `queries.jsonl` is a symbolic link out of it.
     """
-    url = settings.source
+    url = redacted(settings.source)
     try:
-        fs, root = fsspec.core.url_to_fs(url)
+        fs, root = fsspec.core.url_to_fs(settings.source)
         exists = fs.isdir(root)
     except Exception as error:  # fsspec back ends raise their own kinds
-        raise RagftError(f"corpus.source {url!r} cannot be opened: {error}") from None
+        reason = one_line(error, settings.source)
+        raise RagftError(f"corpus.source {url!r} cannot be opened: {reason}") from None
     if not exists:
         raise RagftError(f"corpus.source {url!r} is not a folder; give a folder or an fsspec URL")
     root = root.rstrip("/")
     gold = _gold_path(fs, root, settings)
     if fs.isdir(f"{root}/docs") and fs.isfile(f"{root}/{GOLD_FILE}"):
+        _refuse_escape(fs, root, "docs", "give the documents' own folder as corpus.source")
         root = f"{root}/docs"
     return Source(fs, root, gold, url)
 
@@ -87,27 +94,44 @@ def open_source(settings: CorpusSettings) -> Source:
 def _gold_path(fs: Any, root: str, settings: CorpusSettings) -> str | None:
     if settings.gold_questions is None:
         implied = f"{root}/{GOLD_FILE}"
-        return implied if fs.isfile(implied) else None
+        if not fs.isfile(implied):
+            return None
+        _refuse_escape(fs, root, GOLD_FILE, "name the file in corpus.gold_questions")
+        return implied
     for candidate in (f"{root}/{settings.gold_questions}", settings.gold_questions):
         if fs.isfile(candidate):
             return candidate
-    raise RagftError(f"corpus.gold_questions {settings.gold_questions!r} is not a file")
+    raise RagftError(f"corpus.gold_questions {redacted(settings.gold_questions)!r} is not a file")
+
+
+def _refuse_escape(fs: Any, root: str, name: str, advice: str) -> None:
+    if _is_local(fs) and not _lies_within(f"{root}/{name}", Path(root).resolve()):
+        raise RagftError(
+            f"corpus: {root}/{name} is a symbolic link that leads out of the corpus folder; "
+            f"if that is meant, {advice}"
+        )
 
 
 def list_documents(source: Source, settings: CorpusSettings) -> Iterator[tuple[str, str | None]]:
     """Yield every document's path inside the corpus, sorted, with a reason where it is skipped.
 
-    Files of other kinds and hidden files are not documents and are not yielded.
+    Files of other kinds and hidden files are not documents and are not yielded. Links to folders
+    are not followed: each is yielded, with that reason.
     """
     local_root = Path(source.root).resolve() if _is_local(source.fs) else None
     prefix = len(source.root) + 1
-    for full in sorted(_walk(source, local_root)):
+    files, linked_folders = _walk(source, local_root)
+    for full in sorted([*files, *linked_folders]):
         path = full[prefix:]
         if any(part.startswith(".") for part in path.split("/")):
             continue
-        if os.path.splitext(path)[1].lower() not in settings.suffixes:  # noqa: PTH122
+        reason = None
+        if full in linked_folders:
+            reason = "a symbolic link to a folder"
+        elif os.path.splitext(path)[1].lower() not in settings.suffixes:  # noqa: PTH122
             continue
-        reason = _unfit(full, local_root) if local_root is not None else None
+        elif local_root is not None:
+            reason = _unfit(full, local_root)
         try:
             path.encode()
         except UnicodeEncodeError:
@@ -117,21 +141,32 @@ def list_documents(source: Source, settings: CorpusSettings) -> Iterator[tuple[s
 
 
 def _unfit(full: str, local_root: Path) -> str | None:
-    real = Path(os.path.realpath(full))  # Path.resolve raises on a loop of links before 3.13
-    if not real.is_relative_to(local_root):
+    if not _lies_within(full, local_root):
         return "a symbolic link that leads out of the corpus folder"
+    real = _real(full)
     if real.exists() and not real.is_file():
         return "not a regular file"
     return None
 
 
-def _walk(source: Source, local_root: Path | None) -> list[str]:
+def _real(path: str) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises on a loop of links before 3.13
+
+
+def _lies_within(path: str, local_root: Path) -> bool:
+    return _real(path).is_relative_to(local_root)
+
+
+def _walk(source: Source, local_root: Path | None) -> tuple[list[str], set[str]]:
+    """Return the files, and the links to folders."""
     if local_root is None:
-        return list(source.fs.find(source.root))
-    found = []
-    for folder, _, names in os.walk(source.root, followlinks=False):
-        found += [f"{folder}/{name}" for name in names]
-    return found
+        return list(source.fs.find(source.root)), set()
+    files: list[str] = []
+    links: set[str] = set()
+    for folder, folders, names in os.walk(source.root, followlinks=False):
+        files += [f"{folder}/{name}" for name in names]
+        links |= {path for name in folders if Path(path := f"{folder}/{name}").is_symlink()}
+    return files, links
 
 
 def _is_local(fs: Any) -> bool:

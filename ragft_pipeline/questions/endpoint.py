@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ragft_pipeline.errors import RagftError
+from ragft_pipeline.errors import RagftError, redacted
 from ragft_pipeline.questions.drafts import Reply
 from ragft_pipeline.settings import LLMGenerator
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT = 120.0  # seconds between two attempts, whatever Retry-After says
 _PROBE = "Write one short question about tea."
+_REFUSED = Reply("", 0, 0)  # told from a server's own empty answer by identity
+_Result = TypeVar("_Result")
 
 
 class EndpointModel:
@@ -54,18 +58,20 @@ class EndpointModel:
     def ask(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Reply | None]:
         """Answer the prompts, some at a time.
 
+        A prompt that the server refuses (too long, a filter) gets an empty reply: that is final.
         Where none gets an answer, one more request tells a server that answers nobody (a wrong
         key, URL or model, an outage) from prompts it cannot take.
 
         Raises RagftError in the first case.
         """
-        replies = asyncio.run(self._ask_all(prompts, seeds, self._settings.max_retries))
-        if prompts and not any(replies):
+        replies = _run(self._ask_all(prompts, seeds, self._settings.max_retries))
+        if prompts and not _any_answer(replies):
             reason = self.last_error
-            if not any(asyncio.run(self._ask_all([_PROBE], [0], max_retries=0))):
+            if not _any_answer(_run(self._ask_all([_PROBE], [0], max_retries=0))):
                 raise RagftError(
-                    f"questions: {self._settings.base_url} answered none of {len(prompts)} "
-                    f"requests ({reason}); check base_url, model and ${self._settings.api_key_env}"
+                    f"questions: {redacted(self._settings.base_url or '')} answered none of "
+                    f"{len(prompts)} requests ({reason}); "
+                    f"check base_url, model and ${self._settings.api_key_env}"
                 )
         return replies
 
@@ -98,6 +104,8 @@ class EndpointModel:
                 return _read(await asyncio.wait_for(answer, self._settings.timeout_seconds))
             except openai.APIStatusError as error:
                 self.last_error = f"HTTP {error.status_code}"
+                if error.status_code in (400, 413, 422):
+                    return _REFUSED
                 if error.status_code not in (408, 409, 425, 429) and error.status_code < 500:
                     return None
                 retry_after = error.response.headers.get("retry-after", "")
@@ -107,6 +115,20 @@ class EndpointModel:
             if attempt < max_retries:
                 await asyncio.sleep(_wait(retry_after, attempt))
         return None
+
+
+def _any_answer(replies: Sequence[Reply | None]) -> bool:
+    return any(reply is not None and reply is not _REFUSED for reply in replies)
+
+
+def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Run a coroutine to its end; on a thread of its own where a loop runs here (a notebook)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(contextvars.copy_context().run, asyncio.run, work).result()
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.questions.drafts import Draft, SourceNode
+from ragft_pipeline.retrieval.lexical import lexical_terms
 from ragft_pipeline.store.files import write_json
 
 
@@ -33,8 +34,9 @@ def export_finetune_dataset(pairs: pa.Table, nodes: pa.Table, path: Path) -> Non
 def imported_drafts(path: Path, nodes: Sequence[SourceNode]) -> dict[str, list[Draft]]:
     """Return the drafts, by node id, of a team's own set.
 
-    A question belongs to the node that is, contains or lies within its relevant text; one whose
-    text is in no node of this split is left for the other splits.
+    A question belongs to the node that is its relevant text; else, of the nodes that contain it or
+    lie within it, to the one that shares the most terms with the question. One whose text is in
+    no node of this split is left for the other splits.
 
     Raises RagftError where the file is not such a JSON.
     """
@@ -49,14 +51,18 @@ def imported_drafts(path: Path, nodes: Sequence[SourceNode]) -> dict[str, list[D
             f"questions.generators: {path} is not an EmbeddingQAFinetuneDataset JSON "
             f"(queries, corpus, relevant_docs): {type(error).__name__} {error}"
         ) from None
-    plain = {node.node_id: _plain(node.text) for node in nodes}
+    plain = {node: text for node in nodes if (text := _plain(node.text))}
     drafts: dict[str, list[Draft]] = {}
     for text, questions in by_text.items():
-        for node in nodes:
-            if text and (text in plain[node.node_id] or plain[node.node_id] in text):
-                own = [Draft(question, "imported", 0, len(node.text)) for question in questions]
-                drafts.setdefault(node.node_id, []).extend(own)
-                break
+        own = [node for node in plain if text == plain[node]] or [
+            node for node in plain if text and (text in plain[node] or plain[node] in text)
+        ]
+        terms = {node: set(lexical_terms(plain[node])) for node in own}
+        for question in questions if own else ():
+            asked = set(lexical_terms(question))
+            node = min(own, key=lambda node: (-len(asked & terms[node]), node.node_id))
+            draft = Draft(question, "imported", 0, len(node.text))
+            drafts.setdefault(node.node_id, []).append(draft)
     return drafts
 
 

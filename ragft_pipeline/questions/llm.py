@@ -13,7 +13,7 @@ from ragft_pipeline.questions.embedded import EMBEDDED_VERSION, EmbeddedModel
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
 from ragft_pipeline.store import Workspace, digest_of
-from ragft_pipeline.weights import resolve_weights
+from ragft_pipeline.weights import require_language_model, resolve_weights
 
 PROMPT_VERSION = 1  # raise it when the prompt or the parsing changes
 PROMPT = """\
@@ -61,7 +61,8 @@ class QuestionModel(Protocol):
 def open_model(settings: LLMGenerator, compute: ComputeSettings) -> QuestionModel:
     """Return the model that the settings name."""
     if settings.base_url is None:
-        return EmbeddedModel(resolve_weights(settings.model), settings.batch_size, compute)
+        weights = require_language_model(resolve_weights(settings.model))
+        return EmbeddedModel(weights, settings.batch_size, compute)
     return EndpointModel(settings)
 
 

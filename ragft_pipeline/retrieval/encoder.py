@@ -15,7 +15,7 @@ from ragft_pipeline import schemas
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 from ragft_pipeline.store import Workspace, digest_of
-from ragft_pipeline.weights import Weights, folder_digest, resolve_weights
+from ragft_pipeline.weights import Weights, folder_digest, require_embedder, resolve_weights
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +77,7 @@ class Encoder:
     @classmethod
     def base(cls, embedder: EmbedderSettings, compute: ComputeSettings) -> Encoder:
         """Return the encoder of the base model named in the settings."""
-        return cls(resolve_weights(embedder.model), embedder, compute)
+        return cls(require_embedder(resolve_weights(embedder.model)), embedder, compute)
 
     @classmethod
     def tuned(cls, folder: Path, embedder: EmbedderSettings, compute: ComputeSettings) -> Encoder:

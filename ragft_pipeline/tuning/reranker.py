@@ -23,7 +23,7 @@ from ragft_pipeline.tuning.cards import write_card
 from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
 from ragft_pipeline.tuning.teacher import mixed_scores
 from ragft_pipeline.tuning.training import report_to, switch_off_dropout
-from ragft_pipeline.weights import resolve_weights
+from ragft_pipeline.weights import require_embedder, resolve_weights
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -62,7 +62,7 @@ def train_reranker(
     val = tables.validation(recipe.val_questions)
     samples, first_stage = _val_candidates(val, statistics, settings, work)
 
-    weights = resolve_weights(recipe.model)
+    weights = require_embedder(resolve_weights(recipe.model))
     torch.manual_seed(recipe.seed)
     model = load_cross_encoder(weights.folder, recipe, pick_device(settings.compute), torch.float32)
     keep_layers(model, recipe.layers)

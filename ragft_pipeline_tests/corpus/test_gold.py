@@ -55,6 +55,12 @@ def test_a_start_chooses_the_nearest_of_equal_answers() -> None:
     assert starts == {"When?": TEXT.rindex("valve opens"), "First?": TEXT.index("valve opens")}
 
 
+def test_a_start_may_be_a_whole_number_in_any_spelling() -> None:
+    rows, left_out = read(gold(answer_start=40.0), gold(question="Far?", answer_start=10**30))
+    assert left_out == {}
+    assert {row["answers"][0]["start"] for row in rows} == {TEXT.rindex("valve opens")}
+
+
 def test_several_answers_are_all_kept_where_found() -> None:
     answers = [{"answer_text": "6 bar"}, {"answer_text": "not there"}, {"answer_text": "yearly"}]
     rows, left_out = read(gold(answers=answers))
@@ -85,6 +91,25 @@ def test_an_equal_line_counts_once_and_ids_do_not_depend_on_order() -> None:
         (json.dumps(gold(answers=["a text"])), "malformed_line"),
         (json.dumps(gold(answers=5)), "malformed_line"),
         (json.dumps(gold(answer_start="soon")), "malformed_line"),
+        (json.dumps(gold(answer_start="12")), "malformed_line"),
+        (json.dumps(gold(answer_start=True)), "malformed_line"),
+        (json.dumps(gold(answer_start=1.5)), "malformed_line"),
+        (json.dumps(gold(answer_start=float("inf"))), "malformed_line"),
+        (json.dumps(gold(answer_start=float("-inf"))), "malformed_line"),
+        (json.dumps(gold(answer_start=float("nan"))), "malformed_line"),
+        (
+            json.dumps(gold(answers=[{"answer_text": "6 bar", "answer_start": []}])),
+            "malformed_line",
+        ),
+        (json.dumps(gold(question="Half \ud83d?")), "malformed_line"),
+        (json.dumps(gold(doc="a\ud83d.md")), "malformed_line"),
+        (json.dumps(gold(answer_text="6 \udc00 bar")), "malformed_line"),
+        (json.dumps(gold(question=None)), "malformed_line"),
+        (json.dumps(gold(answer_text=None)), "malformed_line"),
+        ("null", "malformed_line"),
+        ('"question doc"', "malformed_line"),
+        ("[" * 100_000, "malformed_line"),
+        ('{"question": "a", "doc": "a.md", "answer_start": ' + "9" * 5000 + "}", "malformed_line"),
         (json.dumps(gold(doc="gone.md")), "document_not_in_corpus"),
         (json.dumps(gold(answer_text="never said")), "answer_not_in_document"),
         (json.dumps(gold(answer_text="")), "answer_not_in_document"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.questions.drafts import SourceNode
+from ragft_pipeline.questions.drafts import Reply, SourceNode
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.questions.llm import build_prompt, parse_questions, write_questions
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
@@ -260,7 +261,7 @@ def test_a_line_is_stripped_of_its_decoration_only(line: str, question: str) -> 
 
 def test_only_failed_nodes_are_asked_again(server: OpenAIServer, store: ArtifactStore) -> None:
     nodes = make_nodes(8)
-    failures = {1: fail(500), 3: fail(400), 4: CLOSE, 6: send_json({"choices": []})}
+    failures = {1: fail(500), 3: fail(403), 4: CLOSE, 6: send_json({"choices": []})}
     for number, step in failures.items():
         server.plan(marker(number), repeat(step))
     settings = endpoint(server, batch_size=1, concurrency=4)
@@ -272,7 +273,7 @@ def test_only_failed_nodes_are_asked_again(server: OpenAIServer, store: Artifact
     assert len(rows_on_disk(store)) == 4
 
     server.requests.clear()
-    server.script = {marker(3): repeat(fail(400))}  # still: one node alone, and it cannot be asked
+    server.script = {marker(3): repeat(fail(403))}  # still: one node alone, and it cannot be asked
     questions, counts = run(nodes, settings, store)  # staged
     assert counts["llm_calls"] == 4
     assert counts["llm_failures"] == 1
@@ -290,6 +291,51 @@ def test_only_failed_nodes_are_asked_again(server: OpenAIServer, store: Artifact
     assert "llm_failures" not in counts
     assert [server.asked(marker(i)) for i in range(8)] == [0, 0, 0, 1, 0, 0, 0, 0]
     assert all(questions.values())
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refused_prompt_is_answered_once_and_for_all(
+    server: OpenAIServer, store: ArtifactStore, status: int
+) -> None:
+    nodes = make_nodes(3)
+    server.plan(marker(1), repeat(fail(status)))
+    for publish in ("", "first"):
+        questions, counts = run(nodes, endpoint(server), store, publish)
+        assert [len(questions[node.node_id]) for node in nodes] == [1, 0, 1]
+        assert "llm_failures" not in counts
+    assert counts["rows_reused"] == 3
+    assert [server.asked(marker(i)) for i in range(3)] == [1, 1, 1]
+
+
+def test_refusals_alone_are_final_where_the_server_answers_a_plain_prompt(
+    server: OpenAIServer,
+) -> None:
+    server.plan("long", repeat(fail(400)))
+    server.plan("down", repeat(fail(500)))
+    model = EndpointModel(endpoint(server))
+    assert model.ask(["long", "down"], [1, 2]) == [Reply("", 0, 0), None]
+    assert server.asked("tea") == 1
+
+
+def test_a_server_that_refuses_everything_is_one_clear_line(
+    server: OpenAIServer, store: ArtifactStore
+) -> None:
+    server.default = fail(400)
+    with pytest.raises(RagftError, match=r"answered none of 2 requests \(HTTP 400\)"):
+        run(make_nodes(2), endpoint(server), store)
+    assert rows_on_disk(store) == []
+
+
+def test_a_model_can_be_asked_where_a_loop_runs(server: OpenAIServer) -> None:
+    model = EndpointModel(endpoint(server))
+
+    async def notebook() -> list[Reply | None]:
+        return model.ask(["one", "two"], [1, 2])
+
+    assert all(asyncio.run(notebook()))
+    server.default = fail(500)
+    with pytest.raises(RagftError, match="HTTP 500"):
+        asyncio.run(notebook())
 
 
 def test_pacing_settings_do_not_ask_again(server: OpenAIServer, store: ArtifactStore) -> None:
@@ -332,6 +378,15 @@ def test_a_server_that_is_not_there_is_one_clear_line(
         run(make_nodes(2), settings, store)
 
 
+def test_credentials_in_a_base_url_are_not_shown() -> None:
+    url = "http://me:s3cret-word@127.0.0.1:9/v1?key=abc12345"
+    settings = LLMGenerator(model="any", base_url=url, max_retries=0)
+    with pytest.raises(RagftError, match=r"^questions: http://127\.0\.0\.1:9/v1 ") as caught:
+        EndpointModel(settings).ask(["Hello?"], [1])
+    assert "s3cret-word" not in str(caught.value)
+    assert "abc12345" not in str(caught.value)
+
+
 def test_an_outage_ends_the_run_and_keeps_what_was_answered(
     server: OpenAIServer, store: ArtifactStore
 ) -> None:
@@ -351,7 +406,7 @@ def test_an_outage_ends_the_run_and_keeps_what_was_answered(
 
 def test_the_key_is_in_no_file(server: OpenAIServer, store: ArtifactStore) -> None:
     server.key = KEY
-    server.plan(marker(1), repeat(fail(400)))
+    server.plan(marker(1), repeat(fail(403)))
     run(make_nodes(3), endpoint(server), store, "kept")
     run(make_nodes(4), endpoint(server), store)  # leaves a staged row
     files = [path for path in store.root.rglob("*") if path.is_file()]

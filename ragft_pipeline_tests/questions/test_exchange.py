@@ -75,6 +75,30 @@ def test_a_text_cut_otherwise_finds_its_node(tmp_path: Path, text: str) -> None:
     assert questions(write(tmp_path / "set.json", corpus={"t": text})) == {"n1": ["Why?"]}
 
 
+def test_a_text_of_several_nodes_gives_each_question_to_the_nearest(tmp_path: Path) -> None:
+    texts = {"b": "The pump starts at 6 bar.", "a": "The boiler rests on Sundays.", "c": "  "}
+    nodes = [SourceNode(node_id, text, "", "", False) for node_id, text in texts.items()]
+    asked = {
+        "1": "At what pressure in bar starts the pump?",
+        "2": "When does the boiler rest?",
+        "3": "Who knows?",  # no term of either: the first id
+    }
+    file = write(
+        tmp_path / "set.json",
+        queries=asked,
+        corpus={"t": f"{texts['b']}\n{texts['a']}"},
+        relevant_docs={key: ["t"] for key in asked},
+    )
+    expected = {"a": [asked["2"], asked["3"]], "b": [asked["1"]]}
+    assert questions(file, nodes) == questions(file, nodes[::-1]) == expected
+
+
+def test_the_node_that_is_the_text_goes_before_one_that_contains_it(tmp_path: Path) -> None:
+    longer = SourceNode("a", f"Why? {TEXTS['n1']} Why not?", "", "", False)
+    file = write(tmp_path / "set.json", corpus={"t": TEXTS["n1"]})
+    assert questions(file, [longer, *NODES]) == {"n1": ["Why?"]}
+
+
 @pytest.mark.parametrize("text", ["Stands in another split.", "", "  "])
 def test_a_text_in_no_node_is_left(tmp_path: Path, text: str) -> None:
     assert questions(write(tmp_path / "set.json", corpus={"t": text})) == {}
