@@ -59,6 +59,15 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument("--last", type=int, default=5, help="how many versions (default 5)")
     status.set_defaults(run=_status)
 
+    diff = commands.add_parser("diff", help="what changed between two versions")
+    diff.add_argument("before")
+    diff.add_argument("after")
+    diff.set_defaults(run=_diff)
+
+    backfill = commands.add_parser("backfill", help="bring frozen versions up to date, a run each")
+    backfill.add_argument("versions", nargs="*", help="corpus versions (default: all)")
+    backfill.set_defaults(run=_backfill)
+
     report = commands.add_parser("report", help="print a version's table and verdict")
     report.add_argument("--version", help="corpus version (default: the current one)")
     report.set_defaults(run=_report)
@@ -131,6 +140,36 @@ def _status(options: argparse.Namespace, settings: Settings) -> int:
 
     for line in status_lines(SnapshotStore(ArtifactStore(settings.store)), settings, options.last):
         print(line)
+    return 0
+
+
+def _diff(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.comparison import diff_lines
+    from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.store import ArtifactStore
+
+    store = ArtifactStore(settings.store)
+    snapshots = SnapshotStore(store)
+    before, after = snapshots.load(options.before), snapshots.load(options.after)
+    for line in diff_lines(before, after, store, settings.evaluation):
+        print(line)
+    return 0
+
+
+def _backfill(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.defs.running import run_version
+    from ragft_pipeline.store import ArtifactStore
+
+    snapshots = SnapshotStore(ArtifactStore(settings.store))
+    versions = [snapshots.load(name).version for name in options.versions or snapshots.versions()]
+    failed = []
+    for version in versions:
+        print(f"backfilling {version}")
+        if not run_version(settings, version):
+            failed.append(version)
+    if failed:
+        raise RagftError(f"backfill: {', '.join(failed)} failed; the others are up to date")
     return 0
 
 
