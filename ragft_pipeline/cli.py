@@ -68,6 +68,15 @@ def build_parser() -> argparse.ArgumentParser:
     backfill.add_argument("versions", nargs="*", help="corpus versions (default: all)")
     backfill.set_defaults(run=_backfill)
 
+    taint = commands.add_parser("taint", help="name the models that a document reached")
+    taint.add_argument("document", help="its path in the corpus, or its digest")
+    taint.set_defaults(run=_taint)
+
+    gc = commands.add_parser("gc", help="what no kept version needs (a dry run, unless --delete)")
+    gc.add_argument("--keep", type=int, default=5, help="newest versions to keep (default 5)")
+    gc.add_argument("--delete", action="store_true", help="remove it")
+    gc.set_defaults(run=_gc)
+
     report = commands.add_parser("report", help="print a version's table and verdict")
     report.add_argument("--version", help="corpus version (default: the current one)")
     report.set_defaults(run=_report)
@@ -170,6 +179,39 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> int:
             failed.append(version)
     if failed:
         raise RagftError(f"backfill: {', '.join(failed)} failed; the others are up to date")
+    return 0
+
+
+def _taint(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.store import ArtifactStore
+    from ragft_pipeline.taint import document_keys, tainted_models
+
+    snapshots = SnapshotStore(ArtifactStore(settings.store))
+    models = tainted_models(snapshots, document_keys(snapshots, options.document))
+    for model in models:
+        print(f"{model.asset}  {model.folder}  used by {', '.join(model.versions) or 'no version'}")
+    print(f"{options.document} reached {len(models)} models")
+    return 0
+
+
+def _gc(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.store import ArtifactStore
+    from ragft_pipeline.store.housekeeping import find_garbage, remove
+
+    store = ArtifactStore(settings.store)
+    snapshots = SnapshotStore(store)
+    current = snapshots.current()
+    kept = {*snapshots.versions()[-max(1, options.keep) :], *([current.version] if current else [])}
+    garbage = find_garbage(store, kept)
+    for item in garbage:
+        print(f"{item.size / 1e6:8.1f} MB  {item.path.relative_to(store.root)}")
+    total = sum(item.size for item in garbage) / 1e6
+    if options.delete:
+        remove(garbage)
+    done = "removed" if options.delete else "to remove with --delete"
+    print(f"{len(garbage)} folders, {total:.1f} MB {done}; kept: {', '.join(sorted(kept))}")
     return 0
 
 

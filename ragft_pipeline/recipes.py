@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,6 +26,7 @@ from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_ta
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Produced, Recipe, Step
 from ragft_pipeline.store import digest_of
+from ragft_pipeline.taint import record_documents
 from ragft_pipeline.tuning.data import TrainingTables, node_texts
 from ragft_pipeline.weights import require_embedder, resolve_weights
 
@@ -222,12 +224,17 @@ def _training_tables(step: Step) -> TrainingTables:
     return TrainingTables(*(step.table(name) for name in _TRAINING))
 
 
+def _trained(step: Step, tables: TrainingTables, facts: dict[str, Any]) -> Produced:
+    record_documents(step.work.model, tables.train_nodes, tables.val_nodes)
+    return Produced(facts=facts)
+
+
 def _adapter(step: Step) -> Produced:
     from ragft_pipeline.tuning.adapter import train_adapter
 
     tables = _training_tables(step)
-    teacher = step.table("teacher_scores")
-    return Produced(facts=train_adapter(tables, teacher, step.settings, step.work))
+    facts = train_adapter(tables, step.table("teacher_scores"), step.settings, step.work)
+    return _trained(step, tables, facts)
 
 
 embedding_adapter = Recipe(
@@ -243,7 +250,8 @@ embedding_adapter = Recipe(
 def _tuned_embedder(step: Step) -> Produced:
     from ragft_pipeline.tuning.embedder import train_embedder
 
-    return Produced(facts=train_embedder(_training_tables(step), step.settings, step.work))
+    tables = _training_tables(step)
+    return _trained(step, tables, train_embedder(tables, step.settings, step.work))
 
 
 tuned_embedder = Recipe(
@@ -260,9 +268,9 @@ def _reranker(step: Step) -> Produced:
     from ragft_pipeline.tuning.reranker import train_reranker
 
     statistics = TermStatistics.from_table(step.table("corpus_statistics"))
-    tables = _training_tables(step)
-    teacher = step.table("teacher_scores")
-    return Produced(facts=train_reranker(tables, teacher, statistics, step.settings, step.work))
+    tables, teacher = _training_tables(step), step.table("teacher_scores")
+    facts = train_reranker(tables, teacher, statistics, step.settings, step.work)
+    return _trained(step, tables, facts)
 
 
 reranker = Recipe(

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ragft_pipeline.comparison import diff_lines
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.recipes import RECIPES
+from ragft_pipeline.steps import materialize
+from ragft_pipeline.taint import document_keys, record_documents, tainted_models
+from ragft_pipeline_tests.conftest import Project, make_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = make_project(tmp_path, documents=12)
+    for _ in range(2):
+        version = project.snapshots.freeze(project.settings).version
+        for recipe in RECIPES[:3]:
+            materialize(recipe, project.settings, version)
+        docs = project.corpus / "docs"
+        files = sorted(docs.rglob("*.md"))
+        files[0].rename(files[0].with_name("moved.md"))
+        files[1].unlink()
+        files[2].write_text(files[2].read_text(encoding="utf-8") + "\n\nA new last line.\n")
+    return project
+
+
+def test_diff_names_what_was_added_moved_changed_and_removed(project: Project) -> None:
+    before, after = (project.snapshots.load(v) for v in project.snapshots.versions())
+    lines = list(diff_lines(before, after, project.store, project.settings.evaluation))
+    kinds = [line.split()[0] for line in lines if line.startswith("  ")]
+    assert sorted(kinds) == ["changed", "removed", "renamed"]
+    assert any(line.startswith("chunked_nodes: ") and " added, " in line for line in lines)
+    assert "train_qa_pairs: not materialized for both" in lines
+
+
+def test_taint_finds_a_model_by_path_and_by_digest(project: Project) -> None:
+    nodes = project.artifact("train_nodes").table()
+    model = project.store.root / "artifacts" / "tuned_embedder" / "abc" / "model"
+    model.mkdir(parents=True)
+    record_documents(model, nodes)
+    key = nodes.column("doc_key")[0].as_py()
+    (found,) = tainted_models(project.snapshots, document_keys(project.snapshots, key))
+    assert (found.asset, found.folder) == ("tuned_embedder", model)
+    assert tainted_models(project.snapshots, {"0" * 64}) == []
+
+
+def test_taint_of_an_unknown_document_is_an_error(project: Project) -> None:
+    with pytest.raises(RagftError, match="no version has a document"):
+        document_keys(project.snapshots, "nowhere.md")
