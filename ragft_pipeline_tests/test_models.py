@@ -150,11 +150,12 @@ def test_embedded_model_writes_questions(finished: Project) -> None:
     text = _node_texts(finished)[0]
     node = SourceNode("0" * 32, text, "", "", True)
     model = EmbeddedModel(resolve_weights("embedded:smollm2-135m-instruct"), 4, ComputeSettings())
-    prompts = [build_prompt(node, 2)] * 2
-    first, second = model.ask(prompts, [1, 2])
+    first, second, other = model.ask([build_prompt(node, 2)] * 3, [1, 1, 2])
     assert first is not None
     assert second is not None
+    assert other is not None
     assert first.text == second.text
+    assert first.text[:6] != other.text[:6]
     assert first.prompt_tokens > 20
     assert isinstance(parse_questions(first.text, 2), list)
 
