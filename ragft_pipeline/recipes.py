@@ -22,11 +22,11 @@ from ragft_pipeline.questions.embedded import EMBEDDED_VERSION
 from ragft_pipeline.questions.extractive import EXTRACTIVE_VERSION
 from ragft_pipeline.questions.llm import PROMPT_VERSION
 from ragft_pipeline.questions.pairs import make_qa_pairs
+from ragft_pipeline.retraining import decide, record_training
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_table
 from ragft_pipeline.retrieval.lexical import TermStatistics
-from ragft_pipeline.steps import Produced, Recipe, Step
-from ragft_pipeline.store import digest_of
-from ragft_pipeline.taint import record_documents
+from ragft_pipeline.steps import Decision, Produced, Recipe, Step
+from ragft_pipeline.store import Artifact, digest_of
 from ragft_pipeline.tuning.data import TrainingTables, node_texts
 from ragft_pipeline.weights import require_embedder, resolve_weights
 
@@ -199,7 +199,16 @@ def _teach(step: Step) -> Produced:
 
     statistics = TermStatistics.from_table(step.table("corpus_statistics"))
     pairs, nodes = step.table("train_qa_pairs"), step.table("train_nodes")
-    return Produced(score_with_teacher(pairs, nodes, statistics, step.settings, step.work))
+    scores = score_with_teacher(pairs, nodes, statistics, step.settings, step.work)
+    ids = [sorted(t.column(c).to_pylist()) for t, c in ((pairs, "question_id"), (nodes, "node_id"))]
+    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
+    made_of = digest_of(
+        ids,
+        step.artifact("corpus_statistics").data_version,
+        [encoder.identity(kind) for kind in ("query", "document")],
+        step.settings.teacher.digest(),
+    )
+    return Produced(scores, data_version=made_of)
 
 
 teacher_scores = Recipe(
@@ -225,8 +234,14 @@ def _training_tables(step: Step) -> TrainingTables:
 
 
 def _trained(step: Step, tables: TrainingTables, facts: dict[str, Any]) -> Produced:
-    record_documents(step.work.model, tables.train_nodes, tables.val_nodes)
+    record_training(step.work.folder, tables)
     return Produced(facts=facts)
+
+
+def _keep(step: Step, model: Artifact) -> Decision:
+    from ragft_pipeline.tuning.drift import JUDGES
+
+    return decide(step, model, _training_tables(step), JUDGES[model.asset])
 
 
 def _adapter(step: Step) -> Produced:
@@ -241,6 +256,7 @@ embedding_adapter = Recipe(
     "embedding_adapter",
     _adapter,
     heavy=True,
+    keep=_keep,
     inputs=(*_TRAINING, "teacher_scores"),
     sections=("adapter", "teacher", "embedder"),
     weights=("embedder",),
@@ -258,6 +274,7 @@ tuned_embedder = Recipe(
     "tuned_embedder",
     _tuned_embedder,
     heavy=True,
+    keep=_keep,
     inputs=_TRAINING,
     sections=("tuned_embedder", "embedder"),
     weights=("embedder",),
@@ -277,6 +294,7 @@ reranker = Recipe(
     "reranker",
     _reranker,
     heavy=True,
+    keep=_keep,
     inputs=(*_TRAINING, "teacher_scores", "corpus_statistics"),
     sections=("reranker", "teacher", "embedder"),
     weights=("reranker", "embedder"),

@@ -241,6 +241,15 @@ class EvaluationSettings(Section):
     seed: Count = 13
 
 
+class RetrainPolicy(Section):
+    """When models are trained anew for a changed corpus; otherwise the last ones are kept."""
+
+    kind: Literal["always", "share_changed", "drift"] = "always"
+    share: Rate = 0.05
+    questions: Positive = 200
+    min_questions: Positive = 20
+
+
 class AutomationSettings(Section):
     """How the Dagster daemon follows the documents; never part of a result's identity."""
 
@@ -272,6 +281,7 @@ class Settings(Section):
     tuned_embedder: TunedEmbedderSettings = TunedEmbedderSettings()
     reranker: RerankerSettings = RerankerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    retrain_policy: RetrainPolicy = RetrainPolicy()
     automation: AutomationSettings = AutomationSettings()
     compute: ComputeSettings = ComputeSettings()
 

@@ -9,7 +9,7 @@ from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.status import state_of
 
-FRESH = ("computed", "reused")
+FRESH = ("computed", "reused", "carried")
 
 
 def states(version: str, snapshots: SnapshotStore, settings: Settings) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What each corpus version's assets did: computed, reused, stale or missing."""
+"""What each corpus version's assets did: computed, reused, carried forward, stale or missing."""
 
 from __future__ import annotations
 
@@ -8,46 +8,111 @@ from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.steps import Recipe
+from ragft_pipeline.steps import Recipe, carry_decision
+from ragft_pipeline.store import Artifact, Link
+from ragft_pipeline.store.housekeeping import disk_use
+
+MISSING = "missing"
 
 
 def state_of(recipe: Recipe, version: str, snapshots: SnapshotStore, settings: Settings) -> str:
-    """Return `computed`, `reused`, `missing`, or `stale (cause)` of an asset for a version."""
+    """Return `computed`, `reused`, `carried`, `missing`, or `stale (cause)` for a version."""
     store = snapshots.store
     link = store.linked(version, recipe.name)
     artifact = store.find(recipe.name, link.action) if link else None
     if link is None or artifact is None:
-        return "missing"
+        return MISSING
+    cause = _stale_cause(recipe, version, link, artifact, snapshots, settings)
+    return f"stale ({cause})" if cause else link.how
+
+
+def _stale_cause(
+    recipe: Recipe,
+    version: str,
+    link: Link,
+    artifact: Artifact,
+    snapshots: SnapshotStore,
+    settings: Settings,
+) -> str:
     inputs: dict[str, str] = {}
     for name in recipe.inputs:
-        upstream = store.linked(version, name)
+        upstream = snapshots.store.linked(version, name)
         if upstream is None:
-            return f"stale ({name} is missing)"
+            return f"{name} is missing"
         inputs[name] = upstream.data_version
-    changed = [name for name, data in inputs.items() if artifact.inputs.get(name) != data]
-    if changed:
-        return f"stale ({', '.join(changed)} changed)"
     try:
-        current = recipe.action(settings, inputs, snapshots.load(version))
+        action = recipe.action(settings, inputs, snapshots.load(version))
     except RagftError as error:
-        return f"stale ({error})"
-    return link.how if current == link.action else "stale (settings, code or base model changed)"
+        return str(error)
+    if link.how == "carried":
+        if link.carried_for == carry_decision(action, settings):
+            return ""
+    elif link.action == action:
+        return ""
+    changed = [name for name, data in inputs.items() if artifact.inputs.get(name) != data]
+    return f"{', '.join(changed) or 'settings, code or base model'} changed"
 
 
 def status_lines(snapshots: SnapshotStore, settings: Settings, last: int) -> Iterator[str]:
-    """Yield a line a version and a line an asset, newest version last."""
+    """Yield a line a version and a line an asset, newest version last, then the use of the disk."""
     versions = snapshots.versions()
     if not versions:
         yield "no corpus version yet: run `ragft run`"
+        return
     for version in versions[-last:]:
         facts = snapshots.load(version).facts
         yield f"{version}  {facts['documents']} documents, {facts['skipped']} skipped"
         for recipe in RECIPES:
             link = snapshots.store.linked(version, recipe.name)
             state = state_of(recipe, version, snapshots, settings)
-            rows = ""
-            if link and link.how == "computed" and "rows_computed" in link.facts:
-                computed, reused = link.facts["rows_computed"], link.facts["rows_reused"]
-                rows = f"{computed} rows computed, {reused} reused"
             seconds = f"{link.seconds:8.1f} s" if link else ""
-            yield f"  {recipe.name:<18} {state:<12} {seconds:>10}  {rows}".rstrip()
+            yield f"  {recipe.name:<18} {state:<12} {seconds:>10}  {_remark(link)}".rstrip()
+    yield from _disk_lines(snapshots, versions[-last:])
+
+
+def _remark(link: Link | None) -> str:
+    if link and link.how == "carried":
+        return link.reason
+    if link and link.how == "computed" and "rows_computed" in link.facts:
+        return f"{link.facts['rows_computed']} rows computed, {link.facts['rows_reused']} reused"
+    return ""
+
+
+def _disk_lines(snapshots: SnapshotStore, versions: list[str]) -> Iterator[str]:
+    use = disk_use(snapshots.store, versions)
+    yield f"disk: {use.total / 1e6:.1f} MB in {snapshots.store.root}"
+    for name, size in sorted(use.by_asset.items(), key=lambda item: -item[1]):
+        yield f"  {name:<24} {size / 1e6:10.1f} MB"
+    for version in versions:
+        own, shared = use.by_version[version]
+        yield (
+            f"  {version:<24} {own / 1e6:10.1f} MB of its own, "
+            f"{shared / 1e6:.1f} MB shared with other versions"
+        )
+
+
+def status_table(snapshots: SnapshotStore, settings: Settings, last: int) -> str:
+    """Return a Markdown table, an asset a row and a version a column, the newest first."""
+    versions = snapshots.versions()[-last:][::-1]
+    current = snapshots.current()
+    names = [
+        f"**{name}** (current)" if current and name == current.version else name
+        for name in versions
+    ]
+    lines = [f"| asset | {' | '.join(names)} |", "|---" * (len(versions) + 1) + "|"]
+    for recipe in RECIPES:
+        states = []
+        for version in versions:
+            state = state_of(recipe, version, snapshots, settings)
+            link = snapshots.store.linked(version, recipe.name)
+            remark = f": {link.reason}" if link and state == "carried" else ""
+            states.append(f"{_WORDS.get(state, state)}{remark}".replace("|", "/"))
+        lines.append(f"| {recipe.name} | {' | '.join(states)} |")
+    return "\n".join(lines)
+
+
+_WORDS = {
+    "computed": "fresh",
+    "reused": "fresh (reused)",
+    "carried": "carried forward",
+}

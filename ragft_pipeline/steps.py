@@ -19,7 +19,15 @@ from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.schemas import Table
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.store import Artifact, ArtifactStore, Link, Workspace, digest_of, table_digest
+from ragft_pipeline.store import (
+    Artifact,
+    ArtifactStore,
+    How,
+    Link,
+    Workspace,
+    digest_of,
+    table_digest,
+)
 from ragft_pipeline.weights import resolve_weights
 
 # Raise it when a library's new version gives other vectors, nodes or trainings.
@@ -67,6 +75,14 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """Whether an earlier version's model is kept for this one, and the reason a person reads."""
+
+    keep: bool
+    reason: str
+
+
+@dataclass(frozen=True)
 class Recipe:
     """An asset's computation and everything that can change its result.
 
@@ -80,6 +96,7 @@ class Recipe:
         code: raise it when the computation changes.
         versions: the version constants of the row functions it calls.
         identity: extra identity of a root asset, from the frozen snapshot.
+        keep: for a trained model, says whether an earlier version's may serve this one, and why.
         heavy: whether it keeps all cores or the GPU busy, so that only one such runs at a time.
     """
 
@@ -92,6 +109,7 @@ class Recipe:
     code: int = 1
     versions: tuple[int, ...] = ()
     identity: Callable[[Snapshot], str] | None = None
+    keep: Callable[[Step, Artifact], Decision] | None = None
     heavy: bool = False
 
     def code_version(self, settings: Settings) -> str:
@@ -101,11 +119,15 @@ class Recipe:
 
     def action(self, settings: Settings, inputs: dict[str, str], snapshot: Snapshot) -> str:
         """Return the action key: same key, same artifact."""
+        identity = self.identity(snapshot) if self.identity else ""
+        return digest_of(self.name, self.digest(settings), inputs, identity)
+
+    def digest(self, settings: Settings) -> str:
+        """Return a digest of the code, the settings and the base models, whatever the inputs."""
         models = {
             name: resolve_weights(getattr(settings, name).model).digest for name in self.weights
         }
-        identity = self.identity(snapshot) if self.identity else ""
-        return digest_of(self.name, self.code_version(settings), inputs, models, identity)
+        return digest_of(self.code_version(settings), models)
 
 
 @dataclass(frozen=True)
@@ -133,15 +155,72 @@ def materialize(
     inputs = {asset: link.data_version for asset, link in links.items()}
     action = recipe.action(settings, inputs, snapshot)
     artifact = store.find(recipe.name, action)
-    how = "reused" if artifact else "computed"
+    how: How = "reused" if artifact else "computed"
+    carried_for = reason = ""
+    if artifact is None and recipe.keep is not None:
+        artifact, reason = _carry_forward(recipe, settings, store, version, links, progress)
+        if artifact is not None:
+            how, carried_for = "carried", carry_decision(action, settings)
     if artifact is None:
         progress(f"{recipe.name}: computing")
         artifact = _compute(recipe, settings, store, version, action, links, progress)
     seconds = time.monotonic() - start
-    link = Link(recipe.name, version, action, artifact.data_version, how, seconds, artifact.facts)  # type: ignore[arg-type]
+    link = Link(
+        recipe.name, version, artifact.action, artifact.data_version, how, seconds,
+        artifact.facts, carried_for, reason,
+    )  # fmt: skip
     store.link(link)
     progress(f"{recipe.name}: {how} in {seconds:.1f} s{_rows_phrase(link)}")
     return Outcome(artifact, link)
+
+
+def carry_decision(action: str, settings: Settings) -> str:
+    """Return the key of the decision not to run `action`: another policy decides anew."""
+    return digest_of(action, settings.retrain_policy.digest())
+
+
+def _carry_forward(
+    recipe: Recipe,
+    settings: Settings,
+    store: ArtifactStore,
+    version: str,
+    links: dict[str, Link],
+    progress: Callable[[str], None],
+) -> tuple[Artifact | None, str]:
+    """Return the last earlier version's model where `retrain_policy` keeps it, and the reason."""
+    if settings.retrain_policy.kind == "always" or recipe.keep is None:
+        return None, ""
+    model = _last_model(recipe.name, _lineage(recipe, settings, store, links), store, version)
+    if model is None:
+        return None, ""
+    with store.staging(f"{recipe.name}-decision") as folder:
+        work = Workspace(store, recipe.name, folder, progress)
+        decision = recipe.keep(Step(settings, store, version, work, links), model)
+    progress(f"{recipe.name}: {'kept' if decision.keep else 'retraining'}, {decision.reason}")
+    return (model if decision.keep else None), decision.reason
+
+
+def _lineage(
+    recipe: Recipe, settings: Settings, store: ArtifactStore, links: dict[str, Link]
+) -> str:
+    """Return a digest of the code and settings of an asset and of all it comes from."""
+    inputs = {asset: store.find(asset, link.action) for asset, link in links.items()}
+    return digest_of(
+        recipe.digest(settings), {asset: found.lineage for asset, found in inputs.items() if found}
+    )
+
+
+def _last_model(asset: str, lineage: str, store: ArtifactStore, version: str) -> Artifact | None:
+    """Return the model of the nearest ancestor that the same code and settings made, if any."""
+    snapshots = SnapshotStore(store)
+    parent = snapshots.load(version).facts["parent"]
+    while parent is not None:
+        link = store.linked(parent, asset)
+        artifact = store.find(asset, link.action) if link else None
+        if artifact is not None and artifact.lineage == lineage:
+            return artifact
+        parent = snapshots.load(parent).facts["parent"]
+    return None
 
 
 def _compute(
@@ -168,7 +247,13 @@ def _compute(
         facts["compute_seconds"] = round(time.monotonic() - start, 3)
         inputs = {asset: link.data_version for asset, link in links.items()}
         artifact = store.publish(
-            recipe.name, action, folder, data_version=data_version, facts=facts, inputs=inputs
+            recipe.name,
+            action,
+            folder,
+            data_version=data_version,
+            facts=facts,
+            inputs=inputs,
+            lineage=_lineage(recipe, settings, store, links),
         )
         work.published()
     return artifact
@@ -188,6 +273,8 @@ def _input_links(recipe: Recipe, store: ArtifactStore, version: str) -> dict[str
 
 
 def _rows_phrase(link: Link) -> str:
+    if link.reason:
+        return f" ({link.reason})"
     if link.how == "reused" or "rows_computed" not in link.facts:
         return ""
     return f" ({link.facts['rows_computed']} rows computed, {link.facts['rows_reused']} reused)"

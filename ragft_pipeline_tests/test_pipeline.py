@@ -56,7 +56,7 @@ def test_dagster_records_rows_checks_and_data_versions(finished: Project) -> Non
         "out = {}\n"
         "for a in i.get_asset_keys():\n"
         "    m = i.get_latest_materialization_event(a).asset_materialization\n"
-        "    out[a.to_user_string()] = [m.partition, m.tags['dagster/data_version'],\n"
+        "    out[a.to_user_string()] = [m.partition, m.tags.get('dagster/data_version'),\n"
         "                               sorted(m.metadata)]\n"
         "print(json.dumps(out))\n"
     )
@@ -67,6 +67,7 @@ def test_dagster_records_rows_checks_and_data_versions(finished: Project) -> Non
     )  # fmt: skip
     seen = json.loads(done.stdout)
     version = finished.snapshots.versions()[-1]
+    assert "ragft/status" in seen.pop("corpus_status")[2]
     assert set(seen) == {recipe.name for recipe in RECIPES}
     for name, (partition, data_version, metadata) in seen.items():
         assert partition == version

@@ -93,11 +93,13 @@ def run_metadata(outcome: Outcome) -> dict[str, Any]:
     """Return the metadata of a materialization: what was done, what it cost, what came out."""
     artifact, link = outcome.artifact, outcome.link
     metadata: dict[str, Any] = {
-        "ragft/cache_hit": link.how == "reused",
+        "ragft/cache_hit": link.how != "computed",
         "ragft/action": link.action,
         "ragft/artifact": dg.MetadataValue.path(str(artifact.path)),
         "ragft/seconds": round(link.seconds, 3),
     }
+    if link.how == "carried":
+        metadata["ragft/carried_forward"] = link.reason
     facts = dict(artifact.facts)
     if "row_count" in facts:
         metadata["dagster/row_count"] = facts.pop("row_count")

@@ -12,6 +12,7 @@ import dagster as dg
 
 from ragft_pipeline.defs.jobs import JOB_NAME
 from ragft_pipeline.defs.partitions import PARTITIONS_NAME
+from ragft_pipeline.defs.status_table import current_status
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import Settings
 
@@ -55,7 +56,7 @@ def run_version(settings: Settings, version: str, assets: list[str] | None = Non
     from ragft_pipeline.definitions import defs
 
     job = defs.resolve_job_def(JOB_NAME)
-    known = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+    known = {key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys}
     if unknown := sorted(set(assets or []) - known):
         raise RagftError(f"no asset {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
     with dg.DagsterInstance.get() as instance:
@@ -67,6 +68,8 @@ def run_version(settings: Settings, version: str, assets: list[str] | None = Non
             run_config={"loggers": {"progress": {}}},
             raise_on_error=False,
         )
+        if status := current_status(settings):
+            instance.report_runless_asset_event(status)
     for event in result.all_events:
         if event.is_step_failure:
             failure = event.step_failure_data

@@ -27,6 +27,10 @@ class QuestionSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def by_id(self) -> dict[str, str]:
+        """Return question id to text."""
+        return dict(zip(self.ids, self.texts))
+
     def first(self, limit: int) -> QuestionSet:
         """Return `limit` of the questions: held-out documents' first, then by hash."""
         keep = sorted(range(len(self)), key=lambda i: (not self.held_out[i], self.ids[i]))[:limit]

@@ -95,7 +95,7 @@ def evaluate_retrieval(
     scorer = PairScores(
         Reranker(models.reranker, settings.reranker, settings.compute),
         list(texts.values()),
-        work.progress,
+        work,
     )
     blends = _rerank_all(sets, choosing, stages, weights, scorer, settings, rows, list(texts))
     choices = {
@@ -151,13 +151,19 @@ def _retrievers(
     def encoding(encoder: Encoder) -> Callable[[Sequence[str]], np.ndarray]:
         return lambda questions: encoder.encode(questions, "query")
 
+    def known(encoder: Encoder) -> Callable[[QuestionSet], np.ndarray]:
+        return lambda questions: cached_vectors(work, encoder, questions.by_id(), "query")[1]
+
     def adapted(questions: Sequence[str]) -> np.ndarray:
         return apply_adapter(adapter, base.encode(questions, "query"))
 
+    def known_adapted(questions: QuestionSet) -> np.ndarray:
+        return apply_adapter(adapter, known(base)(questions))
+
     return [
-        DenseRetriever("base", base_nodes, encoding(base)),
-        DenseRetriever("tuned_embedder", tuned_nodes, encoding(tuned)),
-        DenseRetriever("adapter", base_nodes, adapted),
+        DenseRetriever("base", base_nodes, encoding(base), known(base)),
+        DenseRetriever("tuned_embedder", tuned_nodes, encoding(tuned), known(tuned)),
+        DenseRetriever("adapter", base_nodes, adapted, known_adapted),
     ]
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _BLOCK = 1000
-_MIN_CLUSTERS = 5  # a bootstrap over fewer has intervals that are far too narrow
+MIN_CLUSTERS = 5  # a bootstrap over fewer has intervals that are far too narrow
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Difference:
     @property
     def gain(self) -> bool:
         """Whether the whole interval is above zero, over enough clusters to say so."""
-        return self.low > 0 and self.clusters >= _MIN_CLUSTERS
+        return self.low > 0 and self.clusters >= MIN_CLUSTERS
 
     @property
     def loss(self) -> bool:
         """Whether the whole interval is below zero, over enough clusters to say so."""
-        return self.high < 0 and self.clusters >= _MIN_CLUSTERS
+        return self.high < 0 and self.clusters >= MIN_CLUSTERS
 
     def __str__(self) -> str:
         return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
@@ -56,14 +56,42 @@ def paired_difference(
     difference = np.asarray(challenger, float) - np.asarray(base, float)
     if not len(difference):
         return Difference(0.0, 0.0, 0.0, 0, 0)
-    _, members = np.unique(np.asarray(clusters), return_inverse=True)
-    sums, counts = np.bincount(members, difference), np.bincount(members).astype(float)
-    number = len(sums)
+    means, number = _resampled_means(difference, clusters, samples, np.random.default_rng(seed))
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Difference(float(difference.mean()), float(low), float(high), len(difference), number)
+
+
+def unpaired_difference(
+    left: np.ndarray,
+    left_clusters: Sequence[str],
+    right: np.ndarray,
+    right_clusters: Sequence[str],
+    samples: int = 10_000,
+    seed: int = 13,
+) -> Difference:
+    """Return `mean(left) - mean(right)` of different questions and its bootstrap interval.
+
+    Each side is resampled by its own clusters; `clusters` of the result is the smaller number.
+    """
     random = np.random.default_rng(seed)
+    left_means, left_number = _resampled_means(left, left_clusters, samples, random)
+    right_means, right_number = _resampled_means(right, right_clusters, samples, random)
+    low, high = np.percentile(left_means - right_means, [2.5, 97.5])
+    mean = float(np.mean(left) - np.mean(right))
+    questions = len(left) + len(right)
+    return Difference(mean, float(low), float(high), questions, min(left_number, right_number))
+
+
+def _resampled_means(
+    values: np.ndarray, clusters: Sequence[str], samples: int, random: np.random.Generator
+) -> tuple[np.ndarray, int]:
+    """Return the means of bootstrap samples of whole clusters, and the number of clusters."""
+    _, members = np.unique(np.asarray(clusters), return_inverse=True)
+    sums, counts = np.bincount(members, values), np.bincount(members).astype(float)
+    number = len(sums)
     means = []
     for start in range(0, samples, _BLOCK):
         size = min(_BLOCK, samples - start)
         drawn = random.multinomial(number, np.full(number, 1 / number), size=size)
         means.append((drawn @ sums) / (drawn @ counts))
-    low, high = np.percentile(np.concatenate(means), [2.5, 97.5])
-    return Difference(float(difference.mean()), float(low), float(high), len(difference), number)
+    return np.concatenate(means), number

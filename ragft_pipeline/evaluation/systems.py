@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
 
 from ragft_pipeline.evaluation.question_sets import QuestionSet
 from ragft_pipeline.retrieval.lexical import LexicalIndex
@@ -17,17 +18,23 @@ from ragft_pipeline.retrieval.metrics import (
 )
 from ragft_pipeline.retrieval.reranking import Reranker, blend
 from ragft_pipeline.retrieval.search import fuse, top_k
+from ragft_pipeline.store import Workspace, digest_of
 
 BLOCK = 256
+_PAIR_SCORES = pa.schema([("row_key", pa.string()), ("score", pa.float32())])
 
 
 @dataclass(frozen=True)
 class DenseRetriever:
-    """A dense retriever: the vectors of all nodes, and how a question becomes a vector."""
+    """A dense retriever: the vectors of all nodes, and how a question becomes a vector.
+
+    `encode` does the work each time; `known` returns a set's vectors, encoded once for ever.
+    """
 
     name: str
     node_vectors: np.ndarray
     encode: Callable[[Sequence[str]], np.ndarray]
+    known: Callable[[QuestionSet], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -102,7 +109,7 @@ class FirstStages:
     def _encoded(self, retriever: DenseRetriever, questions: QuestionSet) -> np.ndarray:
         key = (retriever.name, questions.name)
         if key not in self._vectors:
-            self._vectors[key] = retriever.encode(questions.texts)
+            self._vectors[key] = retriever.known(questions)
         return self._vectors[key]
 
 
@@ -123,11 +130,14 @@ def rerank_alone_name(first_stage: str) -> str:
 
 @dataclass
 class PairScores:
-    """Reranker scores of (question, node) pairs, each computed once whatever stage asks."""
+    """Reranker scores of (question, node) pairs, each computed once whatever stage asks.
+
+    A pair's score is a row: a version with the same reranker computes new pairs only.
+    """
 
     reranker: Reranker
     node_texts: Sequence[str]
-    progress: Callable[[str], None]
+    work: Workspace
     _scores: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def ensure(self, questions: QuestionSet, candidates: Sequence[np.ndarray]) -> None:
@@ -138,14 +148,20 @@ class PairScores:
             for node in np.unique(np.concatenate([nodes[row] for nodes in candidates]))
             if (questions.ids[row], int(node)) not in self._scores
         ]
-        pairs = [(questions.texts[row], self.node_texts[node]) for row, node in wanted]
-        values = self.reranker.score(
-            pairs,
-            lambda done: self.progress(f"reranking {questions.name}: {done}/{len(pairs)} pairs"),
-        )
-        self._scores |= {
-            (questions.ids[row], node): float(value) for (row, node), value in zip(wanted, values)
+        pairs = {
+            (questions.ids[row], node): (questions.texts[row], self.node_texts[node])
+            for row, node in wanted
         }
+        keys = {pair: digest_of(*texts)[:32] for pair, texts in pairs.items()}
+
+        def score(batch: Sequence[tuple[str, int]]) -> pa.Table:
+            values = self.reranker.score([pairs[pair] for pair in batch])
+            return pa.table({"row_key": [keys[pair] for pair in batch], "score": values})
+
+        cache = self.work.rows("pair_scores", self.reranker.identity, _PAIR_SCORES)
+        rows = cache.complete(list(pairs), keys.__getitem__, score, batch_size=1024)
+        by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("score").to_pylist()))
+        self._scores |= {pair: by_key[key] for pair, key in keys.items()}
 
     def matrix(self, questions: QuestionSet, nodes: np.ndarray) -> np.ndarray:
         """Return the scores of candidates, shape (questions, depth); `ensure` them first."""

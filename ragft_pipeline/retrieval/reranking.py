@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype, quiet_transformers
 from ragft_pipeline.retrieval.search import min_max
 from ragft_pipeline.settings import ComputeSettings, RerankerSettings
+from ragft_pipeline.store import digest_of
+from ragft_pipeline.weights import folder_digest
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +32,13 @@ class Reranker:
         self._compute = compute
         self._model: CrossEncoder | None = None
 
+    @cached_property
+    def identity(self) -> str:
+        """A digest of what decides a pair's score: weights, length limit, type."""
+        return digest_of(
+            folder_digest(self._folder), self._settings.max_tokens, self._compute.dtype
+        )
+
     @property
     def model(self) -> CrossEncoder:
         """The cross-encoder, loaded for inference."""
@@ -39,11 +49,7 @@ class Reranker:
             )
         return self._model
 
-    def score(
-        self,
-        pairs: Sequence[tuple[str, str]],
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> np.ndarray:
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """Return one raw score a pair (question, passage), float32."""
         scores = np.empty(len(pairs), dtype=np.float32)
         order = np.argsort([-len(passage) for _, passage in pairs], kind="stable")
@@ -56,7 +62,6 @@ class Reranker:
                 convert_to_tensor=True,
             )
             scores[block] = values.float().cpu().numpy().reshape(-1)
-            progress(min(start + _BLOCK, len(pairs)))
         return scores
 
 

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.store.files import publish_folder, write_json
 
-How = Literal["computed", "reused"]
+How = Literal["computed", "reused", "carried"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Artifact:
     data_version: str
     facts: dict[str, Any]
     inputs: dict[str, str]
+    lineage: str = ""
 
     def table(self, name: str | None = None) -> pa.Table:
         """Read a table of this artifact, by default the asset's own."""
@@ -52,7 +53,11 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Link:
-    """What one corpus version uses for one asset, and whether it was computed for it or reused."""
+    """What one corpus version uses for one asset, and how it came by it.
+
+    A model may be `carried` forward from an earlier version: `carried_for` is then the decision
+    (the action that was not run, and the policy), and `reason` what a person reads.
+    """
 
     asset: str
     version: str
@@ -61,6 +66,8 @@ class Link:
     how: How
     seconds: float
     facts: dict[str, Any] = field(default_factory=dict)
+    carried_for: str = ""
+    reason: str = ""
 
 
 class ArtifactStore:
@@ -80,7 +87,15 @@ class ArtifactStore:
             card = json.loads((path / "artifact.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        return Artifact(asset, action, path, card["data_version"], card["facts"], card["inputs"])
+        return Artifact(
+            asset,
+            action,
+            path,
+            card["data_version"],
+            card["facts"],
+            card["inputs"],
+            card.get("lineage", ""),
+        )
 
     @contextmanager
     def staging(self, name: str) -> Iterator[Path]:
@@ -101,9 +116,11 @@ class ArtifactStore:
         data_version: str,
         facts: dict[str, Any],
         inputs: dict[str, str],
+        lineage: str = "",
     ) -> Artifact:
         """Publish a staged folder as the artifact of `action`.
 
+        `lineage` is a digest of the code and settings behind it, whatever the documents.
         Where another process published the same action first, that artifact is returned.
         """
         card = {
@@ -112,6 +129,7 @@ class ArtifactStore:
             "data_version": data_version,
             "facts": facts,
             "inputs": inputs,
+            "lineage": lineage,
             "created": time.time(),
         }
         write_json(staged / "artifact.json", card)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,51 @@ def size_of(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
+@dataclass(frozen=True)
+class DiskUse:
+    """Bytes of a store: in all, by asset, and by version as (its own alone, shared)."""
+
+    total: int
+    by_asset: dict[str, int]
+    by_version: dict[str, tuple[int, int]]
+
+
+def disk_use(store: ArtifactStore, versions: Iterable[str]) -> DiskUse:
+    """Return what the artifacts and frozen documents take up.
+
+    An artifact that several of the store's versions link is shared; what no version links counts
+    for its asset only.
+    """
+    sizes = {
+        (path.parent.name, path.name): size_of(path)
+        for path in (store.root / "artifacts").glob("*/*")
+        if not path.name.startswith(".")
+    }
+    linked = {
+        folder.name: _linked_artifacts(store, folder.name)
+        for folder in (store.root / "versions").glob("*")
+    }
+    users = Counter(artifact for artifacts in linked.values() for artifact in artifacts)
+    by_asset: Counter[str] = Counter({"frozen documents": size_of(store.root / "blobs")})
+    for (asset, _), size in sizes.items():
+        by_asset[asset] += size
+    by_version = {}
+    for version in versions:
+        used = {artifact: sizes.get(artifact, 0) for artifact in linked.get(version, set())}
+        own = sum(size for artifact, size in used.items() if users[artifact] == 1)
+        by_version[version] = (own, sum(used.values()) - own)
+    return DiskUse(size_of(store.root), dict(by_asset), by_version)
+
+
+def _linked_artifacts(store: ArtifactStore, version: str) -> set[tuple[str, str]]:
+    links = (store.root / "versions" / version).glob("*.json")
+    return {
+        (link["asset"], link["action"])
+        for path in links
+        for link in [json.loads(path.read_text(encoding="utf-8"))]
+    }
+
+
 def find_garbage(
     store: ArtifactStore, kept_versions: Iterable[str], now: float | None = None
 ) -> list[Garbage]:
@@ -37,10 +83,7 @@ def find_garbage(
     """
     limit = (time.time() if now is None else now) - _IN_FLIGHT_SECONDS
     needed = {
-        (link["asset"], link["action"])
-        for version in kept_versions
-        for path in (store.root / "versions" / version).glob("*.json")
-        for link in [json.loads(path.read_text(encoding="utf-8"))]
+        artifact for version in kept_versions for artifact in _linked_artifacts(store, version)
     }
     artifacts = (store.root / "artifacts").glob("*/*/artifact.json")
     unlinked = [p.parent for p in artifacts if (p.parent.parent.name, p.parent.name) not in needed]

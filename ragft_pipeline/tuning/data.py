@@ -90,6 +90,9 @@ class Validation:
 
     def ndcg_of_scores(self, scores: np.ndarray) -> np.ndarray:
         """Return nDCG@10 of each val question for scores of shape (questions, nodes)."""
+        return score_rankings(top_k(scores, TOP), self.relevant())[PRIMARY]
+
+    def relevant(self) -> list[set[int]]:
+        """Return for each question the indices of its relevant nodes: its source."""
         column = {node_id: index for index, node_id in enumerate(self.nodes)}
-        relevant = [{column[node_id]} for node_id in self.questions.node_ids]
-        return score_rankings(top_k(scores, TOP), relevant)[PRIMARY]
+        return [{column[node_id]} for node_id in self.questions.node_ids]

@@ -37,30 +37,40 @@ def score_with_teacher(
     node_ids, node_vectors = cached_vectors(work, encoder, texts, "document")
     _, question_vectors = cached_vectors(work, encoder, questions.by_id(), "query")
     lexical = LexicalIndex(list(texts.values()), statistics)
-    names = np.array(node_ids, dtype=object)
     column = {node_id: index for index, node_id in enumerate(node_ids)}
-    rows = []
+    parts = []
     for start in range(0, len(questions), _BLOCK):
         part = slice(start, start + _BLOCK)
         words = min_max(lexical.scores(questions.texts[part]))
         dense = min_max(question_vectors[part] @ node_vectors.T)
         mixed = fuse(dense, words, 1 - settings.teacher.bm25_weight)
         own = np.array([column[node_id] for node_id in questions.node_ids[part]])
-        mixed_top = np.where(np.arange(len(names)) == own[:, None], np.inf, mixed)
+        mixed_top = np.where(np.arange(len(node_ids)) == own[:, None], np.inf, mixed)
         kept = np.sort(top_k(mixed_top, settings.teacher.depth), axis=1)
         order = np.argsort(-np.take_along_axis(mixed, kept, axis=1), axis=1, kind="stable")
         kept = np.take_along_axis(kept, order, axis=1)
-        for row, question_id in enumerate(questions.ids[part]):
-            best = kept[row]
-            rows.append(
+        parts.append(
+            pa.table(
                 {
-                    "question_id": question_id,
-                    "node_ids": names[best].tolist(),
-                    "bm25": words[row, best].tolist(),
-                    "dense": dense[row, best].tolist(),
-                }
+                    "question_id": questions.ids[part],
+                    "node_ids": _lists(pa.array(node_ids).take(pa.array(kept.reshape(-1))), kept),
+                    "bm25": _lists(_picked(words, kept), kept),
+                    "dense": _lists(_picked(dense, kept), kept),
+                },
+                schema=schemas.TEACHER_SCORES.schema,
             )
-    return pa.Table.from_pylist(rows, schema=schemas.TEACHER_SCORES.schema)
+        )
+    return pa.concat_tables(parts) if parts else schemas.TEACHER_SCORES.schema.empty_table()
+
+
+def _picked(scores: np.ndarray, kept: np.ndarray) -> pa.Array:
+    picked = np.take_along_axis(scores, kept, axis=1).reshape(-1)
+    return pa.array(picked.astype(np.float32))
+
+
+def _lists(values: pa.Array, shape_of: np.ndarray) -> pa.ListArray:
+    rows, width = shape_of.shape
+    return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * width, values)
 
 
 def mixed_scores(row: dict[str, list[float]], bm25_weight: float) -> np.ndarray:

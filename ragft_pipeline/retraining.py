@@ -1,0 +1,117 @@
+"""Retrain or not: whether a model of an earlier version may serve the next one (`retrain_policy`).
+
+Every model's artifact says which training rows and documents made it, so the question is always
+how far the rows have come from the model in use, not from the version before: small changes add
+up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ragft_pipeline.evaluation.significance import MIN_CLUSTERS, unpaired_difference
+from ragft_pipeline.steps import Decision, Step
+from ragft_pipeline.store import Artifact
+from ragft_pipeline.taint import record_documents
+from ragft_pipeline.tuning.data import TrainingTables
+
+TRAINING_ROWS_FILE = "training_rows.parquet"
+_ROWS = pa.schema([("question_id", pa.string()), ("node_id", pa.string()), ("split", pa.string())])
+
+Judge = Callable[[Step, Path, pa.Table], np.ndarray]
+"""Scores a model's folder on QA_PAIRS of train and val: its gain in nDCG@10 a question."""
+
+
+def record_training(artifact: Path, tables: TrainingTables) -> None:
+    """Write into an artifact's folder which rows and documents trained or chose its model."""
+    record_documents(artifact / "model", tables.train_nodes, tables.val_nodes)
+    parts = [
+        pa.table({**_columns(pairs), "split": [split] * pairs.num_rows}, schema=_ROWS)
+        for split, pairs in (("train", tables.train_pairs), ("val", tables.val_pairs))
+    ]
+    pq.write_table(pa.concat_tables(parts), artifact / TRAINING_ROWS_FILE, compression="zstd")
+
+
+def _columns(pairs: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return {name: pairs.column(name) for name in ("question_id", "node_id")}
+
+
+def decide(step: Step, model: Artifact, tables: TrainingTables, judge: Judge) -> Decision:
+    """Say whether an earlier version's model is kept for this version, by `retrain_policy`.
+
+    A model that has seen a text which is held out by now is never kept: its measure would leak.
+    """
+    policy = step.settings.retrain_policy
+    try:
+        known = pq.read_table(model.path / TRAINING_ROWS_FILE)
+    except FileNotFoundError:
+        return Decision(False, "the earlier model does not say what trained it")
+    leaked = _held_out_by_now(known, step.table("chunked_nodes"))
+    if leaked:
+        return Decision(False, f"{leaked} nodes that trained it are held out by now")
+    if policy.kind == "share_changed":
+        return _share_changed(known, tables, policy.share)
+    return _drifted(step, model, known, tables, judge)
+
+
+def _held_out_by_now(known: pa.Table, nodes: pa.Table) -> int:
+    """Count the nodes that trained the model and stand in val or test now."""
+    trained = known.filter(pc.equal(known.column("split"), "train")).column("node_id")
+    held_out = nodes.filter(pc.not_equal(nodes.column("split"), "train")).column("node_id")
+    return len(set(trained.to_pylist()) & set(held_out.to_pylist()))
+
+
+def _share_changed(known: pa.Table, tables: TrainingTables, limit: float) -> Decision:
+    trained = known.filter(pc.equal(known.column("split"), "train")).column("question_id")
+    before = set(trained.to_pylist())
+    now = set(tables.train_pairs.column("question_id").to_pylist())
+    share = max(len(now - before), len(before - now)) / max(1, len(before))
+    sign = "<" if share < limit else ">="
+    return Decision(share < limit, f"{share:.1%} of the training rows changed ({sign} {limit:.1%})")
+
+
+def _drifted(
+    step: Step, model: Artifact, known: pa.Table, tables: TrainingTables, judge: Judge
+) -> Decision:
+    """Compare the model's gain over its base on questions of new nodes and of unchanged ones.
+
+    Neither group trained the model: new and changed nodes' questions of train and val, against
+    val questions whose nodes it was chosen on. The gain, not the score, because new documents may
+    simply be harder to search.
+    """
+    policy = step.settings.retrain_policy
+    seen = pc.unique(known.column("node_id"))
+    pairs = pa.concat_tables([tables.train_pairs, tables.val_pairs])
+    new = _first(pairs, pc.invert(pc.is_in(pairs.column("node_id"), seen)), policy.questions)
+    val = tables.val_pairs
+    old = _first(val, pc.is_in(val.column("node_id"), seen), policy.questions)
+    enough = all(
+        side.num_rows >= policy.min_questions
+        and len(pc.unique(side.column("cluster"))) >= MIN_CLUSTERS
+        for side in (new, old)
+    )
+    if not enough:
+        return Decision(
+            True,
+            f"{new.num_rows} questions of new nodes, {old.num_rows} of unchanged ones: too few, "
+            "or about too few documents, to show a drift",
+        )
+    gains = judge(step, model.model, pa.concat_tables([old, new]))
+    drop = unpaired_difference(
+        gains[: old.num_rows],
+        old.column("cluster").to_pylist(),
+        gains[old.num_rows :],
+        new.column("cluster").to_pylist(),
+    )
+    found = f"gain on unchanged minus new nodes {drop}"
+    return Decision(not drop.gain, f"drifted: {found}" if drop.gain else f"no drift: {found}")
+
+
+def _first(pairs: pa.Table, mask: pa.ChunkedArray, limit: int) -> pa.Table:
+    return pairs.filter(mask).sort_by("question_id").slice(0, limit)

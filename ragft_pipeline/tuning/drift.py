@@ -1,0 +1,72 @@
+"""How much each kind of model gains over what it was made from, question by question.
+
+Used to judge a model of an earlier version on a new version's questions (`retrain_policy: drift`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline.retrieval.adapters import apply_adapter, load_adapter
+from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
+from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
+from ragft_pipeline.retrieval.reranking import Reranker
+from ragft_pipeline.retrieval.search import fuse, top_k
+from ragft_pipeline.steps import Step
+from ragft_pipeline.tuning.data import Questions, Validation, node_texts
+
+_RERANKED = 10
+
+
+def adapter_gain(step: Step, model: Path, pairs: pa.Table) -> np.ndarray:
+    """Return nDCG@10 with the adapter minus without it, for each row of QA_PAIRS in order."""
+    judged, queries, nodes = _base_vectors(step, pairs)
+    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
+    adapter = load_adapter(model, encoder.weights.digest)
+    return judged.ndcg(apply_adapter(adapter, queries), nodes) - judged.ndcg(queries, nodes)
+
+
+def embedder_gain(step: Step, model: Path, pairs: pa.Table) -> np.ndarray:
+    """Return nDCG@10 of the tuned embedder minus its base's, for each row of QA_PAIRS in order."""
+    judged, queries, nodes = _base_vectors(step, pairs)
+    tuned = Encoder.tuned(model, step.settings.embedder, step.settings.compute)
+    _, tuned_queries = cached_vectors(step.work, tuned, judged.questions.by_id(), "query")
+    _, tuned_nodes = cached_vectors(step.work, tuned, judged.nodes, "document")
+    return judged.ndcg(tuned_queries, tuned_nodes) - judged.ndcg(queries, nodes)
+
+
+def reranker_gain(step: Step, model: Path, pairs: pa.Table) -> np.ndarray:
+    """Return nDCG@10 of the hybrid's first 10 reranked minus as they were, for each row."""
+    judged, queries, nodes = _base_vectors(step, pairs)
+    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    lexical = LexicalIndex(list(judged.nodes.values()), statistics)
+    words = lexical.scores(judged.questions.texts)
+    first = top_k(fuse(queries @ nodes.T, words, 1 - step.settings.teacher.bm25_weight), _RERANKED)
+    texts = list(judged.nodes.values())
+    asked = [(q, texts[i]) for q, row in zip(judged.questions.texts, first) for i in row]
+    scores = Reranker(model, step.settings.reranker, step.settings.compute).score(asked)
+    order = np.argsort(-scores.reshape(first.shape), axis=1, kind="stable")
+    relevant = judged.relevant()
+    after = score_rankings(np.take_along_axis(first, order, axis=1), relevant)[PRIMARY]
+    return np.asarray(after - score_rankings(first, relevant)[PRIMARY])
+
+
+JUDGES = {
+    "embedding_adapter": adapter_gain,
+    "tuned_embedder": embedder_gain,
+    "reranker": reranker_gain,
+}
+
+
+def _base_vectors(step: Step, pairs: pa.Table) -> tuple[Validation, np.ndarray, np.ndarray]:
+    columns = (pairs.column(name).to_pylist() for name in ("question_id", "question", "node_id"))
+    texts = node_texts(step.table("train_nodes"), step.table("val_nodes"))
+    judged = Validation(Questions(*columns), texts)
+    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
+    _, queries = cached_vectors(step.work, encoder, judged.questions.by_id(), "query")
+    _, nodes = cached_vectors(step.work, encoder, judged.nodes, "document")
+    return judged, queries, nodes

@@ -1,0 +1,196 @@
+"""Retrain or keep: what each policy does with the model of the version before."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ragft_pipeline.recipes import RECIPES, embedding_adapter
+from ragft_pipeline.retraining import decide
+from ragft_pipeline.status import state_of, status_table
+from ragft_pipeline.steps import Decision, Outcome, Step, materialize
+from ragft_pipeline.store import Workspace
+from ragft_pipeline.tuning.data import TrainingTables
+from ragft_pipeline.tuning.drift import JUDGES
+from ragft_pipeline_tests.conftest import Project, make_project
+
+_UPSTREAM = [r for r in RECIPES[:12] if r.name not in ("test_qa_pairs", "node_embeddings")]
+
+
+def _extractive(project: Project, **sections: dict[str, object]) -> None:
+    project.configure(questions={"generators": [{"kind": "extractive"}]}, **sections)
+
+
+def _bring_up_to_date(project: Project) -> Outcome:
+    version = project.snapshots.freeze(project.settings).version
+    for recipe in _UPSTREAM:
+        materialize(recipe, project.settings, version)
+    return materialize(embedding_adapter, project.settings, version)
+
+
+def _train_file(project: Project, which: int = 0) -> Path:
+    rows = project.artifact("corpus_snapshot").table().to_pylist()
+    paths = [r["path"] for r in rows if r["split"] == "train" and r["path"].endswith(".md")]
+    return project.corpus / "docs" / str(paths[which])
+
+
+def _append(file: Path, text: str) -> None:
+    file.write_text(file.read_text(encoding="utf-8") + f"\n\n{text}\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = make_project(tmp_path_factory.mktemp("trained"), documents=14)
+    _extractive(project)
+    assert _bring_up_to_date(project).link.how == "computed"
+    return project
+
+
+@pytest.fixture
+def project(trained: Project, tmp_path: Path) -> Project:
+    shutil.copytree(trained.folder, tmp_path / "project")
+    project = Project(tmp_path / "project")
+    _extractive(project)
+    return project
+
+
+def test_always_trains_for_every_change_of_the_training_rows(project: Project) -> None:
+    _append(_train_file(project), "The brass plate on the new manifold is stamped with a letter.")
+    assert _bring_up_to_date(project).link.how == "computed"
+
+
+def test_share_changed_carries_the_model_forward_and_says_so(project: Project) -> None:
+    _extractive(project, retrain_policy={"kind": "share_changed", "share": 0.2})
+    before = project.artifact("embedding_adapter")
+    _append(_train_file(project), "The brass plate on the new manifold is stamped with a letter.")
+    outcome = _bring_up_to_date(project)
+    assert outcome.link.how == "carried"
+    assert outcome.artifact.action == before.action
+    assert "of the training rows changed (< 20.0%)" in outcome.link.reason
+    version = project.snapshots.versions()[-1]
+    assert state_of(embedding_adapter, version, project.snapshots, project.settings) == "carried"
+    assert "carried forward: " in status_table(project.snapshots, project.settings, last=2)
+
+
+def test_share_is_counted_from_the_model_in_use_so_that_small_changes_add_up(
+    project: Project,
+) -> None:
+    seen = []
+    for number in range(1, 4):
+        _extractive(project, retrain_policy={"kind": "share_changed", "share": 0.9})
+        _append(
+            _train_file(project, number),
+            f"Valve number {number}{number} is greased with paste {number} in autumn.",
+        )
+        reason = _bring_up_to_date(project).link.reason
+        seen.append(float(reason.split("%")[0]))
+    assert seen == sorted(seen)
+    assert seen[0] < seen[-1]
+
+
+def test_more_than_the_share_retrains(project: Project) -> None:
+    _extractive(project, retrain_policy={"kind": "share_changed", "share": 0.001})
+    _append(_train_file(project), "The brass plate on the new manifold is stamped with a letter.")
+    assert _bring_up_to_date(project).link.how == "computed"
+
+
+def test_changed_settings_retrain_whatever_the_policy(project: Project) -> None:
+    policy = {"kind": "share_changed", "share": 1.0}
+    _append(_train_file(project), "The brass plate on the new manifold is stamped with a letter.")
+    _extractive(project, retrain_policy=policy, adapter={"checkpoints": 2, "seed": 5})
+    assert _bring_up_to_date(project).link.how == "computed"
+    project.configure(
+        questions={"generators": [{"kind": "extractive", "keywords": 2}]}, retrain_policy=policy
+    )
+    assert _bring_up_to_date(project).link.how == "computed"
+
+
+def test_carried_model_is_stale_once_the_policy_wants_training(project: Project) -> None:
+    _extractive(project, retrain_policy={"kind": "share_changed", "share": 0.5})
+    _append(_train_file(project), "The brass plate on the new manifold is stamped with a letter.")
+    assert _bring_up_to_date(project).link.how == "carried"
+    _extractive(project)
+    version = project.snapshots.versions()[-1]
+    state = state_of(embedding_adapter, version, project.snapshots, project.settings)
+    assert state.startswith("stale (")
+    assert _bring_up_to_date(project).link.how == "computed"
+
+
+def _judged(project: Project, drop: float, tmp_path: Path) -> Decision:
+    """Decide by drift with a judge whose gains on the new rows are lower by `drop`."""
+    version = project.snapshots.versions()[-1]
+    model = project.artifact("embedding_adapter")
+    names = ("train_qa_pairs", "val_qa_pairs", "train_nodes", "val_nodes")
+    tables = TrainingTables(*(project.artifact(name).table() for name in names))
+    new = _with_new_nodes(tables)
+    step = Step(
+        project.settings, project.store, version,
+        Workspace(project.store, "embedding_adapter", tmp_path),
+    )  # fmt: skip
+
+    def judge(step: Step, folder: Path, pairs: pa.Table) -> np.ndarray:
+        fresh = np.array([node.startswith("new") for node in pairs.column("node_id").to_pylist()])
+        noise = np.random.default_rng(1).normal(0, 0.1, pairs.num_rows)
+        return noise - drop * fresh
+
+    return decide(step, model, new, judge)
+
+
+def _with_new_nodes(tables: TrainingTables) -> TrainingTables:
+    pairs = tables.train_pairs
+    half = pairs.slice(0, pairs.num_rows // 2)
+    names = [f"new{n}" for n in half.column("node_id").to_pylist()]
+    column = half.schema.get_field_index("node_id")
+    renamed = half.set_column(column, "node_id", pa.array(names))
+    both = pa.concat_tables([renamed, pairs.slice(half.num_rows)])
+    column = pairs.schema.get_field_index("cluster")
+    many = tables.val_pairs.set_column(column, "cluster", tables.val_pairs.column("node_id"))
+    return TrainingTables(both, many, tables.train_nodes, tables.val_nodes)
+
+
+def test_drift_retrains_only_when_the_drop_is_proven(project: Project, tmp_path: Path) -> None:
+    _extractive(project, retrain_policy={"kind": "drift", "min_questions": 5})
+    drifted = _judged(project, 0.5, tmp_path)
+    assert not drifted.keep
+    assert drifted.reason.startswith("drifted: ")
+    steady = _judged(project, 0.0, tmp_path)
+    assert steady.keep
+    assert steady.reason.startswith("no drift: ")
+
+
+def test_drift_scores_the_real_model_on_new_and_unchanged_questions(project: Project) -> None:
+    _extractive(project, retrain_policy={"kind": "drift", "min_questions": 1})
+    for number in range(6):
+        _append(
+            _train_file(project), f"Pump {number} of the depot is bled every {number + 2} days."
+        )
+    outcome = _bring_up_to_date(project)
+    assert "drift" in outcome.link.reason
+
+
+class _LaterStep(Step):
+    """A step of a version in which every node has come to stand in a test document."""
+
+    def table(self, asset: str) -> pa.Table:
+        nodes = super().table(asset)
+        column = nodes.schema.get_field_index("split")
+        return nodes.set_column(column, "split", pa.array(["test"] * nodes.num_rows))
+
+
+def test_model_that_saw_a_text_held_out_by_now_is_not_kept(
+    project: Project, tmp_path: Path
+) -> None:
+    _extractive(project, retrain_policy={"kind": "share_changed", "share": 1.0})
+    names = ("train_qa_pairs", "val_qa_pairs", "train_nodes", "val_nodes")
+    tables = TrainingTables(*(project.artifact(name).table() for name in names))
+    work = Workspace(project.store, "embedding_adapter", tmp_path)
+    given = (project.settings, project.store, project.snapshots.versions()[-1], work)
+    model = project.artifact("embedding_adapter")
+    assert decide(Step(*given), model, tables, JUDGES["embedding_adapter"]).keep
+    decision = decide(_LaterStep(*given), model, tables, JUDGES["embedding_adapter"])
+    assert not decision.keep
+    assert "held out by now" in decision.reason
