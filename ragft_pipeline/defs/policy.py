@@ -90,32 +90,42 @@ def _definition_metadata(recipe: Recipe) -> dict[str, Any]:
 
 
 def run_metadata(outcome: Outcome) -> dict[str, Any]:
-    """Return the metadata of a materialization: what was done, what it cost, what came out."""
+    """Return the metadata of a materialization: what came out, what was done, what it cost.
+
+    The UI keeps the order: words and pictures come before numbers, and those before bookkeeping.
+    A long unbroken value would push the verdict out of sight; `dagster/uri` is shown on the pages
+    of versions and events only.
+    """
     artifact, link = outcome.artifact, outcome.link
-    metadata: dict[str, Any] = {
-        "ragft/cache_hit": link.how != "computed",
-        "ragft/action": link.action,
-        "ragft/artifact": dg.MetadataValue.path(str(artifact.path)),
-        "ragft/seconds": round(link.seconds, 3),
-    }
-    if link.how == "carried":
-        metadata["ragft/carried_forward"] = link.reason
     facts = dict(artifact.facts)
-    if "row_count" in facts:
-        metadata["dagster/row_count"] = facts.pop("row_count")
     if link.how == "reused" and "rows_computed" in facts:
         facts["rows_reused"] = facts["rows_reused"] + facts["rows_computed"]
         facts |= {name: 0 for name in ("rows_computed", "llm_calls") if name in facts}
-    if "table" in facts:
-        metadata["ragft/table"] = dg.MetadataValue.md(str(facts.pop("table")))
-    for name, value in facts.items():
-        metadata[f"ragft/{_key(name)}"] = _value(value)
-    metadata |= {f"ragft/plot_{path.stem}": _picture(path) for path in artifact.path.glob("*.png")}
-    return metadata
+    metadata: dict[str, Any] = {}
+    if link.how == "carried":
+        metadata["ragft/carried_forward"] = link.reason
+    if "row_count" in facts:
+        metadata["dagster/row_count"] = facts.pop("row_count")
+    table = facts.pop("table", None)
+    values = {f"ragft/{_key(name)}": _value(value) for name, value in facts.items()}
+    metadata |= {name: value for name, value in values.items() if isinstance(value, str)}
+    if table is not None:
+        metadata["ragft/table"] = dg.MetadataValue.md(str(table))
+    pictures = sorted(artifact.path.glob("*.png"))
+    metadata |= {f"ragft/plot_{path.stem}": _picture(path) for path in pictures}
+    return {
+        **metadata,
+        **values,
+        "ragft/cache_hit": link.how != "computed",
+        "ragft/seconds": round(link.seconds, 3),
+        "ragft/action": link.action[:16],  # in full it is the name of the artifact's folder
+        "dagster/uri": dg.MetadataValue.path(str(artifact.path)),
+    }
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[^\w/]+", "_", name).strip("_").replace("_/", "/")
+    """Return a name of metadata; blanks stay, so that long names of systems wrap in the UI."""
+    return re.sub(r"[^\w/()+ ]+", "_", name)
 
 
 def _value(value: object) -> Any:
