@@ -124,8 +124,8 @@ def run_metadata(outcome: Outcome) -> dict[str, Any]:
 
 
 def _key(name: str) -> str:
-    """Return a name of metadata; blanks stay, so that long names of systems wrap in the UI."""
-    return re.sub(r"[^\w/()+ ]+", "_", name)
+    """Return a name of metadata; with blanks, at which the UI wraps long names of systems."""
+    return re.sub(r"[^\w()+]+", " ", name)
 
 
 def _value(value: object) -> Any:
