@@ -180,8 +180,11 @@ class TeacherSettings(Section):
 class AdapterSettings(Section):
     """The adapter over frozen base vectors."""
 
-    kind: Literal["linear", "two_layer"] = "linear"
+    kind: Literal["linear", "low_rank", "two_layer"] = "linear"
+    side: Literal["query", "both"] = "both"
+    rank: Positive = 64
     hidden: Positive = 384
+    nodes_per_step: Annotated[int, Field(ge=64)] = 8192
     epochs: Annotated[int, Field(ge=1, le=500)] = 8
     batch_size: Positive = 128
     learning_rate: Rate = 1e-3

@@ -35,7 +35,7 @@ from ragft_pipeline.evaluation.systems import (
     rerank_alone_name,
     reranked_name,
 )
-from ragft_pipeline.retrieval.adapters import apply_adapter, load_adapter
+from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import METRICS, score_rankings
@@ -155,15 +155,15 @@ def _retrievers(
         return lambda questions: cached_vectors(work, encoder, questions.by_id(), "query")[1]
 
     def adapted(questions: Sequence[str]) -> np.ndarray:
-        return apply_adapter(adapter, base.encode(questions, "query"))
+        return adapter.queries(base.encode(questions, "query"))
 
     def known_adapted(questions: QuestionSet) -> np.ndarray:
-        return apply_adapter(adapter, known(base)(questions))
+        return adapter.queries(known(base)(questions))
 
     return [
         DenseRetriever("base", base_nodes, encoding(base), known(base)),
         DenseRetriever("tuned_embedder", tuned_nodes, encoding(tuned), known(tuned)),
-        DenseRetriever("adapter", base_nodes, adapted, known_adapted),
+        DenseRetriever("adapter", adapter.documents(base_nodes), adapted, known_adapted),
     ]
 
 

@@ -1,12 +1,14 @@
-"""Adapters over frozen query vectors: loading, checking their base, applying them.
+"""Adapters over frozen vectors: maps of query vectors, or of both sides.
 
-The modules are LlamaIndex's own (LinearLayer, TwoLayerNN), so what is trained here is what
-`AdapterEmbeddingModel` loads.
+The modules are LlamaIndex's own (LinearLayer, TwoLayerNN), so the query side of a folder is what
+`AdapterEmbeddingModel` loads. A map of the document side turns stored vectors into better ones
+with a matrix product: nothing is encoded again.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,41 +18,63 @@ from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import normalise_rows
 
 if TYPE_CHECKING:
+    import torch
     from llama_index.embeddings.adapter.utils import BaseAdapter
 
 CARD_FILE = "ragft_adapter.json"
+DOCUMENT_FOLDER = "documents"
+_WEIGHTS = "adapter.safetensors"
 
 
-def adapter_class(kind: str) -> type[BaseAdapter]:
-    """Return LlamaIndex's adapter class: `linear` or `two_layer`."""
-    from llama_index.embeddings.adapter.utils import LinearLayer, TwoLayerNN
+@dataclass(frozen=True)
+class Adapter:
+    """Maps of query vectors and, where there is one, of document vectors.
 
-    return {"linear": LinearLayer, "two_layer": TwoLayerNN}[kind]
+    Attributes:
+        base_digest: digest of the base model whose vectors it maps.
+        query, document: LlamaIndex's modules; `document` is None for a query-side adapter.
+    """
+
+    base_digest: str
+    query: BaseAdapter
+    document: BaseAdapter | None = None
+
+    def queries(self, vectors: np.ndarray) -> np.ndarray:
+        """Return unit query vectors, float32 of the shape of `vectors`."""
+        return _mapped(self.query, vectors)
+
+    def documents(self, vectors: np.ndarray) -> np.ndarray:
+        """Return unit document vectors; those given, for a query-side adapter."""
+        return vectors if self.document is None else _mapped(self.document, vectors)
+
+    def shrunk(self, strength: float) -> Adapter:
+        """Return the adapter drawn towards the identity: 1 is as it was, 0 the identity."""
+        document = None if self.document is None else _shrunk(self.document, strength)
+        return Adapter(self.base_digest, _shrunk(self.query, strength), document)
+
+    def save(self, folder: Path) -> None:
+        """Save as LlamaIndex does (config.json, pytorch_model.bin) and as safetensors.
+
+        The document side has the same files in the folder `documents`.
+        """
+        sides = [(self.query, folder)]
+        if self.document is not None:
+            sides.append((self.document, folder / DOCUMENT_FOLDER))
+        for module, place in sides:
+            _save(module, place)
+        card = {"base_digest": self.base_digest, "side": "query" if len(sides) == 1 else "both"}
+        (folder / CARD_FILE).write_text(json.dumps(card, indent=1), encoding="utf-8")
 
 
-def save_adapter(adapter: BaseAdapter, kind: str, base_digest: str, folder: Path) -> None:
-    """Save an adapter: LlamaIndex's config.json and pytorch_model.bin, safetensors, our card."""
-    from safetensors.torch import save_file
-
-    adapter.save(str(folder))
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in adapter.state_dict().items()},
-        folder / "adapter.safetensors",
-    )
-    card = {"kind": kind, "base_digest": base_digest, "side": "query"}
-    (folder / CARD_FILE).write_text(json.dumps(card, indent=1), encoding="utf-8")
-
-
-def load_adapter(folder: Path, base_digest: str) -> BaseAdapter:
+def load_adapter(folder: Path, base_digest: str) -> Adapter:
     """Load an adapter from its safetensors.
 
     Raises RagftError where it was trained over another base model than `base_digest`.
     """
-    from safetensors.torch import load_file
-
     try:
         card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        query = _load(folder)
+        document = _load(folder / DOCUMENT_FOLDER) if card["side"] == "both" else None
     except FileNotFoundError as error:
         raise RagftError(f"{folder} is no adapter folder: {error.filename} is missing") from None
     if card["base_digest"] != base_digest:
@@ -58,16 +82,62 @@ def load_adapter(folder: Path, base_digest: str) -> BaseAdapter:
             f"adapter {folder} belongs to the base model {card['base_digest'][:12]}…, "
             f"not to {base_digest[:12]}…: train it again over this base"
         )
-    adapter = adapter_class(card["kind"])(**config)
-    adapter.load_state_dict(load_file(folder / "adapter.safetensors"))
-    return adapter.eval()
+    return Adapter(base_digest, query, document)
 
 
-def apply_adapter(adapter: BaseAdapter, vectors: np.ndarray) -> np.ndarray:
-    """Return adapted unit query vectors, float32 of the shape of `vectors`."""
+def linear_adapter(weight: torch.Tensor) -> BaseAdapter:
+    """Return LlamaIndex's linear adapter with a weight of shape (out, in)."""
+    from llama_index.embeddings.adapter.utils import LinearLayer
+
+    module = LinearLayer(weight.shape[1], weight.shape[0])
+    module.load_state_dict({"linear.weight": weight.detach().clone()})
+    return module.eval()
+
+
+def two_layer_adapter(width: int, hidden: int) -> BaseAdapter:
+    """Return LlamaIndex's TwoLayerNN with a residual of weight 0: the identity."""
+    from llama_index.embeddings.adapter.utils import TwoLayerNN
+
+    return TwoLayerNN(width, hidden, width, add_residual=True)
+
+
+def _save(module: BaseAdapter, folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    module.save(str(folder))
+    state = module.state_dict().items()
+    save_file({name: tensor.cpu().contiguous() for name, tensor in state}, folder / _WEIGHTS)
+
+
+def _load(folder: Path) -> BaseAdapter:
+    from llama_index.embeddings.adapter.utils import LinearLayer, TwoLayerNN
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    module = (TwoLayerNN if "hidden_features" in config else LinearLayer)(**config)
+    module.load_state_dict(load_file(folder / _WEIGHTS))
+    loaded: BaseAdapter = module.eval()
+    return loaded
+
+
+def _shrunk(module: BaseAdapter, strength: float) -> BaseAdapter:
+    import torch
+
+    state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+    if "residual_weight" in state:
+        state["residual_weight"] *= strength
+    else:
+        weight = state["linear.weight"]
+        state["linear.weight"] = torch.lerp(torch.eye(*weight.shape), weight, strength)
+    copy: BaseAdapter = type(module)(**module.get_config_dict())
+    copy.load_state_dict(state)
+    return copy.eval()
+
+
+def _mapped(module: BaseAdapter, vectors: np.ndarray) -> np.ndarray:
     import torch
 
     if not len(vectors):
         return vectors
     with torch.inference_mode():
-        return normalise_rows(adapter(torch.from_numpy(np.ascontiguousarray(vectors))).numpy())
+        return normalise_rows(module(torch.from_numpy(np.ascontiguousarray(vectors))).numpy())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ragft_pipeline.retrieval.adapters import apply_adapter, load_adapter
+from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
@@ -27,7 +27,8 @@ def adapter_gain(step: Step, model: Path, pairs: pa.Table) -> np.ndarray:
     judged, queries, nodes = _base_vectors(step, pairs)
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
     adapter = load_adapter(model, encoder.weights.digest)
-    return judged.ndcg(apply_adapter(adapter, queries), nodes) - judged.ndcg(queries, nodes)
+    after = judged.ndcg(adapter.queries(queries), adapter.documents(nodes))
+    return after - judged.ndcg(queries, nodes)
 
 
 def embedder_gain(step: Step, model: Path, pairs: pa.Table) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
@@ -71,6 +72,63 @@ def _picked(scores: np.ndarray, kept: np.ndarray) -> pa.Array:
 def _lists(values: pa.Array, shape_of: np.ndarray) -> pa.ListArray:
     rows, width = shape_of.shape
     return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * width, values)
+
+
+class TeacherLists:
+    """TEACHER_SCORES by position: question rows against node columns, for training steps.
+
+    Args:
+        scores: a TEACHER_SCORES table.
+        questions: the questions, in the order of the rows.
+        node_ids: the nodes, in the order of the columns.
+    """
+
+    def __init__(self, scores: pa.Table, questions: Questions, node_ids: list[str]) -> None:
+        place = {question_id: row for row, question_id in enumerate(questions.ids)}
+        scores = scores.filter(pc.is_in(scores.column("question_id"), pa.array(questions.ids)))
+        rows = [place[question_id] for question_id in scores.column("question_id").to_pylist()]
+        order = np.argsort(rows)
+        scores = scores.take(pa.array(order)).combine_chunks()
+        lists = scores.column("node_ids").combine_chunks()
+        self._offsets = lists.offsets.to_numpy()
+        known = pc.index_in(lists.flatten(), pa.array(node_ids))
+        self._nodes = known.to_numpy(zero_copy_only=False)
+        self._bm25 = scores.column("bm25").combine_chunks().flatten().to_numpy()
+        self._dense = scores.column("dense").combine_chunks().flatten().to_numpy()
+        column = {node_id: index for index, node_id in enumerate(node_ids)}
+        self._own = np.array([column[node_id] for node_id in questions.node_ids])
+        self._width = len(node_ids)
+
+    def columns(self, batch: np.ndarray, limit: int, random: np.random.Generator) -> np.ndarray:
+        """Return the nodes of a step, ascending: all, or at most `limit` of them.
+
+        Of a larger corpus: the sources, the teacher's best of each question, and a random rest.
+        """
+        if self._width <= limit:
+            return np.arange(self._width)
+        best = max(1, limit // (2 * len(batch)))
+        listed = [self._nodes[self._offsets[row] :][:best] for row in batch]
+        rest = random.integers(self._width, size=limit // 2)
+        wanted = np.concatenate([self._own[batch], *listed, rest])
+        return np.unique(wanted)
+
+    def dense(
+        self, batch: np.ndarray, columns: np.ndarray, bm25_weight: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mixed scores, float32 (batch, columns), and the column of each source.
+
+        A node that the teacher did not list is taken for as good as the worst listed one.
+        """
+        place = np.full(self._width, -1)
+        place[columns] = np.arange(len(columns))
+        target = np.empty((len(batch), len(columns)), np.float32)
+        for row, question in enumerate(batch):
+            part = slice(self._offsets[question], self._offsets[question + 1])
+            mixed = bm25_weight * self._bm25[part] + (1 - bm25_weight) * self._dense[part]
+            here = place[self._nodes[part]]
+            target[row] = mixed.min()
+            target[row, here[here >= 0]] = mixed[here >= 0]
+        return target, place[self._own[batch]]
 
 
 def mixed_scores(row: dict[str, list[float]], bm25_weight: float) -> np.ndarray:
