@@ -42,7 +42,7 @@ def checks_of(recipe: Recipe) -> list[Check]:
     common = []
     if recipe.table is not None:
         common.append(_schema_check(recipe))
-    elif recipe.name != "eval_report":
+    elif recipe.name not in ("eval_report", "refit_models"):
         common.append(MODEL_FILES)
     return [*common, *CHECKS.get(recipe.name, [])]
 

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import partial
 from typing import Any
 
@@ -27,6 +26,7 @@ from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_ta
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Decision, Produced, Recipe, Step
 from ragft_pipeline.store import Artifact, digest_of
+from ragft_pipeline.taint import record_documents
 from ragft_pipeline.tuning.data import TrainingTables, node_texts
 from ragft_pipeline.weights import require_embedder, resolve_weights
 
@@ -302,7 +302,8 @@ reranker = Recipe(
 
 
 def _evaluate(step: Step) -> Produced:
-    from ragft_pipeline.evaluation.retrieval_eval import EvaluationData, Models, evaluate_retrieval
+    from ragft_pipeline.evaluation.retrieval_eval import EvaluationData, evaluate_retrieval
+    from ragft_pipeline.evaluation.trial import Models
 
     data = EvaluationData(
         nodes=step.table("chunked_nodes"),
@@ -333,9 +334,69 @@ retrieval_eval = Recipe(
 )  # fmt: skip
 
 
+_PAIRS = tuple(f"{split}_qa_pairs" for split in SPLITS)
+
+
+def _refit(step: Step) -> Produced:
+    from ragft_pipeline.tuning.refit import refit_models as refit
+
+    pairs = pa.concat_tables([step.table(name) for name in _PAIRS])
+    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    measured = {"embedding_adapter": step.artifact("embedding_adapter")}
+    nodes = step.table("chunked_nodes")
+    facts = refit(pairs, nodes, statistics, measured, step.settings, step.work)
+    if facts["refitted"] != "none":
+        record_documents(step.work.model, nodes)
+    return Produced(facts=facts)
+
+
+refit_models = Recipe(
+    "refit_models",
+    _refit,
+    heavy=True,
+    inputs=(*_PAIRS, "chunked_nodes", "corpus_statistics", "embedding_adapter"),
+    sections=("refit", "adapter", "teacher", "embedder"),
+    weights=("embedder",),
+)
+
+
+def _evaluate_refit(step: Step) -> Produced:
+    from ragft_pipeline.evaluation.retrieval_eval import evaluate_refit, read_choices
+    from ragft_pipeline.evaluation.trial import Models
+
+    refitted = step.artifact("refit_models").model / "embedding_adapter"
+    models = Models(
+        adapter=refitted if refitted.is_dir() else step.artifact("embedding_adapter").model
+    )
+    return Produced(
+        evaluate_refit(
+            step.table("chunked_nodes"),
+            step.table("gold_questions"),
+            models,
+            read_choices(step.artifact("retrieval_eval").path),
+            step.settings,
+            step.work,
+        )
+    )
+
+
+refit_eval = Recipe(
+    "refit_eval",
+    _evaluate_refit,
+    heavy=True,
+    inputs=(
+        "chunked_nodes", "node_embeddings", "gold_questions", "refit_models", "embedding_adapter",
+        "retrieval_eval",
+    ),
+    sections=("evaluation", "embedder"),
+    weights=("embedder",),
+    table=schemas.EVAL_ROWS,
+)  # fmt: skip
+
+
 def _report(step: Step) -> Produced:
     from ragft_pipeline.evaluation.report import ReportInput, write_report
-    from ragft_pipeline.evaluation.retrieval_eval import CHOICES_FILE
+    from ragft_pipeline.evaluation.retrieval_eval import read_choices
 
     evaluated = step.artifact("retrieval_eval")
     assets = {
@@ -348,7 +409,8 @@ def _report(step: Step) -> Produced:
         rows=evaluated.table(),
         latency=evaluated.table(schemas.LATENCY.name),
         nodes=step.table("chunked_nodes"),
-        choices=json.loads((evaluated.path / CHOICES_FILE).read_text(encoding="utf-8")),
+        refitted=step.table("refit_eval"),
+        choices=read_choices(evaluated.path).to_json(),
         corpus=corpus_facts(step),
         skipped=step.snapshot.table(schemas.SKIPPED).to_pylist(),
         assets=assets,
@@ -377,7 +439,7 @@ def corpus_facts(step: Step) -> dict[str, object]:
 eval_report = Recipe(
     "eval_report",
     _report,
-    inputs=("retrieval_eval", "corpus_snapshot", "chunked_nodes"),
+    inputs=("retrieval_eval", "refit_eval", "corpus_snapshot", "chunked_nodes"),
     sections=("evaluation",),
 )
 
@@ -398,5 +460,7 @@ RECIPES: tuple[Recipe, ...] = (
     embedding_adapter,
     reranker,
     retrieval_eval,
+    refit_models,
+    refit_eval,
     eval_report,
 )

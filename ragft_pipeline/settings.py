@@ -244,6 +244,12 @@ class EvaluationSettings(Section):
     seed: Count = 13
 
 
+class RefitSettings(Section):
+    """Which parts are trained once more on all documents, for the release."""
+
+    models: Literal["cheap", "none"] = "cheap"
+
+
 class RetrainPolicy(Section):
     """When models are trained anew for a changed corpus; otherwise the last ones are kept."""
 
@@ -284,6 +290,7 @@ class Settings(Section):
     tuned_embedder: TunedEmbedderSettings = TunedEmbedderSettings()
     reranker: RerankerSettings = RerankerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    refit: RefitSettings = RefitSettings()
     retrain_policy: RetrainPolicy = RetrainPolicy()
     automation: AutomationSettings = AutomationSettings()
     compute: ComputeSettings = ComputeSettings()

@@ -115,6 +115,7 @@ def test_white_space_and_rename_stop_at_chunked_nodes(copied: Project) -> None:
         "chunked_nodes",
         "gold_questions",
         "retrieval_eval",
+        "refit_eval",
         "eval_report",
     }
     assert computed <= allowed
@@ -186,13 +187,13 @@ def test_killed_run_is_finished_by_the_next(tmp_path: Path) -> None:
     assert not list((project.store.root / "staging" / "rows").glob("*/*.parquet"))
 
 
-def test_taint_names_the_models_of_train_documents_and_none_of_test_ones(
+def test_taint_names_every_model_of_train_documents_and_the_refit_alone_of_test_ones(
     finished: Project,
 ) -> None:
     documents = finished.artifact("corpus_snapshot").table().to_pylist()
     path = {row["split"]: row["path"] for row in documents}
-    assert "reached 3 models" in finished.ragft("taint", path["train"]).stdout
-    assert "reached 0 models" in finished.ragft("taint", path["test"]).stdout
+    assert "reached 4 models" in finished.ragft("taint", path["train"]).stdout
+    assert "reached 1 models" in finished.ragft("taint", path["test"]).stdout
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,18 @@ retrieval_eval = build_asset(
     "Every system on every question set: one row a question a system.",
     {"parquet", "duckdb"},
 )
+refit_models = build_asset(
+    recipes.refit_models,
+    "release",
+    "The measured recipes trained once more on all documents, with the strengths chosen on val.",
+    {"torch"},
+)
+refit_eval = build_asset(
+    recipes.refit_eval,
+    "evaluation",
+    "The refitted models on people's questions: nothing here is held out.",
+    {"parquet"},
+)
 eval_report = build_asset(
     recipes.eval_report,
     "evaluation",

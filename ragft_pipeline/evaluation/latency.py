@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ragft_pipeline import schemas
+from ragft_pipeline.evaluation.choosing import Choices
 from ragft_pipeline.evaluation.question_sets import QuestionSet
+from ragft_pipeline.evaluation.second_stages import SecondStage, staged_name
 from ragft_pipeline.evaluation.systems import (
     DenseRetriever,
     FirstStages,
-    PairScores,
     hybrid_name,
-    reranked_name,
 )
 from ragft_pipeline.retrieval.metrics import DEPTH
 from ragft_pipeline.retrieval.search import fuse, top_k
@@ -28,27 +28,27 @@ _RERANKED = 4
 
 def measure_latency(
     stages: FirstStages,
-    weights: dict[str, float],
-    scorer: PairScores,
+    choices: Choices,
+    second_stages: Sequence[SecondStage],
     sets: dict[str, QuestionSet],
     settings: Settings,
     work: Workspace,
 ) -> pa.Table:
     """Time every system on single questions and write the LATENCY table into the artifact.
 
-    A reranked system is timed on few questions: its first stage and its pairs.
+    A second stage is timed on few questions, over the first retriever's hybrid: both stages.
     """
     texts = next(iter(sets.values())).texts[: settings.evaluation.latency_queries] if sets else []
     rows = [_timed("bm25", lambda text: top_k(stages.lexical.scores([text]), DEPTH), texts)]
     for retriever in stages.retrievers:
         rows.append(_timed(retriever.name, _dense(retriever), texts))
-        weight = weights[retriever.name]
+        weight = choices.fusion_weights[retriever.name]
         hybrid = _hybrid(stages, retriever, weight)
         rows.append(_timed(hybrid_name(retriever.name), hybrid, texts))
         if retriever is stages.retrievers[0]:
-            reranked = _reranked(hybrid, scorer, settings.evaluation.rerank_depth)
-            name = reranked_name(hybrid_name(retriever.name))
-            rows.append(_timed(name, reranked, texts[:_RERANKED]))
+            for stage in second_stages:
+                name = staged_name(hybrid_name(retriever.name), stage.name)
+                rows.append(_timed(name, _staged(hybrid, stage), texts[:_RERANKED]))
     table = pa.Table.from_pylist(rows, schema=schemas.LATENCY.schema)
     pq.write_table(table, work.folder / f"{schemas.LATENCY.name}.parquet")
     return table
@@ -68,12 +68,10 @@ def _hybrid(
     return search
 
 
-def _reranked(
-    first: Callable[[str], np.ndarray], scorer: PairScores, depth: int
-) -> Callable[[str], np.ndarray]:
+def _staged(first: Callable[[str], np.ndarray], stage: SecondStage) -> Callable[[str], np.ndarray]:
     def search(text: str) -> np.ndarray:
-        nodes = first(text)[0, :depth]
-        scores = scorer.reranker.score([(text, scorer.node_texts[i]) for i in nodes])
+        nodes = first(text)[0, : stage.depth]
+        scores = stage.scorer.score([(text, stage.node_texts[i]) for i in nodes])
         return np.asarray(nodes[np.argsort(-scores)])
 
     return search

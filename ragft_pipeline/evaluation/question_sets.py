@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -30,6 +30,10 @@ class QuestionSet:
     def by_id(self) -> dict[str, str]:
         """Return question id to text."""
         return dict(zip(self.ids, self.texts))
+
+    def all_seen(self) -> QuestionSet:
+        """Return the set with no question held out: for models that trained on all documents."""
+        return replace(self, held_out=[False] * len(self))
 
     def first(self, limit: int) -> QuestionSet:
         """Return `limit` of the questions: held-out documents' first, then by hash."""

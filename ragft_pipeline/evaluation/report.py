@@ -41,6 +41,7 @@ class ReportInput:
 
     version: str
     rows: pa.Table
+    refitted: pa.Table
     latency: pa.Table
     nodes: pa.Table
     choices: dict[str, Any]
@@ -78,7 +79,8 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
     }
     metrics = {f"{result.system}/{PRIMARY}": result.means[PRIMARY] for result in primary}
     markdown = markdown_table(primary, verdict.primary_set)
-    page = _render(given, tables, verdict, plots, _examples(given, verdict, rows), latency)
+    refit = _refit_tables(given, settings)
+    page = _render(given, tables, refit, verdict, plots, _examples(given, verdict, rows), latency)
     (work.folder / REPORT_FILE).write_text(page, encoding="utf-8")
     for name, data in plots.items():
         (work.folder / f"{name}.png").write_bytes(data)
@@ -87,11 +89,20 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
         "verdict": {**asdict(verdict), "decisions": [step.decision for step in verdict.steps]},
         "choices": given.choices,
         "tables": {name: [asdict(result) for result in part] for name, part in tables.items()},
+        "refit": {name: [asdict(result) for result in part] for name, part in refit.items()},
         "latency": latency,
         "markdown": markdown,
     }
     (work.folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1), encoding="utf-8")
     return Report(verdict, markdown, plots, metrics)
+
+
+def _refit_tables(given: ReportInput, settings: Settings) -> dict[str, list[SystemResult]]:
+    """Return the refitted models' results; every document trained them, so no set is held out."""
+    if not given.refitted.num_rows:
+        return {}
+    results = EvaluationRows(given.refitted, settings.evaluation).results()
+    return {name: _of_set(results, name) for name in dict.fromkeys(r.question_set for r in results)}
 
 
 def _of_set(results: Sequence[SystemResult], name: str) -> list[SystemResult]:
@@ -144,6 +155,7 @@ def _snippet(places: dict[str, dict[str, Any]], row: dict[str, Any]) -> str:
 def _render(
     given: ReportInput,
     tables: dict[str, list[SystemResult]],
+    refit: dict[str, list[SystemResult]],
     verdict: Verdict,
     plots: dict[str, bytes],
     examples: dict[str, list[dict[str, Any]]],
@@ -157,6 +169,7 @@ def _render(
     return environment.get_template("report.html.j2").render(
         given=given,
         tables=tables,
+        refit=refit,
         titles=_SET_TITLES,
         verdict=verdict,
         metrics=METRICS,

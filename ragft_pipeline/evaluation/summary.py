@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline.evaluation.question_sets import CHOOSING, HELD_OUT, REPORTING
+from ragft_pipeline.evaluation.second_stages import STAGES, staged_name
 from ragft_pipeline.evaluation.significance import Difference, paired_difference
-from ragft_pipeline.evaluation.systems import hybrid_name, reranked_name
+from ragft_pipeline.evaluation.systems import hybrid_name
 from ragft_pipeline.retrieval.metrics import METRICS, PRIMARY
 from ragft_pipeline.settings import EvaluationSettings
 
@@ -155,7 +156,8 @@ def decide(rows: EvaluationRows, choices: dict[str, Any]) -> Verdict:
     """Walk from the base embedder up, taking each part only where its gain is proven.
 
     The tuned candidate is the best on the choosing questions; each step must beat what is held so
-    far on the primary set with its whole 95% interval above zero.
+    far on the primary set with its whole 95% interval above zero. Of several second stages that
+    do, the one with the larger gain on the choosing questions is taken.
     """
     name = primary_set(rows)
     choosing = choices["chosen_on"]
@@ -169,16 +171,21 @@ def decide(rows: EvaluationRows, choices: dict[str, Any]) -> Verdict:
             step = Step(part, challenger, held, rows.difference(name, challenger, held))
             steps.append(step)
             held = challenger if step.difference.gain else held
-    for first in dict.fromkeys((held, UNTUNED)):
-        challenger = reranked_name(first)
-        if rows.has(name, challenger):
-            weight = choices["reranker_weights"].get(first, 0.0)
-            part = f"reranker, weight {weight:g} (chosen on {choosing})"
-            step = Step(part, challenger, first, rows.difference(name, challenger, first))
-            steps.append(step)
-            if first == held and step.difference.gain and weight > 0:
-                held = challenger
-            break
+    first = held
+    proven: list[tuple[float, str]] = []
+    for stage in STAGES:
+        measured = [s for s in (first, UNTUNED) if rows.has(name, staged_name(s, stage))]
+        if not measured:
+            continue
+        below = measured[0]
+        challenger = staged_name(below, stage)
+        weight = choices["second_stage_weights"].get(challenger, 0.0)
+        part = f"{stage}, weight {weight:g} (chosen on {choosing})"
+        step = Step(part, challenger, below, rows.difference(name, challenger, below))
+        steps.append(step)
+        if below == first and step.difference.gain and weight > 0:
+            proven.append((rows.difference(choosing, challenger, below).mean, challenger))
+    held = max(proven)[1] if proven else held
     to_base = rows.difference(name, held, BASE)
     return Verdict(name, held, steps, to_base, _sentence(rows, name, held, to_base, steps))
 

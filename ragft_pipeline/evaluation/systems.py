@@ -1,27 +1,18 @@
-"""The systems that are compared: BM25, dense retrievers, their hybrids, and reranked hybrids."""
+"""First stages: BM25, dense retrievers and their hybrids, ranked block by block."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
 
 from ragft_pipeline.evaluation.question_sets import QuestionSet
 from ragft_pipeline.retrieval.lexical import LexicalIndex
-from ragft_pipeline.retrieval.metrics import (
-    DEPTH,
-    PRIMARY,
-    score_rankings,
-    smallest_sufficient,
-)
-from ragft_pipeline.retrieval.reranking import Reranker, blend
+from ragft_pipeline.retrieval.metrics import DEPTH
 from ragft_pipeline.retrieval.search import fuse, top_k
-from ragft_pipeline.store import Workspace, digest_of
 
 BLOCK = 256
-_PAIR_SCORES = pa.schema([("row_key", pa.string()), ("score", pa.float32())])
 
 
 @dataclass(frozen=True)
@@ -85,26 +76,15 @@ class FirstStages:
             for name, rankings in parts.items()
         }
 
-    def choose_weights(self, questions: QuestionSet, grid: Sequence[float]) -> dict[str, float]:
-        """Return for each retriever the dense weight with the best nDCG@10 on choosing questions.
-
-        Of equally good weights the one nearest to the middle of their range.
-        """
-        if not len(questions):
-            return {retriever.name: 0.5 for retriever in self.retrievers}
-        words = self.lexical.scores(questions.texts)
-        chosen = {}
-        for retriever in self.retrievers:
-            dense = self._encoded(retriever, questions) @ retriever.node_vectors.T
-            means = [
-                score_rankings(top_k(fuse(dense, words, weight), DEPTH), questions.relevant)[
-                    PRIMARY
-                ].mean()
-                for weight in grid
-            ]
-            best = np.flatnonzero(np.isclose(means, max(means), atol=1e-4))
-            chosen[retriever.name] = float(grid[best[len(best) // 2]])
-        return chosen
+    def scores(
+        self, questions: QuestionSet
+    ) -> tuple[np.ndarray, Iterator[tuple[DenseRetriever, np.ndarray]]]:
+        """Return BM25's scores, and each retriever's: arrays of shape (questions, nodes)."""
+        dense = (
+            (retriever, self._encoded(retriever, questions) @ retriever.node_vectors.T)
+            for retriever in self.retrievers
+        )
+        return self.lexical.scores(questions.texts), dense
 
     def _encoded(self, retriever: DenseRetriever, questions: QuestionSet) -> np.ndarray:
         key = (retriever.name, questions.name)
@@ -116,80 +96,3 @@ class FirstStages:
 def hybrid_name(retriever: str) -> str:
     """Return the name of a retriever's hybrid with BM25."""
     return f"hybrid({retriever})"
-
-
-def reranked_name(first_stage: str) -> str:
-    """Return the name of a first stage with the reranker's scores mixed in."""
-    return f"{first_stage} + reranker"
-
-
-def rerank_alone_name(first_stage: str) -> str:
-    """Return the name of a first stage ordered by the reranker's scores alone."""
-    return f"{first_stage} + reranker alone"
-
-
-@dataclass
-class PairScores:
-    """Reranker scores of (question, node) pairs, each computed once whatever stage asks.
-
-    A pair's score is a row: a version with the same reranker computes new pairs only.
-    """
-
-    reranker: Reranker
-    node_texts: Sequence[str]
-    work: Workspace
-    _scores: dict[tuple[str, int], float] = field(default_factory=dict)
-
-    def ensure(self, questions: QuestionSet, candidates: Sequence[np.ndarray]) -> None:
-        """Score what is missing of the candidates (arrays of shape (questions, depth))."""
-        wanted = [
-            (row, int(node))
-            for row in range(len(questions))
-            for node in np.unique(np.concatenate([nodes[row] for nodes in candidates]))
-            if (questions.ids[row], int(node)) not in self._scores
-        ]
-        pairs = {
-            (questions.ids[row], node): (questions.texts[row], self.node_texts[node])
-            for row, node in wanted
-        }
-        keys = {pair: digest_of(*texts)[:32] for pair, texts in pairs.items()}
-
-        def score(batch: Sequence[tuple[str, int]]) -> pa.Table:
-            values = self.reranker.score([pairs[pair] for pair in batch])
-            return pa.table({"row_key": [keys[pair] for pair in batch], "score": values})
-
-        cache = self.work.rows("pair_scores", self.reranker.identity, _PAIR_SCORES)
-        rows = cache.complete(list(pairs), keys.__getitem__, score, batch_size=1024)
-        by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("score").to_pylist()))
-        self._scores |= {pair: by_key[key] for pair, key in keys.items()}
-
-    def matrix(self, questions: QuestionSet, nodes: np.ndarray) -> np.ndarray:
-        """Return the scores of candidates, shape (questions, depth); `ensure` them first."""
-        return np.array(
-            [[self._scores[(qid, int(n))] for n in row] for qid, row in zip(questions.ids, nodes)],
-            dtype=np.float32,
-        ).reshape(nodes.shape)
-
-
-def rerank(first: Ranking, scores: np.ndarray, weight: float, depth: int) -> Ranking:
-    """Reorder the top `depth` by the blend of both scores; what lies below keeps its order."""
-    mixed = blend(first.scores[:, :depth], scores, weight)
-    order = np.argsort(-mixed, axis=1, kind="stable")
-    nodes = np.concatenate(
-        [np.take_along_axis(first.nodes[:, :depth], order, axis=1), first.nodes[:, depth:]], axis=1
-    )
-    tail = first.scores[:, depth:]
-    return Ranking(nodes, np.concatenate([np.take_along_axis(mixed, order, axis=1), tail], axis=1))
-
-
-def choose_blend(
-    questions: QuestionSet, first: Ranking, scores: np.ndarray, grid: Sequence[float], depth: int
-) -> float:
-    """Return the reranker's weight: the smallest that choosing questions cannot tell from the best.
-
-    0 leaves the reranker out.
-    """
-    weights = (0.0, *sorted(grid))
-    rankings = [rerank(first, scores, weight, depth) for weight in weights]
-    results = [score_rankings(ranking.nodes, questions.relevant)[PRIMARY] for ranking in rankings]
-    return float(weights[smallest_sufficient(weights, results)])

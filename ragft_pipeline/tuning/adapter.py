@@ -9,6 +9,7 @@ towards it by a strength chosen on val.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,7 +71,7 @@ def train_adapter(
         "val_ndcg_at_10_base": mean_of(before),
         "val_ndcg_at_10": mean_of(after[best]),
     }
-    write_adapter_card(work, settings, adapter.base_digest, facts)
+    _write_card(work.model, settings, adapter.base_digest, facts)
     return facts
 
 
@@ -81,12 +82,13 @@ def refit_adapter(
     strength: float,
     settings: Settings,
     work: Workspace,
+    folder: Path,
 ) -> dict[str, Any]:
     """Train the adapter on all documents with a strength chosen before, and save it."""
     adapter, losses = fit_adapter(questions, nodes, teacher, settings, work)
-    adapter.shrunk(strength).save(work.model)
+    adapter.shrunk(strength).save(folder)
     facts = {"strength": strength, "questions": len(questions), "loss_last_epoch": losses[-1]}
-    write_adapter_card(work, settings, adapter.base_digest, facts)
+    _write_card(folder, settings, adapter.base_digest, facts)
     return facts
 
 
@@ -136,13 +138,10 @@ def _on_val(
     ]
 
 
-def write_adapter_card(
-    work: Workspace, settings: Settings, base_digest: str, facts: dict[str, Any]
-) -> None:
-    """Write the adapter's model card."""
+def _write_card(folder: Path, settings: Settings, base_digest: str, facts: dict[str, Any]) -> None:
     recipe = settings.adapter
     write_card(
-        work.model,
+        folder,
         f"Adapter ({recipe.kind}, side: {recipe.side}) over {settings.embedder.model}",
         "Maps vectors of a frozen embedder; nothing is encoded again.",
         {"base_digest": base_digest, **facts, **recipe.model_dump(mode="json")},

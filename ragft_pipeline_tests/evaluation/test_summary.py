@@ -9,6 +9,7 @@ import pytest
 
 from ragft_pipeline import schemas
 from ragft_pipeline.evaluation.question_sets import HELD_OUT
+from ragft_pipeline.evaluation.second_stages import RERANKER, staged_name
 from ragft_pipeline.evaluation.summary import (
     BASE,
     EvaluationRows,
@@ -16,14 +17,15 @@ from ragft_pipeline.evaluation.summary import (
     markdown_table,
     primary_set,
 )
-from ragft_pipeline.evaluation.systems import hybrid_name, reranked_name
+from ragft_pipeline.evaluation.systems import hybrid_name
 from ragft_pipeline.retrieval.metrics import METRICS
 from ragft_pipeline.settings import EvaluationSettings
 
 SETS = ("gold_test", "gold_dev", HELD_OUT)
 SETTINGS = EvaluationSettings(bootstrap=500, min_gold=20)
-CHOICES: dict[str, Any] = {"chosen_on": "gold_dev", "reranker_weights": {}}
+CHOICES: dict[str, Any] = {"chosen_on": "gold_dev", "second_stage_weights": {}}
 UNTUNED = hybrid_name(BASE)
+RERANKED = staged_name(UNTUNED, RERANKER)
 ADAPTER, EMBEDDER = hybrid_name("adapter"), hybrid_name("tuned_embedder")
 
 
@@ -95,26 +97,24 @@ def test_the_tuned_candidate_is_chosen_on_the_choosing_questions() -> None:
 
 
 def test_a_reranker_is_used_where_it_is_proven_on_what_is_held() -> None:
-    systems = {BASE: 0.4, UNTUNED: 0.5, reranked_name(UNTUNED): 0.6}
-    choices = CHOICES | {"reranker_weights": {UNTUNED: 0.3}}
+    systems = {BASE: 0.4, UNTUNED: 0.5, RERANKED: 0.6}
+    choices = CHOICES | {"second_stage_weights": {RERANKED: 0.3}}
     verdict = decide(both(systems), choices)
-    assert verdict.recommended == reranked_name(UNTUNED)
+    assert verdict.recommended == RERANKED
     assert verdict.steps[-1].part == "reranker, weight 0.3 (chosen on gold_dev)"
     assert decide(both(systems), CHOICES).recommended == UNTUNED
 
 
 def test_a_reranker_of_a_part_that_is_not_held_is_only_reported() -> None:
-    systems = {BASE: 0.6, UNTUNED: 0.4, reranked_name(UNTUNED): 0.5}
-    verdict = decide(both(systems), CHOICES | {"reranker_weights": {UNTUNED: 0.3}})
+    systems = {BASE: 0.6, UNTUNED: 0.4, RERANKED: 0.5}
+    verdict = decide(both(systems), CHOICES | {"second_stage_weights": {RERANKED: 0.3}})
     assert verdict.recommended == BASE
-    assert verdict.steps[-1].challenger == reranked_name(UNTUNED)
+    assert verdict.steps[-1].challenger == RERANKED
 
 
 def test_a_reranker_run_on_fewer_questions_is_compared_on_those() -> None:
-    rows = evaluated(
-        rows_of({BASE: 0.4, UNTUNED: 0.5}), rows_of({reranked_name(UNTUNED): 0.7}, questions=40)
-    )
-    found = rows.difference("gold_test", reranked_name(UNTUNED), UNTUNED)
+    rows = evaluated(rows_of({BASE: 0.4, UNTUNED: 0.5}), rows_of({RERANKED: 0.7}, questions=40))
+    found = rows.difference("gold_test", RERANKED, UNTUNED)
     assert (found.questions, found.gain) == (40, True)
 
 

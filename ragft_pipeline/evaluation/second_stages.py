@@ -1,0 +1,109 @@
+"""Second stages: what reorders a hybrid's best candidates, mixed with its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline.evaluation.question_sets import QuestionSet
+from ragft_pipeline.evaluation.systems import Ranking
+from ragft_pipeline.retrieval.reranking import blend
+from ragft_pipeline.store import Workspace, digest_of
+
+RERANKER = "reranker"
+LATE_INTERACTION = "late interaction"
+STAGES = (LATE_INTERACTION, RERANKER)
+_PAIR_SCORES = pa.schema([("row_key", pa.string()), ("score", pa.float32())])
+
+
+class PairScorer(Protocol):
+    """Scores (question, passage) pairs: a cross-encoder, or late interaction."""
+
+    @property
+    def identity(self) -> str:
+        """A digest of what decides a pair's score."""
+        ...
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Return one raw score a pair, float32."""
+        ...
+
+
+@dataclass
+class SecondStage:
+    """A scorer over candidates, each pair computed once whatever first stage asks.
+
+    A pair's score is a row: a version with the same scorer computes new pairs only.
+
+    Attributes:
+        name: `reranker` or `late interaction`.
+        depth: how many candidates it reorders.
+        limit: how many questions of a set it is run on; the dear ones see few.
+        prior: the weight it has where the choosing questions cannot tell otherwise.
+    """
+
+    name: str
+    scorer: PairScorer
+    node_texts: Sequence[str]
+    work: Workspace
+    depth: int
+    limit: int
+    prior: float
+    _scores: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def ensure(self, questions: QuestionSet, candidates: Sequence[np.ndarray]) -> None:
+        """Score what is missing of the candidates (arrays of shape (questions, depth))."""
+        pairs = {
+            (questions.ids[row], int(node)): (questions.texts[row], self.node_texts[node])
+            for row in range(len(questions))
+            for node in np.unique(np.concatenate([nodes[row] for nodes in candidates]))
+            if (questions.ids[row], int(node)) not in self._scores
+        }
+        keys = {pair: digest_of(*texts)[:32] for pair, texts in pairs.items()}
+
+        def score(batch: Sequence[tuple[str, int]]) -> pa.Table:
+            values = self.scorer.score([pairs[pair] for pair in batch])
+            return pa.table({"row_key": [keys[pair] for pair in batch], "score": values})
+
+        name = f"pair_scores_{self.name.replace(' ', '_')}"
+        cache = self.work.rows(name, self.scorer.identity, _PAIR_SCORES)
+        rows = cache.complete(list(pairs), keys.__getitem__, score, batch_size=8192)
+        by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("score").to_pylist()))
+        self._scores |= {pair: by_key[key] for pair, key in keys.items()}
+
+    def scores(self, questions: QuestionSet, nodes: np.ndarray) -> np.ndarray:
+        """Return the scores of candidates, shape (questions, depth); `ensure` them first."""
+        return np.array(
+            [[self._scores[(qid, int(n))] for n in row] for qid, row in zip(questions.ids, nodes)],
+            dtype=np.float32,
+        ).reshape(nodes.shape)
+
+
+def staged_name(first_stage: str, stage: str) -> str:
+    """Return the name of a first stage with a second stage's scores mixed in."""
+    return f"{first_stage} + {stage}"
+
+
+def alone_name(first_stage: str, stage: str) -> str:
+    """Return the name of a first stage ordered by the second stage's scores alone."""
+    return f"{staged_name(first_stage, stage)} alone"
+
+
+def rerank(first: Ranking, scores: np.ndarray, weight: float) -> Ranking:
+    """Reorder the candidates by the blend of both scores; what lies below keeps its order.
+
+    Args:
+        scores: the second stage's, shape (questions, depth), of the first `depth` candidates.
+    """
+    depth = scores.shape[1]
+    mixed = blend(first.scores[:, :depth], scores, weight)
+    order = np.argsort(-mixed, axis=1, kind="stable")
+    nodes = np.concatenate(
+        [np.take_along_axis(first.nodes[:, :depth], order, axis=1), first.nodes[:, depth:]], axis=1
+    )
+    tail = first.scores[:, depth:]
+    return Ranking(nodes, np.concatenate([np.take_along_axis(mixed, order, axis=1), tail], axis=1))

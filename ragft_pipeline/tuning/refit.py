@@ -1,0 +1,46 @@
+"""The refit: the measured recipes, trained once more on all documents (DESIGN.md rule 9).
+
+Models trained without the test documents say honestly what tuning gains; what is released has
+seen every document. Strengths are those chosen on val: nothing is chosen here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.settings import Settings
+from ragft_pipeline.store import Artifact, Workspace
+from ragft_pipeline.tuning.adapter import refit_adapter
+from ragft_pipeline.tuning.data import Questions, node_texts
+from ragft_pipeline.tuning.teacher import score_with_teacher
+
+ADAPTER = "embedding_adapter"
+
+
+def refit_models(
+    pairs: pa.Table,
+    nodes: pa.Table,
+    statistics: TermStatistics,
+    measured: dict[str, Artifact],
+    settings: Settings,
+    work: Workspace,
+) -> dict[str, Any]:
+    """Train what `refit.models` names on all documents, a folder a part below the model folder.
+
+    Args:
+        pairs, nodes: QA_PAIRS and NODES of all splits.
+        measured: the measured models by asset, for their chosen strengths.
+
+    Returns facts: which parts were refitted, and their losses.
+    """
+    if settings.refit.models == "none" or not pairs.num_rows:
+        work.model.mkdir(parents=True, exist_ok=True)
+        return {"refitted": "none"}
+    teacher = score_with_teacher(pairs, nodes, statistics, settings, work)
+    questions, texts = Questions.from_table(pairs), node_texts(nodes)
+    strength = float(measured[ADAPTER].facts["strength"])
+    facts = refit_adapter(questions, texts, teacher, strength, settings, work, work.model / ADAPTER)
+    return {"refitted": ADAPTER, **{f"{ADAPTER}/{name}": value for name, value in facts.items()}}
