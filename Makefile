@@ -7,7 +7,7 @@ EVAL ?= ../shared/eval/tools-faq
 
 export TQDM_DISABLE := 1
 
-.PHONY: demo demo-update test lint ui bench-quality clean
+.PHONY: demo demo-update test test-ui lint ui bench-quality clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -17,6 +17,10 @@ demo-update: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest
+
+test-ui: $(INSTALLED)  # needs Chromium (Debian's package chromium); screenshots in build/ui
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui]'
+	@RAGFT_SCREENSHOTS=$${RAGFT_SCREENSHOTS:-build/ui} $(BIN)/python -m pytest -m ui ragft_pipeline_tests/ui
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

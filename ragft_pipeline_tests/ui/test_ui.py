@@ -1,0 +1,219 @@
+"""End to end as a person has it: `ragft ui`, a file dropped in the folder, the pages in a browser.
+
+Run by `make test-ui`: minutes of real training, and Chromium. The tests build on one another.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ragft_pipeline.recipes import RECIPES
+from ragft_pipeline_tests.conftest import SMALL, Project, make_project
+from ragft_pipeline_tests.ui.served import FINISHED, Run, ServedUI
+
+if TYPE_CHECKING:
+    from ragft_pipeline_tests.ui.pages import Pages
+
+pytestmark = pytest.mark.ui
+
+ASSETS = frozenset(recipe.name for recipe in RECIPES)
+READ_EVALUATION = [recipe.name for recipe in RECIPES if "evaluation" in recipe.sections]
+RUN_SECONDS = 600  # of a whole version on two busy cores
+QUIET_SECONDS = 60  # four rounds of every sensor
+SENSOR_SECONDS = 15
+DROPPED = """# Coffee machines
+
+The machine on the second floor is descaled every first Monday of the month by the facilities team.
+Beans are ordered from the office budget; the limit is forty euros a month for each floor.
+
+## When it is out of order
+
+Put the red sign on the machine and write to facilities with the number on its back.
+A spare machine stands in the storage room behind the reception; its key hangs in the key box.
+"""
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = os.environ.get("RAGFT_SCREENSHOTS")
+    return Path(folder).resolve() if folder else tmp_path_factory.mktemp("screenshots")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = make_project(tmp_path_factory.mktemp("served"), documents=12)
+    _configure(project)
+    return project
+
+
+def _configure(project: Project, **evaluation: int) -> None:
+    project.configure(
+        questions={"generators": [{"kind": "extractive"}]},
+        automation={"debounce_seconds": 1},
+        evaluation={**SMALL["evaluation"], **evaluation},
+    )
+
+
+@pytest.fixture(scope="module")
+def ui(project: Project, screenshots: Path) -> Iterator[ServedUI]:
+    screenshots.mkdir(parents=True, exist_ok=True)
+    with ServedUI(project, screenshots / "ragft-ui.log") as ui:
+        yield ui
+
+
+@pytest.fixture(scope="module")
+def first(ui: ServedUI) -> Run:
+    """The run of the version that the sensor finds when the UI starts."""
+    return _next_run(ui, 1)
+
+
+@pytest.fixture(scope="module")
+def second(ui: ServedUI, project: Project, first: Run) -> Run:
+    """The run that follows a file dropped in the folder, once all has been quiet for a while."""
+    (project.corpus / "docs" / "coffee-machines.md").write_text(DROPPED, encoding="utf-8")
+    run = _next_run(ui, 2)
+    time.sleep(QUIET_SECONDS)
+    return run
+
+
+@pytest.fixture(scope="module")
+def third(ui: ServedUI, project: Project, second: Run) -> Run:
+    """The run that follows a changed setting."""
+    _configure(project, bootstrap=600)
+    run = _next_run(ui, 3)
+    time.sleep(2 * SENSOR_SECONDS)
+    return run
+
+
+def _with_all_downstream(assets: Iterable[str]) -> set[str]:
+    reached = set(assets)
+    for recipe in RECIPES:  # in the order of the lineage
+        if reached & set(recipe.inputs):
+            reached.add(recipe.name)
+    return reached
+
+
+def _next_run(ui: ServedUI, number: int) -> Run:
+    def finished() -> Run | None:
+        runs = ui.runs()
+        return runs[0] if len(runs) >= number and runs[0].status in FINISHED else None
+
+    return ui.wait_for(f"finished run {number}", finished, RUN_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def pages(ui: ServedUI, third: Run, screenshots: Path) -> Iterator[Pages]:
+    from ragft_pipeline_tests.ui.pages import browse
+
+    with browse(ui.address, screenshots) as pages:
+        yield pages
+
+
+def test_first_version_comes_by_itself(ui: ServedUI, first: Run) -> None:
+    assert first.status == "SUCCESS"
+    assert ui.versions() == [first.version]
+    assert [run.id for run in ui.runs()] == [first.id]
+
+
+def test_dropped_file_starts_exactly_one_run(ui: ServedUI, first: Run, second: Run) -> None:
+    assert second.status == "SUCCESS"
+    assert ui.versions() == [first.version, second.version]
+    assert [run.id for run in ui.runs()] == [second.id, first.id]
+    assert second.tags["ragft/trigger"] == "sync"
+    assert second.assets in (frozenset(), ASSETS)  # none named: the whole graph
+    assert ui.failed_ticks() == []
+
+
+def test_that_run_materialized_every_asset(ui: ServedUI, second: Run, project: Project) -> None:
+    assert ui.materialized(second.version) == dict.fromkeys(ASSETS, second.id)
+    new = project.artifact("corpus_snapshot", second.version).table().column("path").to_pylist()
+    assert "coffee-machines.md" in new
+
+
+def test_status_follows_without_a_run(ui: ServedUI, first: Run, second: Run) -> None:
+    status = ui.status()
+    assert list(status) == [second.version, first.version]
+    assert set(status[second.version]) == ASSETS
+    assert set(status[second.version].values()) <= {"fresh", "fresh (reused)"}
+    assert set(status[first.version].values()) <= {"fresh", "fresh (reused)"}
+
+
+def test_changed_setting_renews_the_current_version_only(
+    ui: ServedUI, first: Run, second: Run, third: Run
+) -> None:
+    assert third.status == "SUCCESS"
+    assert third.version == second.version
+    assert third.assets == _with_all_downstream(READ_EVALUATION)
+    assert [run.id for run in ui.runs()] == [third.id, second.id, first.id]
+    status = ui.status()
+    assert set(status[second.version].values()) <= {"fresh", "fresh (reused)"}
+    stale = {asset for asset, state in status[first.version].items() if state.startswith("stale")}
+    assert stale == set(READ_EVALUATION)
+
+
+def test_lineage_page(pages: Pages) -> None:
+    pages.open("/asset-groups", "corpus", "datasets", "models", "evaluation")
+    pages.keep("lineage-groups")
+    places = [
+        pages.page.get_by_text(group, exact=True).last.bounding_box()
+        for group in ("corpus", "datasets", "models", "evaluation")
+    ]
+    across = [place["x"] for place in places if place]
+    assert len(across) == 4
+    assert across == sorted(across)
+    pages.page.get_by_label("settings").last.click()
+    pages.page.get_by_role("menuitem").filter(has_text="Change graph to vertical").click()
+    pages.page.keyboard.press("Alt+e")
+    pages.page.mouse.move(800, 300)  # away from the menu, which then closes
+    pages.shows(*sorted(ASSETS), "corpus_status")
+    pages.keep("lineage")
+    pages.page.get_by_label("panel_show_right").last.click()  # hides the list of groups
+    pages.page.set_viewport_size({"width": 2400, "height": 1500})
+    pages.page.reload()
+    pages.shows(*sorted(ASSETS), "corpus_status")
+    pages.keep_around("lineage-enlarged", [*sorted(ASSETS), "corpus_status"])
+    pages.page.set_viewport_size({"width": 1600, "height": 1000})
+
+
+def test_report_page_with_its_plots(pages: Pages, project: Project, third: Run) -> None:
+    facts = project.artifact("eval_report", third.version).facts
+    pages.open("/assets/eval_report", facts["verdict"], third.version, "ragft/base ndcg_at_10")
+    pages.keep("report")
+    with pages.entry("ragft/table") as dialog:
+        assert "hybrid(adapter)" in dialog.inner_text()
+        pages.keep("report-table", dialog)
+    for plot in ("differences", "hit_rate", "latency"):
+        with pages.entry(f"ragft/plot_{plot}") as dialog:
+            image = dialog.get_by_role("img", name=plot)
+            assert image.evaluate("image => image.complete && image.naturalWidth") > 500
+            pages.keep(f"report-{plot}", dialog)
+    pages.page.get_by_role("button", name="Plots").click()
+    pages.shows("ragft/base ndcg_at_10")
+    pages.keep("report-over-versions")
+
+
+def test_status_page(pages: Pages, first: Run, third: Run) -> None:
+    stale = len(READ_EVALUATION)
+    pages.open(
+        "/assets/corpus_status",
+        f"{third.version} (current): {len(ASSETS)} fresh",
+        f"{first.version}: {len(ASSETS) - stale} fresh, {stale} stale ({READ_EVALUATION[0]}, ",
+    )
+    pages.keep("status")
+    with pages.entry("ragft/status") as dialog:
+        shown = dialog.inner_text()
+        assert {first.version, third.version} <= set(shown.split())
+        assert set(shown.split()) >= ASSETS
+        assert "stale (settings, code or base model changed)" in shown
+        pages.keep("status-table", dialog)
+
+
+def test_model_page(pages: Pages, third: Run) -> None:
+    pages.open("/assets/tuned_embedder", third.version, "ragft/val_ndcg_at_10", "retrieval")
+    pages.keep("model")
