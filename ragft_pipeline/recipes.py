@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,6 +30,9 @@ from ragft_pipeline.store import Artifact, digest_of
 from ragft_pipeline.taint import record_documents
 from ragft_pipeline.tuning.data import TrainingTables, node_texts
 from ragft_pipeline.weights import require_embedder, resolve_weights
+
+if TYPE_CHECKING:
+    from ragft_pipeline.evaluation.trial import Models
 
 SPLITS = ("train", "val", "test")
 
@@ -360,19 +364,25 @@ refit_models = Recipe(
 )
 
 
-def _evaluate_refit(step: Step) -> Produced:
-    from ragft_pipeline.evaluation.retrieval_eval import evaluate_refit, read_choices
+def released_models(step: Step) -> Models:
+    """Return what a release of this version serves: refitted parts, else the measured ones."""
     from ragft_pipeline.evaluation.trial import Models
 
-    refitted = step.artifact("refit_models").model / "embedding_adapter"
-    models = Models(
-        adapter=refitted if refitted.is_dir() else step.artifact("embedding_adapter").model
-    )
+    def released(asset: str) -> Path:
+        refitted = step.artifact("refit_models").model / asset
+        return refitted if refitted.is_dir() else step.artifact(asset).model
+
+    return Models(adapter=released("embedding_adapter"))
+
+
+def _evaluate_refit(step: Step) -> Produced:
+    from ragft_pipeline.evaluation.retrieval_eval import evaluate_refit, read_choices
+
     return Produced(
         evaluate_refit(
             step.table("chunked_nodes"),
             step.table("gold_questions"),
-            models,
+            released_models(step),
             read_choices(step.artifact("retrieval_eval").path),
             step.settings,
             step.work,

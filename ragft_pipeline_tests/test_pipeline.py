@@ -125,7 +125,7 @@ def test_settings_change_makes_stale_what_reads_the_section(copied: Project) -> 
     copied.configure(adapter={"checkpoints": 2, "seed": 99})
     status = copied.ragft("status").stdout
     stale = {line.split()[0] for line in status.splitlines() if "stale" in line}
-    assert stale == {"embedding_adapter"}
+    assert stale == {"embedding_adapter", "refit_models"}
 
 
 def test_old_version_rebuilds_after_the_source_is_gone(copied: Project) -> None:

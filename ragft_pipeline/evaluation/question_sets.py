@@ -24,6 +24,11 @@ class QuestionSet:
     held_out: list[bool]
     relevant: list[frozenset[int]]
 
+    @classmethod
+    def empty(cls) -> QuestionSet:
+        """Return a set without questions."""
+        return cls("none", [], [], [], [], [])
+
     def __len__(self) -> int:
         return len(self.ids)
 

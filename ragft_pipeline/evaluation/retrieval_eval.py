@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.evaluation.choosing import Choices
+from ragft_pipeline.evaluation.choosing import PEOPLE, Choices
 from ragft_pipeline.evaluation.latency import measure_latency
 from ragft_pipeline.evaluation.question_sets import (
     QuestionSet,
@@ -56,13 +56,15 @@ def evaluate_retrieval(
     The artifact also gets the LATENCY table and the choices as JSON.
     """
     trial = Trial.of(data.nodes, models, settings, work)
-    sets, dropped = _question_sets(data, trial, settings)
+    sets, dropped = question_sets(data, trial, settings)
     if not sets:
         raise RagftError(
             "retrieval_eval: there is no question to measure with; add documents, loosen "
             "questions.* in ragft.yaml, or give gold questions"
         )
-    choosing = _choosing_set(data, sets, trial, settings)
+    choosing = sets.get(PEOPLE, QuestionSet.empty())
+    if len(choosing) < settings.evaluation.min_gold:
+        choosing = own_words_set(data, trial, settings)
     choices = trial.choose(choosing)
     work.progress(f"chosen on {len(choosing)} {choosing.name} questions: {choices.fusion_weights}")
     rows = trial.rows(sets, choices)
@@ -92,7 +94,7 @@ def evaluate_refit(
     return trial.rows(seen, choices) if seen else schemas.EVAL_ROWS.schema.empty_table()
 
 
-def _question_sets(
+def question_sets(
     data: EvaluationData, trial: Trial, settings: Settings
 ) -> tuple[dict[str, QuestionSet], int]:
     """Return the sets that have questions; test questions word for word in train are left out."""
@@ -112,16 +114,14 @@ def _question_sets(
     return {questions.name: questions for questions in sets if len(questions)}, dropped
 
 
-def _choosing_set(
-    data: EvaluationData, sets: dict[str, QuestionSet], trial: Trial, settings: Settings
-) -> QuestionSet:
-    enough = settings.evaluation.min_gold
-    if len(sets.get("gold_dev", ())) >= enough:
-        return sets["gold_dev"]
+def own_words_set(data: EvaluationData, trial: Trial, settings: Settings) -> QuestionSet:
+    """Return the val questions that may choose: those not cut out of their node word for word.
+
+    Empty where they are fewer than `evaluation.min_gold`.
+    """
     verbatim = pc.is_in(data.val_pairs.column("kind"), value_set=pa.array(_VERBATIM))
     index = RelevanceIndex(data.nodes, trial.column)
     own_words = data.val_pairs.filter(pc.invert(verbatim))
     questions = synthetic_set("synthetic_val", own_words, index, trial.column, False)
-    if len(questions) >= enough:
-        return questions.first(settings.evaluation.max_synthetic)
-    return QuestionSet("none", [], [], [], [], [])
+    enough = len(questions) >= settings.evaluation.min_gold
+    return questions.first(settings.evaluation.max_synthetic) if enough else QuestionSet.empty()
