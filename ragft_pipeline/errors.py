@@ -16,6 +16,10 @@ class RagftError(Exception):
     """A mistake in settings, documents, endpoints or models; shown as its text alone."""
 
 
+class TransientError(RagftError):
+    """A failure that passes by itself, such as a server's outage: worth another try later."""
+
+
 def redacted(url: str) -> str:
     """Return a URL without its user info and query string; a plain path stays as it is."""
     links = _CHAIN.split(url)

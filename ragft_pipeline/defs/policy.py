@@ -8,7 +8,7 @@ import dagster as dg
 
 from ragft_pipeline.defs.conditions import keep_current_up_to_date
 from ragft_pipeline.defs.partitions import corpus_versions
-from ragft_pipeline.errors import RagftError
+from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.quality import Check, checks_of
 from ragft_pipeline.settings import load_settings
 from ragft_pipeline.steps import Outcome, Recipe, Step, materialize
@@ -55,7 +55,8 @@ def build_asset(
             step = _reading_step(recipe, context.partition_key)
             results = [_run_check(check, outcome, step) for check in checks]
         except RagftError as error:
-            raise dg.Failure(description=str(error), allow_retries=False) from None
+            again = isinstance(error, TransientError)
+            raise dg.Failure(description=str(error), allow_retries=again) from None
         return dg.MaterializeResult(
             data_version=dg.DataVersion(outcome.artifact.data_version),
             metadata=run_metadata(outcome),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import re
 import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ragft_pipeline.errors import RagftError, redacted
+from ragft_pipeline.errors import RagftError, TransientError, redacted
 from ragft_pipeline.questions.drafts import Reply
 from ragft_pipeline.settings import LLMGenerator
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT = 120.0  # seconds between two attempts, whatever Retry-After says
 _PROBE = "Write one short question about tea."
+_CLIENT_ERROR = re.compile(r"HTTP 4(?!08|29)\d\d")
 _REFUSED = Reply("", 0, 0)  # told from a server's own empty answer by identity
 _Result = TypeVar("_Result")
 
@@ -62,13 +64,14 @@ class EndpointModel:
         Where none gets an answer, one more request tells a server that answers nobody (a wrong
         key, URL or model, an outage) from prompts it cannot take.
 
-        Raises RagftError in the first case.
+        Raises RagftError in the first case, a TransientError unless the server refused.
         """
         replies = _run(self._ask_all(prompts, seeds, self._settings.max_retries))
         if prompts and not _any_answer(replies):
             reason = self.last_error
             if not _any_answer(_run(self._ask_all([_PROBE], [0], max_retries=0))):
-                raise RagftError(
+                passing = not _CLIENT_ERROR.fullmatch(reason)
+                raise (TransientError if passing else RagftError)(
                     f"questions: {redacted(self._settings.base_url or '')} answered none of "
                     f"{len(prompts)} requests ({reason}); "
                     f"check base_url, model and ${self._settings.api_key_env}"

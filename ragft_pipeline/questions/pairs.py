@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline import schemas
-from ragft_pipeline.errors import RagftError
+from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.questions.drafts import DRAFTS_SCHEMA, Draft, SourceNode, draft_row
 from ragft_pipeline.questions.exchange import export_finetune_dataset, imported_drafts
 from ragft_pipeline.questions.extractive import EXTRACTIVE_VERSION, extract_questions
@@ -62,7 +62,7 @@ def make_qa_pairs(
             for draft in drafts[node_id]
         ]
     if failures := work.counts.get("llm_failures"):
-        raise RagftError(
+        raise TransientError(
             f"questions: {failures} of {work.counts['llm_calls']} nodes got no answer; what was "
             "answered is kept: run again, or lower share_of_nodes"
         )

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from ragft_pipeline.errors import RagftError
+from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.questions.drafts import Reply, SourceNode
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.questions.llm import build_prompt, parse_questions, write_questions
@@ -359,6 +359,7 @@ def test_a_wrong_key_is_one_clear_line(
     assert server.url in text
     assert f"${KEY_ENV}" in text
     assert "HTTP 401" in text
+    assert not isinstance(caught.value, TransientError)  # another try cannot help
     assert "sk-wrong-key" not in text
     assert len(server.requests) <= 6  # a refusal is not repeated
     assert rows_on_disk(store) == []
@@ -395,7 +396,7 @@ def test_an_outage_ends_the_run_and_keeps_what_was_answered(
         server.plan(marker(number), repeat(fail(503)))
     server.plan("tea", repeat(fail(503)))  # the plain request that follows
     settings = endpoint(server, batch_size=1, concurrency=2)
-    with pytest.raises(RagftError, match="HTTP 503"):
+    with pytest.raises(TransientError, match="HTTP 503"):
         run(nodes, settings, store)
     assert server.asked(marker(4)) == 0
     server.script = {}
