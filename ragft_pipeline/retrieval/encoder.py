@@ -126,6 +126,33 @@ class Encoder:
         )
         return normalise_rows(vectors.float().cpu().numpy())
 
+    def encode_tokens(
+        self, texts: Sequence[str], kind: Kind
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return each text's token ids and last hidden states, without special and prompt tokens.
+
+        Ids are of shape (tokens,), states float32 of shape (tokens, hidden size).
+        """
+        import torch
+
+        outputs = self.model.encode(
+            list(texts),
+            prompt=self._prompt(kind) or None,
+            batch_size=self._compute.batch_size,
+            output_value=None,
+            show_progress_bar=False,
+        )
+        special = torch.tensor(self.model.tokenizer.all_special_ids)
+        found = []
+        for output in outputs:
+            attended = output["attention_mask"].bool().cpu()
+            own = attended.cumsum(0) > (output.get("prompt_length") or 0)
+            ids = output["input_ids"].cpu()
+            keep = attended & own & ~torch.isin(ids, special)
+            states = output["token_embeddings"].float().cpu()[keep]
+            found.append((ids[keep].numpy(), states.numpy()))
+        return found
+
 
 def load_sentence_transformer(
     weights: Weights, embedder: EmbedderSettings, device: str, dtype: torch.dtype
