@@ -11,6 +11,7 @@ Layout under the store's root::
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import uuid
@@ -81,10 +82,14 @@ class ArtifactStore:
         return self.root / "artifacts" / asset / action
 
     def find(self, asset: str, action: str) -> Artifact | None:
-        """Return the artifact of an action, or None where it was never published."""
+        """Return the artifact of an action, or None where it was never published.
+
+        What was found counts as in use: its folder's time is set, and housekeeping goes by that.
+        """
         path = self.artifact_path(asset, action)
         try:
             card = json.loads((path / "artifact.json").read_text(encoding="utf-8"))
+            _mark_as_used(path)
         except FileNotFoundError:
             return None
         return Artifact(
@@ -165,3 +170,12 @@ class ArtifactStore:
 
     def _link_path(self, version: str, asset: str) -> Path:
         return self.root / "versions" / version / f"{asset}.json"
+
+
+def _mark_as_used(path: Path) -> None:
+    try:
+        os.utime(path)
+    except FileNotFoundError:  # removed at this moment
+        raise
+    except OSError:  # a store that may only be read has no housekeeping
+        pass

@@ -23,6 +23,7 @@ from ragft_pipeline.store.artifacts import ArtifactStore
 from ragft_pipeline.store.files import fsync_path
 
 Unit = TypeVar("Unit")
+_TRIES = 10
 
 
 @dataclass
@@ -120,36 +121,41 @@ class RowCache:
     def _stage(self, rows: pa.Table) -> None:
         name = uuid.uuid4().hex
         temporary = self._staging / f".{name}"
-        self._staging.mkdir(parents=True, exist_ok=True)
-        try:
-            pq.write_table(rows, temporary, compression="zstd")
-        except FileNotFoundError:  # the folder was emptied and removed by another process
+        while not temporary.exists():
             self._staging.mkdir(parents=True, exist_ok=True)
-            pq.write_table(rows, temporary, compression="zstd")
+            with contextlib.suppress(FileNotFoundError):  # emptied and removed by another process
+                pq.write_table(rows, temporary, compression="zstd")
         path = self._staging / f"{name}.parquet"
         fsync_path(temporary)
         temporary.replace(path)
         self._consumed.append(path)
 
     def _lookup(self, keys: list[str]) -> pa.Table:
-        for _ in range(3):
+        wanted = set(keys)
+        for _ in range(_TRIES):
             files, staged = self._files()
             if not files:
                 break
             try:
                 found = _select(files, keys, self._schema)
-            except (duckdb.IOException, duckdb.InvalidInputException):
+                held = [path for path in staged if _held_by(path, wanted)]
+            except (duckdb.IOException, duckdb.InvalidInputException, FileNotFoundError):
                 # another process published its staged rows meanwhile, or one lies there broken
                 _remove_unreadable(staged)
                 continue
-            self._consumed.extend(path for path in staged if _held_by(path, set(keys)))
+            self._consumed.extend(held)
             return found
         return self._schema.empty_table()
 
     def _files(self) -> tuple[list[str], list[Path]]:
         root = self._work.store.root / "artifacts"
-        published = sorted(root.glob(f"{self._family}/*/{self._file}.parquet"))
+        # Staged first: rows that another process publishes meanwhile are seen here or there.
         staged = sorted(self._staging.glob("*.parquet"))
+        published = sorted(
+            path
+            for path in root.glob(f"{self._family}/*/{self._file}.parquet")
+            if not path.parent.name.startswith(".")  # being removed
+        )
         own = self._work.folder / f"{self._file}.parquet"
         return [str(p) for p in (*published, *staged, *([own] if own.exists() else []))], staged
 

@@ -1,0 +1,57 @@
+"""When two stores hold the same tables: keys and values equal, floating-point lists nearly so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline.schemas import Table
+from ragft_pipeline.steps import Recipe
+from ragft_pipeline.store import ArtifactStore
+
+TOLERANCE = 1e-5
+
+
+def assert_same_version(
+    left: ArtifactStore, right: ArtifactStore, version: str, recipes: Iterable[Recipe]
+) -> None:
+    """Compare a version's tables in two stores: rows by key, and the content data versions."""
+    for recipe in recipes:
+        ours, theirs = left.read(version, recipe.name), right.read(version, recipe.name)
+        if recipe.table is not None:
+            assert_same_rows(recipe.table, ours.table(), theirs.table(), recipe.name)
+        assert ours.data_version == theirs.data_version, f"{recipe.name} of {version}"
+
+
+def assert_same_rows(table: Table, left: pa.Table, right: pa.Table, name: str) -> None:
+    """Compare two tables of one schema, whatever the order of their rows."""
+    assert left.schema == right.schema == table.schema, name
+    ours, theirs = _by_key(table, left), _by_key(table, right)
+    assert ours.keys() == theirs.keys(), (
+        f"{name}: only in the first {sorted(ours.keys() - theirs.keys())}, "
+        f"only in the second {sorted(theirs.keys() - ours.keys())}"
+    )
+    near = [field.name for field in table.schema if _is_float_list(field.type)]
+    for key, row in ours.items():
+        other = theirs[key]
+        for column, value in row.items():
+            where = f"{name} {key} {column}"
+            if column in near:
+                np.testing.assert_allclose(
+                    value, other[column], rtol=0, atol=TOLERANCE, err_msg=where
+                )
+            else:
+                assert value == other[column], where
+
+
+def _by_key(table: Table, rows: pa.Table) -> dict[tuple[Any, ...], dict[str, Any]]:
+    found = {tuple(row[name] for name in table.key): row for row in rows.to_pylist()}
+    assert len(found) == rows.num_rows, f"{table.name}: rows with one key"
+    return found
+
+
+def _is_float_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) and pa.types.is_floating(kind.value_type)
