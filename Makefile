@@ -7,7 +7,7 @@ EVAL ?= ../shared/eval/tools-faq
 
 export TQDM_DISABLE := 1
 
-.PHONY: demo demo-update test test-ui lint ui bench-quality clean
+.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -32,6 +32,12 @@ ui: $(INSTALLED)
 
 bench-quality: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.quality $(EVAL)
+
+bench-llamaindex: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.llamaindex $(EVAL)
+
+bench-encode: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.encode $(EVAL)
 
 $(INSTALLED): pyproject.toml constraints.txt models.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \

@@ -1,0 +1,375 @@
+"""The same tuning and evaluation with LlamaIndex's engines and with ours, in one run.
+
+    python -m benchmarks.llamaindex FOLDER [--pairs N] [--adapter-pairs N] [--questions N]
+
+FOLDER holds `docs/` and `queries.jsonl`. Both sides get the same documents, the same synthetic
+pairs (our extractive ones, as EmbeddingQAFinetuneDataset JSON), the same base model and threads;
+one scorer, ours, scores both on the people's questions, none of which is trained on. LlamaIndex's
+engines run with their defaults in `.venv-llamaindex`, which is made on first use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.llamaindex_environment import Engines
+from benchmarks.results_file import Results
+from ragft_pipeline import recipes
+from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.evaluation.question_sets import (
+    QuestionSet,
+    RelevanceIndex,
+    gold_set,
+    synthetic_set,
+)
+from ragft_pipeline.evaluation.significance import Difference, paired_difference
+from ragft_pipeline.questions.pairs import DATASET_FILE
+from ragft_pipeline.retrieval.adapters import load_adapter
+from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
+from ragft_pipeline.retrieval.search import top_k
+from ragft_pipeline.settings import Settings, load_settings
+from ragft_pipeline.steps import Recipe, materialize
+from ragft_pipeline.store import Artifact, ArtifactStore
+from ragft_pipeline.weights import Weights, require_embedder, resolve_weights
+
+DEPTH = 10  # of the rankings that RetrieverEvaluator sees
+EMBEDDER_TIMES, ADAPTER_TIMES, EVALUATION_TIMES = 10, 50, 100
+SAME = 1e-9
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--pairs", type=int, default=600, help="pairs for embedder tuning")
+    parser.add_argument("--adapter-pairs", type=int, default=3000, help="pairs for the adapter")
+    parser.add_argument("--questions", type=int, default=300, help="for RetrieverEvaluator")
+    parser.add_argument("--store", type=Path, default=Path(".ragft/benchmarks/llamaindex"))
+    options = parser.parse_args()
+    engines = Engines(options.store / "engines")  # first: a failed installation should fail early
+    bench = Bench.begin(options.folder, options.store)
+    results = Results("llamaindex")
+    tuning = [
+        compare_embedders(bench, engines, options.pairs),
+        compare_adapters(bench, engines, options.adapter_pairs),
+    ]
+    print(tuning_table(bench, tuning, results), flush=True)
+    print(evaluation_table(bench, engines, options.questions, results), flush=True)
+    return results.finish()
+
+
+@dataclass
+class Bench:
+    """A fresh store with one frozen version, its nodes, the base vectors, people's questions."""
+
+    settings: Settings
+    version: str
+    weights: Weights
+    nodes: pa.Table
+    people: QuestionSet
+    encoder: Encoder
+    node_vectors: np.ndarray
+    question_vectors: np.ndarray
+
+    @classmethod
+    def begin(cls, folder: Path, store: Path) -> Bench:
+        """Freeze the folder into an empty store, so that every time is of this run."""
+        shutil.rmtree(store / "ours", ignore_errors=True)
+        settings = load_settings()
+        generators = tuple(g for g in settings.questions.generators if g.kind == "extractive")
+        settings = settings.model_copy(
+            update={
+                "corpus": settings.corpus.model_copy(update={"source": str(folder)}),
+                "questions": settings.questions.model_copy(update={"generators": generators}),
+                "store": str(store / "ours"),
+            }
+        )
+        version = SnapshotStore(ArtifactStore(settings.store)).freeze(settings, print).version
+        encoder = Encoder.base(settings.embedder, settings.compute)
+        made = make(settings, version, recipes.node_embeddings, recipes.gold_questions)
+        nodes = made["chunked_nodes"].table()
+        gold = made["gold_questions"].table()
+        people = joined([gold_set("people", gold, part, relevance(nodes)) for part in PARTS])
+        return cls(
+            settings,
+            version,
+            require_embedder(resolve_weights(settings.embedder.model)),
+            nodes,
+            people,
+            encoder,
+            encoder.encode(nodes.column("text").to_pylist(), "document"),
+            encoder.encode(people.texts, "query"),
+        )
+
+    def with_pairs(self, pairs: int) -> Settings:
+        """Return the settings with so many training pairs for every recipe."""
+        questions = self.settings.questions.model_copy(update={"max_pairs": pairs})
+        tuned = self.settings.tuned_embedder.model_copy(update={"max_pairs": pairs})
+        return self.settings.model_copy(update={"questions": questions, "tuned_embedder": tuned})
+
+    def score(self, queries: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+        """Return nDCG@10 of every one of the people's questions, by our one scorer."""
+        return score_rankings(top_k(queries @ nodes.T, 100), self.people.relevant)[PRIMARY]
+
+    def score_model(self, folder: Path) -> np.ndarray:
+        """Score a sentence-transformers model, encoding questions and nodes with it."""
+        tuned = Encoder.tuned(folder, self.settings.embedder, self.settings.compute)
+        nodes = tuned.encode(self.nodes.column("text").to_pylist(), "document")
+        return self.score(tuned.encode(self.people.texts, "query"), nodes)
+
+
+PARTS = ("dev", "test")
+
+
+def relevance(nodes: pa.Table) -> RelevanceIndex:
+    return RelevanceIndex(nodes, columns(nodes))
+
+
+def columns(nodes: pa.Table) -> dict[str, int]:
+    return {node_id: row for row, node_id in enumerate(nodes.column("node_id").to_pylist())}
+
+
+def joined(sets: list[QuestionSet]) -> QuestionSet:
+    fields = ("ids", "texts", "clusters", "held_out", "relevant")
+    lists = {name: [v for s in sets for v in getattr(s, name)] for name in fields}
+    return QuestionSet(sets[0].name, **lists)
+
+
+def make(settings: Settings, version: str, *wanted: Recipe) -> dict[str, Artifact]:
+    """Materialize assets and all that they read; return the artifacts by name."""
+    names = {recipe.name for recipe in wanted}
+    for recipe in reversed(recipes.RECIPES):
+        names |= set(recipe.inputs) if recipe.name in names else set()
+    return {
+        recipe.name: materialize(recipe, settings, version, print_line).artifact
+        for recipe in recipes.RECIPES
+        if recipe.name in names
+    }
+
+
+def print_line(line: str) -> None:
+    print(line, flush=True)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """One kind of tuning on both sides: seconds of training and nDCG@10 of each question."""
+
+    name: str
+    pairs: int
+    times: float
+    seconds: tuple[float, float]
+    scores: tuple[np.ndarray, np.ndarray]
+    preparing: float = 0.0
+
+    def gain(self, clusters: list[str]) -> Difference:
+        return paired_difference(self.scores[1], self.scores[0], clusters)
+
+
+def compare_embedders(bench: Bench, engines: Engines, pairs: int) -> Tuning:
+    """Tune both towers; ours is the whole asset: loading, vectors of val, training, choosing."""
+    made = make(bench.with_pairs(pairs), bench.version, recipes.tuned_embedder)
+    ours = made["tuned_embedder"]
+    out = engines.folder / "embedder"
+    theirs = engines.run("embedder", training_job(bench, made["train_qa_pairs"], out))
+    return Tuning(
+        "embedder",
+        made["train_qa_pairs"].facts["row_count"],
+        EMBEDDER_TIMES,
+        (theirs["seconds"], ours.facts["compute_seconds"]),
+        (bench.score_model(out), bench.score_model(ours.model)),
+    )
+
+
+def compare_adapters(bench: Bench, engines: Engines, pairs: int) -> Tuning:
+    """Train a linear adapter; ours reads vectors and teacher scores that the store holds.
+
+    What these cost is reported beside it: encoding every training question and node, and teaching.
+    """
+    made = make(bench.with_pairs(pairs), bench.version, recipes.embedding_adapter)
+    ours, train = made["embedding_adapter"], made["train_qa_pairs"]
+    out = engines.folder / "adapter"
+    theirs = engines.run("adapter", training_job(bench, train, out))
+    start = time.perf_counter()
+    bench.encoder.encode(train.table().column("question").to_pylist(), "query")
+    bench.encoder.encode(made["train_nodes"].table().column("text").to_pylist(), "document")
+    preparing = time.perf_counter() - start + made["teacher_scores"].facts["compute_seconds"]
+    return Tuning(
+        "adapter",
+        train.facts["row_count"],
+        ADAPTER_TIMES,
+        (theirs["seconds"], ours.facts["compute_seconds"]),
+        (
+            bench.score(bench.question_vectors @ their_map(out).T, bench.node_vectors),
+            score_adapter(bench, ours.model),
+        ),
+        preparing,
+    )
+
+
+def training_job(bench: Bench, pairs: Artifact, out: Path) -> dict[str, Any]:
+    dataset = pairs.path / DATASET_FILE
+    return {"dataset": str(dataset.resolve()), "model": str(bench.weights.folder), "out": str(out)}
+
+
+def their_map(folder: Path) -> np.ndarray:
+    """Return the matrix that LlamaIndex's LinearLayer multiplies a question's vector with."""
+    import torch
+
+    state = torch.load(folder / "pytorch_model.bin", weights_only=True)
+    return np.asarray(state["linear.weight"])
+
+
+def score_adapter(bench: Bench, folder: Path) -> np.ndarray:
+    """Score our adapter over the base vectors."""
+    adapter = load_adapter(folder, bench.weights.digest)
+    return bench.score(
+        adapter.queries(bench.question_vectors), adapter.documents(bench.node_vectors)
+    )
+
+
+def tuning_table(bench: Bench, tunings: list[Tuning], results: Results) -> str:
+    """Record the figures of both tunings and return them as a Markdown table."""
+    base = float(bench.score(bench.question_vectors, bench.node_vectors).mean())
+    results.add("base/ndcg_at_10", base, "nDCG@10")
+    lines = [
+        f"\n{len(bench.people)} people's questions, {bench.nodes.num_rows} nodes, "
+        f"base embedder {base:.3f} nDCG@10\n",
+        "| tuning | pairs | LlamaIndex, s | ours, s | times faster "
+        "| LlamaIndex, nDCG@10 | ours, nDCG@10 | difference |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for tuning in tunings:
+        (theirs, ours), gain = tuning.seconds, tuning.gain(bench.people.clusters)
+        quality = [float(scores.mean()) for scores in tuning.scores]
+        lines.append(
+            f"| {tuning.name} | {tuning.pairs} | {theirs:.1f} | {ours:.1f} | {theirs / ours:.0f} "
+            f"| {quality[0]:.3f} | {quality[1]:.3f} | {gain} |"
+        )
+        results.add(f"{tuning.name}/pairs", tuning.pairs, "pairs")
+        results.add(f"{tuning.name}/llamaindex/seconds", theirs, "s")
+        results.add(f"{tuning.name}/ours/seconds", ours, "s")
+        results.add(f"{tuning.name}/faster", theirs / ours, "times", at_least=tuning.times)
+        results.add(f"{tuning.name}/llamaindex/ndcg_at_10", quality[0], "nDCG@10")
+        results.add(f"{tuning.name}/ours/ndcg_at_10", quality[1], "nDCG@10")
+        results.add(f"{tuning.name}/gain", gain.mean, "nDCG@10", at_least=0.0)
+        results.add(f"{tuning.name}/gain_low", gain.low, "nDCG@10")
+        results.add(f"{tuning.name}/gain_high", gain.high, "nDCG@10")
+        if tuning.preparing:
+            whole = ours + tuning.preparing
+            results.add(f"{tuning.name}/ours/seconds_from_nothing", whole, "s")
+            results.add(f"{tuning.name}/faster_from_nothing", theirs / whole, "times")
+            lines.append(
+                f"| {tuning.name}, encoding and teaching included | {tuning.pairs} "
+                f"| {theirs:.1f} | {whole:.1f} | {theirs / whole:.1f} | | | |"
+            )
+    return "\n".join(lines)
+
+
+def evaluation_table(bench: Bench, engines: Engines, questions: int, results: Results) -> str:
+    """Evaluate the base retriever on both sides and return the times as a Markdown table."""
+    made = make(bench.settings, bench.version, recipes.test_qa_pairs)
+    place, pairs = columns(bench.nodes), made["test_qa_pairs"].table()
+    asked = synthetic_set("test", pairs, relevance(bench.nodes), place, True).first(questions)
+    bench.encoder.encode(asked.texts[:1], "query")  # loading is not timed
+    encoding, vectors = timed(lambda: bench.encoder.encode(asked.texts, "query"))
+    searching, rankings = timed(lambda: top_k(vectors @ bench.node_vectors.T, 100))
+    scoring, scores = timed(lambda: score_rankings(rankings, asked.relevant))
+    ours = {
+        "whole": encoding + searching + scoring,
+        "search": searching + scoring,
+        "score": scoring,
+    }
+    theirs = engines.run("evaluate", evaluation_job(bench, engines, asked, vectors, rankings))
+    for name, metric in (("hit_rate", "hit_at_10"), ("mrr", "mrr_at_10")):
+        apart = np.abs(np.array(theirs["score"][name]) - scores[metric]).max()
+        results.add(f"evaluation/{name}_apart", float(apart), metric, at_most=SAME)
+        apart = abs(np.mean(theirs["whole"][name]) - scores[metric].mean())
+        results.add(f"evaluation/{name}_apart_whole", float(apart), metric)
+    apart = apart_from_ir_measures(asked, rankings, scores)
+    results.add("evaluation/apart_from_ir_measures", apart, "any metric", at_most=SAME)
+    lines = [
+        f"\n{len(asked)} synthetic questions, {bench.nodes.num_rows} nodes; largest difference of "
+        f"a question's metric to ir-measures {apart:.0e}\n",
+        "| evaluation | LlamaIndex, s | ours, s | times faster |",
+        "|---|---|---|---|",
+    ]
+    said = {
+        "whole": "encode, search, score",
+        "search": "search and score, the same vectors",
+        "score": "score the same rankings",
+    }
+    for name, words in said.items():
+        seconds = theirs[name]["seconds"]
+        faster = seconds / ours[name]
+        bar = EVALUATION_TIMES if name == "search" else None
+        results.add(f"evaluation/{name}/llamaindex/seconds", seconds, "s")
+        results.add(f"evaluation/{name}/ours/seconds", ours[name], "s")
+        results.add(f"evaluation/{name}/faster", faster, "times", at_least=bar)
+        lines.append(f"| {words} | {seconds:.2f} | {ours[name]:.4f} | {faster:.0f} |")
+    return "\n".join(lines)
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    value = run()
+    return time.perf_counter() - start, value
+
+
+def evaluation_job(
+    bench: Bench,
+    engines: Engines,
+    asked: QuestionSet,
+    vectors: np.ndarray,
+    rankings: np.ndarray,
+) -> dict[str, Any]:
+    node_ids = bench.nodes.column("node_id").to_pylist()
+    files = {"node_vectors": bench.node_vectors, "question_vectors": vectors}
+    for name, values in files.items():
+        np.save(engines.folder / f"{name}.npy", values)
+    return {
+        "model": str(bench.weights.folder),
+        "depth": DEPTH,
+        "node_ids": node_ids,
+        "node_texts": bench.nodes.column("text").to_pylist(),
+        "questions": asked.texts,
+        "relevant": [[node_ids[i] for i in sorted(wanted)] for wanted in asked.relevant],
+        "rankings": rankings[:, :DEPTH].tolist(),
+        **{name: str(engines.folder / f"{name}.npy") for name in files},
+    }
+
+
+def apart_from_ir_measures(
+    asked: QuestionSet, rankings: np.ndarray, scores: dict[str, np.ndarray]
+) -> float:
+    """Return the largest difference of any question's metric between ours and ir-measures'."""
+    import ir_measures
+    from ir_measures import RR, R, Success, nDCG
+
+    names = {
+        Success @ 1: "hit_at_1", Success @ 5: "hit_at_5", Success @ 10: "hit_at_10",
+        RR @ 10: "mrr_at_10", nDCG @ 10: "ndcg_at_10", R @ 100: "recall_at_100",
+    }  # fmt: skip
+    row = {question_id: number for number, question_id in enumerate(asked.ids)}
+    relevant = {q: {str(n): 1 for n in wanted} for q, wanted in zip(asked.ids, asked.relevant)}
+    run = {
+        question_id: {str(node): -float(place) for place, node in enumerate(rankings[number])}
+        for question_id, number in row.items()
+    }
+    return max(
+        abs(found.value - scores[names[found.measure]][row[found.query_id]])
+        for found in ir_measures.iter_calc(list(names), relevant, run)
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
