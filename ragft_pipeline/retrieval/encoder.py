@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +21,8 @@ from ragft_pipeline.weights import Weights, folder_digest, require_embedder, res
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
+
+    from ragft_pipeline.retrieval.packed import PackedEncoder
 
 Kind = Literal["query", "document"]
 ENCODER_VERSION = 1  # raise it when some text would get another vector
@@ -116,15 +119,26 @@ class Encoder:
         """Return unit vectors, float32 of shape (texts, dimension)."""
         if not texts:
             return np.zeros((0, self.model.get_embedding_dimension() or 0), np.float32)
+        prompt = self._prompt(kind) or None
+        if self._packed is not None:
+            return normalise_rows(self._packed.encode(texts, prompt).float().numpy())
         vectors = self.model.encode(
             list(texts),
-            prompt=self._prompt(kind) or None,
+            prompt=prompt,
             batch_size=self._compute.batch_size,
             normalize_embeddings=True,
             convert_to_tensor=True,
             show_progress_bar=False,
         )
         return normalise_rows(vectors.float().cpu().numpy())
+
+    @cached_property
+    def _packed(self) -> PackedEncoder | None:
+        from ragft_pipeline.retrieval.packed import PackedEncoder, can_pack
+
+        if not can_pack(self.model):
+            return None
+        return PackedEncoder(self.model, int8=self._compute.dtype == "int8")
 
     def encode_tokens(
         self, texts: Sequence[str], kind: Kind
