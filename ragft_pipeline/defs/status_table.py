@@ -7,11 +7,12 @@ import dagster as dg
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings, load_settings
-from ragft_pipeline.staleness import FRESH, states
+from ragft_pipeline.staleness import states
 from ragft_pipeline.status import status_table
 from ragft_pipeline.store import ArtifactStore, digest_of
 
 _VERSIONS = 6
+_WORDS = {"computed": "fresh", "reused": "fresh", "carried": "carried forward"}
 _NAMED = 2  # stale assets named in the summary of a version; the table has them all
 
 corpus_status = dg.AssetSpec(
@@ -47,13 +48,13 @@ def _summary(snapshots: SnapshotStore, settings: Settings) -> str:
     lines = []
     for version in snapshots.versions()[-_VERSIONS:][::-1]:
         state = states(version, snapshots, settings)
-        counts = Counter("fresh" if text in FRESH else text.split()[0] for text in state.values())
+        counts = Counter(_WORDS.get(word := text.split()[0], word) for text in state.values())
         stale = [name for name, text in state.items() if text.startswith("stale")]
         more = ", …" if len(stale) > _NAMED else ""
         named = f" ({', '.join(stale[:_NAMED])}{more})" if stale else ""
         parts = [
             f"{counts[word]} {word}{named if word == 'stale' else ''}"
-            for word in ("fresh", "stale", "missing")
+            for word in ("fresh", "carried forward", "stale", "missing")
             if counts[word]
         ]
         mark = " (current)" if current and version == current.version else ""

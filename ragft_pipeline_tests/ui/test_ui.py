@@ -6,6 +6,7 @@ Run by `make test-ui`: minutes of real training, and Chromium. The tests build o
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.ui
 
 ASSETS = frozenset(recipe.name for recipe in RECIPES)
+MODELS = frozenset(recipe.name for recipe in RECIPES if recipe.keep)
 READ_EVALUATION = [recipe.name for recipe in RECIPES if "evaluation" in recipe.sections]
 RUN_SECONDS = 600  # of a whole version on two busy cores
 QUIET_SECONDS = 60  # four rounds of every sensor
@@ -56,6 +58,7 @@ def _configure(project: Project, **evaluation: int) -> None:
     project.configure(
         questions={"generators": [{"kind": "extractive"}]},
         automation={"debounce_seconds": 1},
+        retrain_policy={"kind": "share_changed", "share": 0.5},
         evaluation={**SMALL["evaluation"], **evaluation},
     )
 
@@ -139,9 +142,14 @@ def test_that_run_materialized_every_asset(ui: ServedUI, second: Run, project: P
 def test_status_follows_without_a_run(ui: ServedUI, first: Run, second: Run) -> None:
     status = ui.status()
     assert list(status) == [second.version, first.version]
-    assert set(status[second.version]) == ASSETS
-    assert set(status[second.version].values()) <= {"fresh", "fresh (reused)"}
-    assert set(status[first.version].values()) <= {"fresh", "fresh (reused)"}
+    assert _states(status[first.version]) == dict.fromkeys(ASSETS, "fresh")
+    assert _states(status[second.version]) == {
+        asset: "carried forward" if asset in MODELS else "fresh" for asset in ASSETS
+    }
+
+
+def _states(column: dict[str, str]) -> dict[str, str]:
+    return {asset: re.split(r" \(|:", state)[0] for asset, state in column.items()}
 
 
 def test_changed_setting_renews_the_current_version_only(
@@ -152,9 +160,10 @@ def test_changed_setting_renews_the_current_version_only(
     assert third.assets == _with_all_downstream(READ_EVALUATION)
     assert [run.id for run in ui.runs()] == [third.id, second.id, first.id]
     status = ui.status()
-    assert set(status[second.version].values()) <= {"fresh", "fresh (reused)"}
-    stale = {asset for asset, state in status[first.version].items() if state.startswith("stale")}
-    assert stale == set(READ_EVALUATION)
+    assert set(_states(status[second.version]).values()) == {"fresh", "carried forward"}
+    assert _states(status[first.version]) == {
+        asset: "stale" if asset in READ_EVALUATION else "fresh" for asset in ASSETS
+    }
 
 
 def test_lineage_page(pages: Pages) -> None:
@@ -199,21 +208,24 @@ def test_report_page_with_its_plots(pages: Pages, project: Project, third: Run) 
 
 
 def test_status_page(pages: Pages, first: Run, third: Run) -> None:
-    stale = len(READ_EVALUATION)
+    stale, models = len(READ_EVALUATION), len(MODELS)
     pages.open(
         "/assets/corpus_status",
-        f"{third.version} (current): {len(ASSETS)} fresh",
+        f"{third.version} (current): {len(ASSETS) - models} fresh, {models} carried forward",
         f"{first.version}: {len(ASSETS) - stale} fresh, {stale} stale ({READ_EVALUATION[0]}, ",
     )
     pages.keep("status")
-    with pages.entry("ragft/status") as dialog:
-        shown = dialog.inner_text()
+    pages.page.set_viewport_size({"width": 1600, "height": 1800})  # the table as a whole
+    with pages.entry("ragft/status") as table:
+        shown = table.inner_text()
         assert {first.version, third.version} <= set(shown.split())
         assert set(shown.split()) >= ASSETS
         assert "stale (settings, code or base model changed)" in shown
-        pages.keep("status-table", dialog)
+        assert "of the training rows changed" in shown
+        pages.keep("status-table", table)
 
 
 def test_model_page(pages: Pages, third: Run) -> None:
-    pages.open("/assets/tuned_embedder", third.version, "ragft/val_ndcg_at_10", "retrieval")
+    pages.open("/assets/tuned_embedder", third.version, "ragft/val_ndcg_at_10")
+    pages.shows("ragft/carried_forward", "of the training rows changed")
     pages.keep("model")
