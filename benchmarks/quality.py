@@ -36,7 +36,7 @@ from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.steps import Step, materialize
 from ragft_pipeline.store import ArtifactStore, Workspace
 
-DENSE = (BASE, "adapter", "tuned_embedder")
+DENSE = (BASE, "adapter", "tuned_embedder", "adapter(tuned_embedder)")
 BARS = {  # dense gain over base, full system's gain over the best untuned hybrid
     "covidqa-ccby": (0.10, 0.04),
     "tools-faq": (0.12, 0.08),

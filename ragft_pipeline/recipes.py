@@ -252,8 +252,9 @@ def _adapter(step: Step) -> Produced:
     from ragft_pipeline.tuning.adapter import train_adapter
 
     tables = _training_tables(step)
-    facts = train_adapter(tables, step.table("teacher_scores"), step.settings, step.work)
-    return _trained(step, tables, facts)
+    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
+    teacher = step.table("teacher_scores")
+    return _trained(step, tables, train_adapter(tables, teacher, encoder, step.settings, step.work))
 
 
 embedding_adapter = Recipe(
@@ -271,7 +272,8 @@ def _tuned_embedder(step: Step) -> Produced:
     from ragft_pipeline.tuning.embedder import train_embedder
 
     tables = _training_tables(step)
-    return _trained(step, tables, train_embedder(tables, step.settings, step.work))
+    facts = train_embedder(tables, step.table("teacher_scores"), step.settings, step.work)
+    return _trained(step, tables, facts)
 
 
 tuned_embedder = Recipe(
@@ -279,8 +281,31 @@ tuned_embedder = Recipe(
     _tuned_embedder,
     heavy=True,
     keep=_keep,
-    inputs=_TRAINING,
-    sections=("tuned_embedder", "embedder"),
+    inputs=(*_TRAINING, "teacher_scores"),
+    sections=("tuned_embedder", "teacher", "embedder"),
+    weights=("embedder",),
+)
+
+
+def _tuned_encoder(step: Step) -> Encoder:
+    folder = step.artifact("tuned_embedder").model
+    return Encoder.tuned(folder, step.settings.embedder, step.settings.compute)
+
+
+def _stacked_adapter(step: Step) -> Produced:
+    from ragft_pipeline.tuning.adapter import train_adapter
+
+    tables, teacher = _training_tables(step), step.table("teacher_scores")
+    facts = train_adapter(tables, teacher, _tuned_encoder(step), step.settings, step.work)
+    return _trained(step, tables, facts)
+
+
+stacked_adapter = Recipe(
+    "stacked_adapter",
+    _stacked_adapter,
+    heavy=True,
+    inputs=(*_TRAINING, "teacher_scores", "tuned_embedder"),
+    sections=("adapter", "teacher", "embedder"),
     weights=("embedder",),
 )
 
@@ -319,7 +344,9 @@ def _evaluate(step: Step) -> Produced:
     models = Models(
         tuned_embedder=step.artifact("tuned_embedder").model,
         adapter=step.artifact("embedding_adapter").model,
+        stacked_adapter=step.artifact("stacked_adapter").model,
         reranker=step.artifact("reranker").model,
+        late_interaction=True,
     )
     return Produced(*evaluate_retrieval(data, models, step.settings, step.work))
 
@@ -330,9 +357,9 @@ retrieval_eval = Recipe(
     heavy=True,
     inputs=(
         "chunked_nodes", "node_embeddings", "train_qa_pairs", "val_qa_pairs", "test_qa_pairs",
-        "gold_questions", "tuned_embedder", "embedding_adapter", "reranker",
+        "gold_questions", "tuned_embedder", "embedding_adapter", "stacked_adapter", "reranker",
     ),
-    sections=("evaluation", "embedder"),
+    sections=("evaluation", "late_interaction", "embedder"),
     weights=("embedder",),
     table=schemas.EVAL_ROWS,
 )  # fmt: skip
@@ -341,12 +368,15 @@ retrieval_eval = Recipe(
 _PAIRS = tuple(f"{split}_qa_pairs" for split in SPLITS)
 
 
+_REFITTED = ("embedding_adapter", "tuned_embedder", "stacked_adapter")
+
+
 def _refit(step: Step) -> Produced:
     from ragft_pipeline.tuning.refit import refit_models as refit
 
     pairs = pa.concat_tables([step.table(name) for name in _PAIRS])
     statistics = TermStatistics.from_table(step.table("corpus_statistics"))
-    measured = {"embedding_adapter": step.artifact("embedding_adapter")}
+    measured = {name: step.artifact(name) for name in _REFITTED}
     nodes = step.table("chunked_nodes")
     facts = refit(pairs, nodes, statistics, measured, step.settings, step.work)
     if facts["refitted"] != "none":
@@ -358,8 +388,8 @@ refit_models = Recipe(
     "refit_models",
     _refit,
     heavy=True,
-    inputs=(*_PAIRS, "chunked_nodes", "corpus_statistics", "embedding_adapter"),
-    sections=("refit", "adapter", "teacher", "embedder"),
+    inputs=(*_PAIRS, "chunked_nodes", "corpus_statistics", *_REFITTED),
+    sections=("refit", "adapter", "tuned_embedder", "teacher", "embedder"),
     weights=("embedder",),
 )
 
@@ -372,7 +402,12 @@ def released_models(step: Step) -> Models:
         refitted = step.artifact("refit_models").model / asset
         return refitted if refitted.is_dir() else step.artifact(asset).model
 
-    return Models(adapter=released("embedding_adapter"))
+    return Models(
+        tuned_embedder=released("tuned_embedder"),
+        adapter=released("embedding_adapter"),
+        stacked_adapter=released("stacked_adapter"),
+        late_interaction=True,
+    )
 
 
 def _evaluate_refit(step: Step) -> Produced:
@@ -395,10 +430,10 @@ refit_eval = Recipe(
     _evaluate_refit,
     heavy=True,
     inputs=(
-        "chunked_nodes", "node_embeddings", "gold_questions", "refit_models", "embedding_adapter",
+        "chunked_nodes", "node_embeddings", "gold_questions", "refit_models", *_REFITTED,
         "retrieval_eval",
     ),
-    sections=("evaluation", "embedder"),
+    sections=("evaluation", "late_interaction", "embedder"),
     weights=("embedder",),
     table=schemas.EVAL_ROWS,
 )  # fmt: skip
@@ -467,6 +502,7 @@ RECIPES: tuple[Recipe, ...] = (
     node_embeddings,
     teacher_scores,
     tuned_embedder,
+    stacked_adapter,
     embedding_adapter,
     reranker,
     retrieval_eval,

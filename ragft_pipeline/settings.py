@@ -197,17 +197,34 @@ class AdapterSettings(Section):
 
 
 class TunedEmbedderSettings(Section):
-    """Contrastive tuning of both towers, then interpolation with the base weights on val."""
+    """Tuning of the towers by the teacher, then interpolation with the base weights on val."""
 
+    recipe: Literal["both_towers", "query_tower", "lora"] = "both_towers"
     epochs: Annotated[float, Field(gt=0, le=100)] = 1.0
     batch_size: Annotated[int, Field(ge=2, le=8192)] = 32
+    accumulate: bool = False
+    neighbours: Annotated[int, Field(ge=1, le=8192)] = 8
+    hard_negatives: Annotated[int, Field(ge=0, le=100)] = 0
+    false_negative: Annotated[float, Field(gt=0.0, le=2.0)] = 0.9
     learning_rate: Rate = 1e-4
     temperature: Rate = 0.05
+    teacher_temperature: Rate = 0.1
+    teacher_weight: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
+    source_weight: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
+    matryoshka: tuple[Positive, ...] = ()
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
     warmup: Share = 0.1
-    max_pairs: Positive = 2000
+    max_pairs: Positive = 6000
     passage_tokens: Positive = 128
     strengths: tuple[Share, ...] = (0.5, 1.0)
+    val_questions: Positive = 200
     seed: Count = 13
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> TunedEmbedderSettings:
+        if self.teacher_weight + self.source_weight == 0:
+            raise ValueError("teacher_weight and source_weight are both 0")
+        return self
 
 
 class RerankerSettings(Section):
@@ -244,10 +261,17 @@ class EvaluationSettings(Section):
     seed: Count = 13
 
 
+class LateInteractionSettings(Section):
+    """MaxSim over the base embedder's token vectors, as a second stage."""
+
+    depth: Annotated[int, Field(ge=1, le=100)] = 50
+    max_questions: Positive = 1000
+
+
 class RefitSettings(Section):
     """Which parts are trained once more on all documents, for the release."""
 
-    models: Literal["cheap", "none"] = "cheap"
+    models: Literal["cheap", "all", "none"] = "cheap"
 
 
 class RetrainPolicy(Section):
@@ -290,6 +314,7 @@ class Settings(Section):
     tuned_embedder: TunedEmbedderSettings = TunedEmbedderSettings()
     reranker: RerankerSettings = RerankerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    late_interaction: LateInteractionSettings = LateInteractionSettings()
     refit: RefitSettings = RefitSettings()
     retrain_policy: RetrainPolicy = RetrainPolicy()
     automation: AutomationSettings = AutomationSettings()

@@ -222,7 +222,7 @@ def test_staged_rows_may_vanish_while_they_are_read(
     assert lengths.asked == []
 
 
-def test_two_processes_freeze_one_version(workers: list[Worker], project: Project) -> None:
+def test_two_processes_freeze_and_run_one_version(workers: list[Worker], project: Project) -> None:
     settings = str(project.settings_file)
     workers[0].begin("ragft", "--settings", settings, "freeze")
     workers[0].wait_for("done")
@@ -234,6 +234,10 @@ def test_two_processes_freeze_one_version(workers: list[Worker], project: Projec
     current = project.snapshots.current()
     assert current is not None
     assert current.version == versions[1]
+    assets = [recipe.name for recipe in DATA[:6]]
+    race(workers, "ragft", "--settings", settings, "run", "--assets", ",".join(assets))
+    assert project.snapshots.versions() == versions
+    assert all(project.store.read(versions[1], asset) for asset in assets)
     with dg.DagsterInstance.from_config(str(project.store.root / "dagster_home")) as instance:
         assert sorted(instance.get_dynamic_partitions(PARTITIONS_NAME)) == versions
     assert_clean(project.store)

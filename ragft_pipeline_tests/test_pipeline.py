@@ -125,7 +125,7 @@ def test_settings_change_makes_stale_what_reads_the_section(copied: Project) -> 
     copied.configure(adapter={"checkpoints": 2, "seed": 99})
     status = copied.ragft("status").stdout
     stale = {line.split()[0] for line in status.splitlines() if "stale" in line}
-    assert stale == {"embedding_adapter", "refit_models"}
+    assert stale == {"embedding_adapter", "stacked_adapter", "refit_models"}
 
 
 def test_old_version_rebuilds_after_the_source_is_gone(copied: Project) -> None:
@@ -192,7 +192,7 @@ def test_taint_names_every_model_of_train_documents_and_the_refit_alone_of_test_
 ) -> None:
     documents = finished.artifact("corpus_snapshot").table().to_pylist()
     path = {row["split"]: row["path"] for row in documents}
-    assert "reached 4 models" in finished.ragft("taint", path["train"]).stdout
+    assert "reached 5 models" in finished.ragft("taint", path["train"]).stdout
     assert "reached 1 models" in finished.ragft("taint", path["test"]).stdout
 
 

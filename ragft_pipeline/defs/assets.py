@@ -80,6 +80,12 @@ embedding_adapter = build_asset(
     "AdapterEmbeddingModel.",
     {"torch", "llamaindex"},
 )
+stacked_adapter = build_asset(
+    recipes.stacked_adapter,
+    "models",
+    "Maps over the tuned embedder's frozen vectors: what the towers left to gain, in seconds.",
+    {"torch", "llamaindex"},
+)
 reranker = build_asset(
     recipes.reranker,
     "models",

@@ -19,7 +19,8 @@ from ragft_pipeline.settings import EvaluationSettings
 
 BASE = "base"
 UNTUNED = hybrid_name(BASE)
-TUNED = ("tuned_embedder", "adapter", hybrid_name("tuned_embedder"), hybrid_name("adapter"))
+_RETRIEVERS = ("adapter", "tuned_embedder", "adapter(tuned_embedder)")
+TUNED = (*_RETRIEVERS, *map(hybrid_name, _RETRIEVERS))
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,9 @@ class Models:
 
     tuned_embedder: Path | None = None
     adapter: Path | None = None
+    stacked_adapter: Path | None = None
     reranker: Path | None = None
-    late_interaction: Path | None = None
+    late_interaction: bool = False
 
 
 @dataclass
@@ -153,23 +154,25 @@ def _retrievers(
     def known(encoder: Encoder) -> Callable[[QuestionSet], np.ndarray]:
         return lambda questions: cached_vectors(work, encoder, questions.by_id(), "query")[1]
 
+    def adapted(name: str, folder: Path, encoder: Encoder, nodes: np.ndarray) -> DenseRetriever:
+        adapter = load_adapter(folder, encoder.weights.digest)
+        return DenseRetriever(
+            name,
+            adapter.documents(nodes),
+            lambda questions: adapter.queries(encoder.encode(questions, "query")),
+            lambda questions: adapter.queries(known(encoder)(questions)),
+        )
+
     retrievers = [DenseRetriever("base", base_nodes, encoding(base), known(base))]
+    if models.adapter is not None:
+        retrievers.append(adapted("adapter", models.adapter, base, base_nodes))
     if models.tuned_embedder is not None:
         tuned = Encoder.tuned(models.tuned_embedder, settings.embedder, settings.compute)
-        _, tuned_nodes = cached_vectors(work, tuned, texts, "document")
-        retrievers.append(
-            DenseRetriever("tuned_embedder", tuned_nodes, encoding(tuned), known(tuned))
-        )
-    if models.adapter is not None:
-        adapter = load_adapter(models.adapter, base.weights.digest)
-        retrievers.append(
-            DenseRetriever(
-                "adapter",
-                adapter.documents(base_nodes),
-                lambda questions: adapter.queries(base.encode(questions, "query")),
-                lambda questions: adapter.queries(known(base)(questions)),
-            )
-        )
+        _, nodes = cached_vectors(work, tuned, texts, "document")
+        retrievers.append(DenseRetriever("tuned_embedder", nodes, encoding(tuned), known(tuned)))
+        if models.stacked_adapter is not None:
+            stacked = models.stacked_adapter
+            retrievers.append(adapted("adapter(tuned_embedder)", stacked, tuned, nodes))
     return retrievers
 
 
@@ -178,10 +181,10 @@ def _second_stages(
 ) -> list[SecondStage]:
     recipe = settings.evaluation
     stages = []
-    if models.late_interaction is not None:
+    if models.late_interaction:
         from ragft_pipeline.retrieval.late_interaction import LateInteraction
 
-        late = LateInteraction.load(models.late_interaction, settings.embedder, settings.compute)
+        late = LateInteraction(Encoder.base(settings.embedder, settings.compute))
         stages.append(
             SecondStage(
                 LATE_INTERACTION,

@@ -43,10 +43,15 @@ Checkpoint = Callable[[int, Adapter], None]
 def train_adapter(
     tables: TrainingTables,
     teacher: pa.Table,
+    encoder: Encoder,
     settings: Settings,
     work: Workspace,
 ) -> dict[str, Any]:
     """Train the adapter and save it, with its checkpoints, into the workspace's model folder.
+
+    Args:
+        teacher: TEACHER_SCORES of the train questions over the train nodes.
+        encoder: whose frozen vectors it maps: the base model, or a tuned one.
 
     Returns facts: losses, the chosen strength and val nDCG@10 before and after.
     """
@@ -56,10 +61,10 @@ def train_adapter(
     def keep(step: int, adapter: Adapter) -> None:
         adapter.save(work.model / "checkpoints" / f"step_{step}")
 
-    adapter, losses = fit_adapter(questions, tables.nodes(), teacher, settings, work, keep)
+    adapter, losses = fit_adapter(questions, tables.nodes(), teacher, encoder, settings, work, keep)
     strengths = sorted(set(recipe.strengths))
     shrunk = [adapter.shrunk(strength) for strength in strengths]
-    before, *after = _on_val(val, [None, *shrunk], settings, work)
+    before, *after = _on_val(val, [None, *shrunk], encoder, work)
     best = smallest_sufficient(strengths, after)
     shrunk[best].save(work.model)
     facts = {
@@ -71,7 +76,7 @@ def train_adapter(
         "val_ndcg_at_10_base": mean_of(before),
         "val_ndcg_at_10": mean_of(after[best]),
     }
-    _write_card(work.model, settings, adapter.base_digest, facts)
+    _write_card(work.model, encoder, settings, facts)
     return facts
 
 
@@ -79,16 +84,17 @@ def refit_adapter(
     questions: Questions,
     nodes: dict[str, str],
     teacher: pa.Table,
+    encoder: Encoder,
     strength: float,
     settings: Settings,
     work: Workspace,
     folder: Path,
 ) -> dict[str, Any]:
     """Train the adapter on all documents with a strength chosen before, and save it."""
-    adapter, losses = fit_adapter(questions, nodes, teacher, settings, work)
+    adapter, losses = fit_adapter(questions, nodes, teacher, encoder, settings, work)
     adapter.shrunk(strength).save(folder)
     facts = {"strength": strength, "questions": len(questions), "loss_last_epoch": losses[-1]}
-    _write_card(folder, settings, adapter.base_digest, facts)
+    _write_card(folder, encoder, settings, facts)
     return facts
 
 
@@ -96,6 +102,7 @@ def fit_adapter(
     questions: Questions,
     nodes: dict[str, str],
     teacher: pa.Table,
+    encoder: Encoder,
     settings: Settings,
     work: Workspace,
     checkpoint: Checkpoint = lambda step, adapter: None,
@@ -110,7 +117,6 @@ def fit_adapter(
     import torch
 
     recipe = settings.adapter
-    encoder = Encoder.base(settings.embedder, settings.compute)
     _, query_vectors = cached_vectors(work, encoder, questions.by_id(), "query")
     _, node_vectors = cached_vectors(work, encoder, nodes, "document")
     torch.manual_seed(recipe.seed)
@@ -124,10 +130,9 @@ def fit_adapter(
 
 
 def _on_val(
-    val: Validation, adapters: list[Adapter | None], settings: Settings, work: Workspace
+    val: Validation, adapters: list[Adapter | None], encoder: Encoder, work: Workspace
 ) -> list[np.ndarray]:
-    """Return nDCG@10 of each val question with each adapter; None is the base."""
-    encoder = Encoder.base(settings.embedder, settings.compute)
+    """Return nDCG@10 of each val question with each adapter; None is without one."""
     _, queries = cached_vectors(work, encoder, val.questions.by_id(), "query")
     _, nodes = cached_vectors(work, encoder, val.nodes, "document")
     return [
@@ -138,13 +143,13 @@ def _on_val(
     ]
 
 
-def _write_card(folder: Path, settings: Settings, base_digest: str, facts: dict[str, Any]) -> None:
+def _write_card(folder: Path, encoder: Encoder, settings: Settings, facts: dict[str, Any]) -> None:
     recipe = settings.adapter
     write_card(
         folder,
-        f"Adapter ({recipe.kind}, side: {recipe.side}) over {settings.embedder.model}",
+        f"Adapter ({recipe.kind}, side: {recipe.side}) over {encoder.weights.name}",
         "Maps vectors of a frozen embedder; nothing is encoded again.",
-        {"base_digest": base_digest, **facts, **recipe.model_dump(mode="json")},
+        {"base_digest": encoder.weights.digest, **facts, **recipe.model_dump(mode="json")},
         _LOADING.format(cls=", adapter_cls=TwoLayerNN" if recipe.kind == "two_layer" else ""),
     )
 

@@ -1,38 +1,45 @@
-"""The tuned embedder: contrastive tuning of both towers, then interpolation with the base.
+"""The tuned embedder: both towers, or the query tower alone, taught by the hybrid teacher.
 
-Loss: multiple negatives ranking (Henderson et al. 2017) over batches without duplicates. Plain
-contrastive tuning on synthetic questions can cost generality, so the result is averaged with the
-base weights (WiSE-FT, Wortsman et al. 2022) by the smallest strength that val cannot tell from
-the best.
+Plain contrastive tuning on synthetic questions can cost generality, so the result is averaged with
+the base weights (WiSE-FT, Wortsman et al. 2022) by the smallest strength that val cannot tell from
+the best, and that makes no kind of val question surely worse.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from ragft_pipeline.retrieval.encoder import (
     Encoder,
     cached_vectors,
     load_sentence_transformer,
-    normalise_rows,
     pick_device,
-    pick_dtype,
 )
 from ragft_pipeline.retrieval.metrics import mean_of, smallest_sufficient
+from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.store import Workspace
+from ragft_pipeline.store import Workspace, digest_of
 from ragft_pipeline.tuning.cards import write_card
+from ragft_pipeline.tuning.checkpoint import Checkpoint
 from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
-from ragft_pipeline.tuning.training import report_to, switch_off_dropout
+from ragft_pipeline.tuning.low_rank import add_low_rank, merge_low_rank
+from ragft_pipeline.tuning.teacher import TeacherLists
+from ragft_pipeline.tuning.towers import Lesson, Towers, train_towers
+from ragft_pipeline.tuning.training import switch_off_dropout
 
 if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
+_VAL_DEPTH = 20  # nodes a val question brings into the search that chooses the strength
+_MIN_OF_A_KIND = 20
 _LOADING = """
 from sentence_transformers import SentenceTransformer
 model = SentenceTransformer(THIS_FOLDER)
@@ -42,58 +49,123 @@ embed_model = HuggingFaceEmbedding(
     model_name=THIS_FOLDER, query_instruction={query!r}, text_instruction={document!r}
 )
 """
+_ONE_SIDED = "# For questions alone: documents keep the vectors of the base model named above.\n"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A trained model, between whose base weights and tuned weights a strength chooses."""
+
+    model: SentenceTransformer
+    start: Mapping[str, torch.Tensor]
+    end: Mapping[str, torch.Tensor]
+    losses: list[float]
+    base: Encoder
+    checkpoint: Checkpoint
+
+    def save(self, folder: Path, strength: float) -> None:
+        """Save the model at a strength: 0 is the base, 1 is as trained."""
+        self.model.load_state_dict(interpolate(self.start, self.end, strength))
+        self.model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
 
 
 def train_embedder(
-    tables: TrainingTables,
-    settings: Settings,
-    work: Workspace,
+    tables: TrainingTables, teacher: pa.Table, settings: Settings, work: Workspace
 ) -> dict[str, Any]:
     """Tune the base embedder and save it into the workspace's model folder (safetensors).
 
-    Returns facts: pairs, steps, loss, the chosen strength and val nDCG@10 before and after.
+    Args:
+        teacher: TEACHER_SCORES of the train questions over the train nodes.
+
+    Returns facts: questions, steps, loss, the chosen strength and val nDCG@10 before and after.
+    """
+    recipe = settings.tuned_embedder
+    tuned = fit_embedder(tables.questions(), tables.nodes(), teacher, settings, work)
+    pool = _Pool.of(tables, tuned.base, settings, work)
+    strengths, after = sorted(set(recipe.strengths)), []
+    for strength in strengths:
+        with TemporaryDirectory(dir=work.folder) as folder:
+            tuned.save(Path(folder), strength)
+            encoder = Encoder.tuned(Path(folder), settings.embedder, settings.compute)
+            after.append(pool.ndcg(encoder, settings))
+        work.progress(f"tuned_embedder: strength {strength}, val nDCG@10 {mean_of(after[-1]):.4f}")
+    chosen, values = choose_strength(strengths, pool.before, after, pool.kinds)
+    facts = {
+        "val_questions": len(pool.before),
+        "val_ndcg_at_10_base": mean_of(pool.before),
+        "val_ndcg_at_10": mean_of(values),
+    }
+    return _save(tuned, chosen, facts, settings, work.model)
+
+
+def refit_embedder(
+    questions: Questions,
+    nodes: dict[str, str],
+    teacher: pa.Table,
+    strength: float,
+    settings: Settings,
+    work: Workspace,
+    folder: Path,
+) -> dict[str, Any]:
+    """Tune the embedder on all documents with a strength chosen before, and save it."""
+    tuned = fit_embedder(questions, nodes, teacher, settings, work)
+    return _save(tuned, strength, {}, settings, folder)
+
+
+def fit_embedder(
+    questions: Questions,
+    nodes: dict[str, str],
+    teacher: pa.Table,
+    settings: Settings,
+    work: Workspace,
+) -> Tuned:
+    """Return the base embedder trained at full strength on at most `max_pairs` questions.
+
+    A training that was killed goes on from its last checkpoint, below the store's staging folder.
+
+    Args:
+        questions, nodes: what to train on; every question's source is among the nodes.
+        teacher: TEACHER_SCORES of the questions over the nodes.
     """
     import torch
 
     recipe, embedder = settings.tuned_embedder, settings.embedder
-    questions, nodes = tables.questions(recipe.max_pairs), tables.nodes()
-    val = tables.validation()
     base = Encoder.base(embedder, settings.compute)
-    _, base_queries = cached_vectors(work, base, val.questions.by_id(), "query")
-    _, base_nodes = cached_vectors(work, base, val.nodes, "document")
-
-    model = load_sentence_transformer(
-        base.weights, embedder, pick_device(settings.compute), torch.float32
+    questions = Questions(
+        *(part[: recipe.max_pairs] for part in (questions.ids, questions.texts, questions.node_ids))
     )
-    start = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    loss = _fit(model, questions, nodes, settings, work)
-    model.max_seq_length = min(embedder.max_tokens, model.max_seq_length or embedder.max_tokens)
-    end = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-    strengths = sorted(set(recipe.strengths))
-    after = []
-    for strength in strengths:
-        model.load_state_dict(interpolate(start, end, strength))
-        after.append(val.ndcg(*_encode_val(model, val, settings)))
-        work.progress(f"tuned_embedder: strength {strength}, val nDCG@10 {mean_of(after[-1]):.4f}")
-    best = smallest_sufficient(strengths, after)
-    model.load_state_dict(interpolate(start, end, strengths[best]))
-    model.save_pretrained(str(work.model), create_model_card=False, safe_serialization=True)
-    facts = {
-        "strength": strengths[best],
-        "pairs": len(questions),
-        "loss": loss,
-        "val_ndcg_at_10_base": mean_of(val.ndcg(base_queries, base_nodes)),
-        "val_ndcg_at_10": mean_of(after[best]),
-    }
-    write_card(
-        work.model,
-        f"{settings.embedder.model}, tuned",
-        "A sentence-transformers embedder tuned on questions about one corpus version.",
-        {"base_digest": base.weights.digest, **facts, **recipe.model_dump(mode="json")},
-        _LOADING.format(query=embedder.query_prompt, document=embedder.document_prompt),
+    node_ids, vectors = cached_vectors(work, base, nodes, "document")
+    column = {node_id: index for index, node_id in enumerate(node_ids)}
+    lesson = Lesson(
+        [embedder.query_prompt + text for text in questions.texts],
+        [embedder.document_prompt + text for text in nodes.values()],
+        np.array([column[node_id] for node_id in questions.node_ids]),
+        vectors,
+        TeacherLists(teacher, questions, node_ids),
+        settings.teacher.bm25_weight,
     )
-    return facts
+    torch.manual_seed(recipe.seed)
+    device = pick_device(settings.compute)
+    model = load_sentence_transformer(base.weights, embedder, device, torch.float32)
+    start = _copy(model)
+    switch_off_dropout(model)
+    if recipe.recipe == "lora":
+        add_low_rank(model, recipe.rank)
+    training = digest_of(
+        recipe.digest(), embedder.digest(), settings.teacher.digest(), base.weights.digest,
+        questions.ids, node_ids,
+    )  # fmt: skip
+    folder = work.store.root / "staging" / "training"
+    checkpoint = Checkpoint(folder / f"{work.asset}-{training[:24]}" / "checkpoint.pt")
+    losses = train_towers(
+        Towers(model, recipe, settings.compute), lesson, recipe, checkpoint, work.progress
+    )
+    merge_low_rank(model)
+    return Tuned(model, start, _copy(model), losses, base, checkpoint)
+
+
+def _copy(model: SentenceTransformer) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
 def interpolate(
@@ -108,79 +180,105 @@ def interpolate(
     }
 
 
-def _encode_val(
-    model: SentenceTransformer, val: Validation, settings: Settings
-) -> tuple[np.ndarray, np.ndarray]:
-    embedder = settings.embedder
-    if not len(val.questions):
-        return np.zeros((0, 0)), np.zeros((0, 0))
+def choose_strength(
+    strengths: Sequence[float],
+    before: np.ndarray,
+    after: Sequence[np.ndarray],
+    kinds: Sequence[str],
+) -> tuple[float, np.ndarray]:
+    """Return the smallest strength that val cannot tell from the best, and its val scores.
 
-    def encode(texts: list[str], prompt: str) -> np.ndarray:
-        vectors = model.encode(
-            texts, prompt=prompt or None, batch_size=settings.compute.batch_size,
-            convert_to_tensor=True, show_progress_bar=False,
-        )  # fmt: skip
-        return normalise_rows(vectors.float().cpu().numpy())
+    A strength with which a kind of question (of which there are enough to say so) is surely worse
+    than with the base is out; where all are, strength 0 keeps the base.
 
-    model.eval()
-    return (
-        encode(val.questions.texts, embedder.query_prompt),
-        encode(list(val.nodes.values()), embedder.document_prompt),
-    )
+    Args:
+        strengths: in ascending order.
+        before: each val question's score with the base; `after` with each strength.
+        kinds: each val question's kind.
+    """
+    passing = [
+        index
+        for index in range(len(strengths))
+        if not any(
+            _surely_worse((after[index] - before)[np.array(kinds) == kind]) for kind in set(kinds)
+        )
+    ]
+    if not passing:
+        return 0.0, before
+    best = smallest_sufficient([strengths[i] for i in passing], [after[i] for i in passing])
+    return strengths[passing[best]], after[passing[best]]
 
 
-def _fit(
-    model: SentenceTransformer,
-    questions: Questions,
-    nodes: dict[str, str],
-    settings: Settings,
-    work: Workspace,
-) -> float:
-    import torch
-    from datasets import Dataset
-    from sentence_transformers import (
-        SentenceTransformerTrainer,
-        SentenceTransformerTrainingArguments,
-    )
-    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-    from sentence_transformers.training_args import BatchSamplers
+def _surely_worse(gains: np.ndarray) -> bool:
+    if len(gains) < _MIN_OF_A_KIND:
+        return False
+    return bool(gains.mean() + 1.96 * gains.std(ddof=1) / np.sqrt(len(gains)) < 0)
 
+
+@dataclass(frozen=True)
+class _Pool:
+    """Val questions, and the nodes they are searched among: sources and what base finds near.
+
+    A strength costs an encoding of these nodes, so the pool does not grow with the corpus.
+    """
+
+    val: Validation
+    kinds: list[str]
+    before: np.ndarray
+    documents: np.ndarray
+
+    @classmethod
+    def of(
+        cls, tables: TrainingTables, base: Encoder, settings: Settings, work: Workspace
+    ) -> _Pool:
+        val = tables.validation(settings.tuned_embedder.val_questions)
+        _, queries = cached_vectors(work, base, val.questions.by_id(), "query")
+        ids, vectors = cached_vectors(work, base, val.nodes, "document")
+        kind_of = dict(
+            zip(
+                tables.val_pairs.column("question_id").to_pylist(),
+                tables.val_pairs.column("kind").to_pylist(),
+            )
+        )
+        kinds = [kind_of[question_id] for question_id in val.questions.ids]
+        sources = [index for wanted in val.relevant() for index in wanted]
+        near = top_k(queries @ vectors.T, _VAL_DEPTH) if kinds else np.zeros(0, np.int64)
+        kept = np.union1d(near, sources).astype(np.int64)
+        pool = Validation(val.questions, {ids[index]: val.nodes[ids[index]] for index in kept})
+        return cls(pool, kinds, pool.ndcg(queries, vectors[kept]), vectors[kept])
+
+    def ndcg(self, tuned: Encoder, settings: Settings) -> np.ndarray:
+        """Return nDCG@10 of each val question with a tuned encoder."""
+        queries = tuned.encode(self.val.questions.texts, "query")
+        if settings.tuned_embedder.recipe == "query_tower":
+            return self.val.ndcg(queries, self.documents)
+        return self.val.ndcg(queries, tuned.encode(list(self.val.nodes.values()), "document"))
+
+
+def _save(
+    tuned: Tuned, strength: float, facts: dict[str, Any], settings: Settings, folder: Path
+) -> dict[str, Any]:
     recipe, embedder = settings.tuned_embedder, settings.embedder
-    data = Dataset.from_dict(
+    tuned.save(folder, strength)
+    one_sided = recipe.recipe == "query_tower"
+    facts = {
+        "strength": strength,
+        "steps": len(tuned.losses),
+        "loss": float(np.mean(tuned.losses[-10:])),
+        **facts,
+    }
+    loading = _LOADING.format(query=embedder.query_prompt, document=embedder.document_prompt)
+    write_card(
+        folder,
+        f"{embedder.model}, tuned",
+        "A sentence-transformers embedder tuned on questions about one corpus version.",
         {
-            "anchor": [embedder.query_prompt + text for text in questions.texts],
-            "positive": [embedder.document_prompt + nodes[key] for key in questions.node_ids],
-        }
+            "base_digest": tuned.base.weights.digest,
+            "document_tower": "base" if one_sided else "tuned",
+            **facts,
+            **recipe.model_dump(mode="json"),
+        },
+        (_ONE_SIDED if one_sided else "") + loading,
     )
-    switch_off_dropout(model)
-    device = pick_device(settings.compute)
-    folder = work.folder / "trainer"
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=recipe.epochs,
-        per_device_train_batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        weight_decay=0.01,
-        warmup_steps=recipe.warmup,
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
-        bf16=pick_dtype(settings.compute) == torch.bfloat16,
-        use_cpu=device == "cpu",
-        dataloader_pin_memory=False,
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        logging_steps=5,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
-    model.max_seq_length = min(recipe.passage_tokens, model.max_seq_length or recipe.passage_tokens)
-    trainer = SentenceTransformerTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=data,
-        loss=MultipleNegativesRankingLoss(model, scale=1 / recipe.temperature),
-    )
-    report_to(trainer, "tuned_embedder", work.progress)
-    result = trainer.train()
-    shutil.rmtree(folder, ignore_errors=True)
-    return float(result.training_loss)
+    tuned.checkpoint.discard()
+    return facts

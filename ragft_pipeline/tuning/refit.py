@@ -10,14 +10,18 @@ from typing import Any
 
 import pyarrow as pa
 
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, Workspace
 from ragft_pipeline.tuning.adapter import refit_adapter
 from ragft_pipeline.tuning.data import Questions, node_texts
+from ragft_pipeline.tuning.embedder import refit_embedder
 from ragft_pipeline.tuning.teacher import score_with_teacher
 
 ADAPTER = "embedding_adapter"
+STACKED = "stacked_adapter"
+EMBEDDER = "tuned_embedder"
 
 
 def refit_models(
@@ -41,6 +45,24 @@ def refit_models(
         return {"refitted": "none"}
     teacher = score_with_teacher(pairs, nodes, statistics, settings, work)
     questions, texts = Questions.from_table(pairs), node_texts(nodes)
-    strength = float(measured[ADAPTER].facts["strength"])
-    facts = refit_adapter(questions, texts, teacher, strength, settings, work, work.model / ADAPTER)
-    return {"refitted": ADAPTER, **{f"{ADAPTER}/{name}": value for name, value in facts.items()}}
+
+    def strength(asset: str) -> float:
+        return float(measured[asset].facts["strength"])
+
+    def adapter(asset: str, encoder: Encoder) -> dict[str, Any]:
+        folder = work.model / asset
+        return refit_adapter(
+            questions, texts, teacher, encoder, strength(asset), settings, work, folder
+        )
+
+    base = Encoder.base(settings.embedder, settings.compute)
+    facts = {ADAPTER: adapter(ADAPTER, base)}
+    tuned = measured[EMBEDDER].model
+    if settings.refit.models == "all":
+        tuned = work.model / EMBEDDER
+        facts[EMBEDDER] = refit_embedder(
+            questions, texts, teacher, strength(EMBEDDER), settings, work, tuned
+        )
+    facts[STACKED] = adapter(STACKED, Encoder.tuned(tuned, settings.embedder, settings.compute))
+    named = {f"{part}/{name}": value for part in facts for name, value in facts[part].items()}
+    return {"refitted": ", ".join(facts), **named}

@@ -17,6 +17,7 @@ from ragft_pipeline.retrieval.adapters import (
     load_adapter,
     two_layer_adapter,
 )
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.settings import AdapterSettings, EmbedderSettings, Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning.adapter import fit_adapter
@@ -64,7 +65,8 @@ def _fit(tmp_path: Path, flip: bool = False, **changes: object) -> tuple[Adapter
     recipe = AdapterSettings.model_validate({"epochs": 40, "learning_rate": 0.01, **changes})
     settings = Settings(adapter=recipe)
     work = Workspace(ArtifactStore(tmp_path), "embedding_adapter", tmp_path)
-    return fit_adapter(QUESTIONS, NODES, _teacher(flip), settings, work)
+    encoder = Encoder.base(settings.embedder, settings.compute)
+    return fit_adapter(QUESTIONS, NODES, _teacher(flip), encoder, settings, work)
 
 
 def _vectors(seed: int = 0, rows: int = 6) -> np.ndarray:

@@ -1,0 +1,278 @@
+"""The training loop of an encoder's towers: what a step sees, and its loss.
+
+A step encodes each distinct passage once, with every question that has it as its source, so its
+loss compares all of the step's questions with all of its passages. Passages that lie near each
+other are put in one step: they are each other's hard negatives, and where one of them answers as
+well as the source, the teacher's scores say so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype
+from ragft_pipeline.settings import ComputeSettings, TunedEmbedderSettings
+from ragft_pipeline.tuning.checkpoint import Checkpoint
+from ragft_pipeline.tuning.teacher import TeacherLists
+
+if TYPE_CHECKING:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+_CHUNK = 32  # texts encoded at once; more do not make a CPU faster
+_COLUMNS = 4096  # passages that a step of the query tower compares with
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What is learnt from; texts have their prompts.
+
+    Attributes:
+        questions, passages: the texts.
+        own: the position of each question's source passage, int of shape (questions,).
+        vectors: the base model's unit vectors of the passages, float32 (passages, dimension).
+        teacher: the teacher's scores, questions against passages.
+        bm25_weight: of the teacher's two scores.
+    """
+
+    questions: list[str]
+    passages: list[str]
+    own: np.ndarray
+    vectors: np.ndarray
+    teacher: TeacherLists
+    bm25_weight: float
+
+
+Step = tuple[np.ndarray, np.ndarray]
+"""The questions and the passages of a step, as positions in the lesson."""
+
+
+def passage_steps(lesson: Lesson, recipe: TunedEmbedderSettings, epoch: int) -> list[Step]:
+    """Return an epoch's steps: every passage that has questions once, neighbours together."""
+    random = np.random.default_rng([recipe.seed, epoch])
+    asked = np.argsort(lesson.own, kind="stable")
+    passages, starts = np.unique(lesson.own[asked], return_index=True)
+    questions = dict(zip(passages.tolist(), np.split(asked, starts[1:])))
+    groups = neighbourhoods(passages, lesson.vectors, recipe.neighbours, random)
+    random.shuffle(groups)
+    order = np.concatenate(groups)
+    steps = []
+    for start in range(0, len(order), recipe.batch_size):
+        columns = np.sort(order[start : start + recipe.batch_size])
+        rows = np.concatenate([questions[passage] for passage in columns.tolist()])
+        mined = hard_negatives(lesson, rows, recipe)
+        steps.append((rows, np.union1d(columns, mined)))
+    return steps
+
+
+def question_steps(lesson: Lesson, recipe: TunedEmbedderSettings, epoch: int) -> list[Step]:
+    """Return an epoch's steps for the query tower: every question once, against the corpus."""
+    random = np.random.default_rng([recipe.seed, epoch])
+    order = random.permutation(len(lesson.questions))
+    batches = [order[at : at + recipe.batch_size] for at in range(0, len(order), recipe.batch_size)]
+    return [(rows, lesson.teacher.columns(rows, _COLUMNS, random)) for rows in batches]
+
+
+def neighbourhoods(
+    rows: np.ndarray, vectors: np.ndarray, size: int, random: np.random.Generator
+) -> list[np.ndarray]:
+    """Cut rows into groups of at most `size` that lie near each other.
+
+    Halves along the line between two random members, again and again: an epoch's groups are
+    unlike another's, at the cost of one product a level.
+    """
+    if len(rows) <= size:
+        return [rows]
+    one, other = vectors[random.choice(rows, 2, replace=False)]
+    rows = rows[np.argsort(vectors[rows] @ (one - other), kind="stable")]
+    halves = np.array_split(rows, 2)
+    return [group for half in halves for group in neighbourhoods(half, vectors, size, random)]
+
+
+def hard_negatives(lesson: Lesson, rows: np.ndarray, recipe: TunedEmbedderSettings) -> np.ndarray:
+    """Return passages that the teacher ranks high for a question, but surely below its source.
+
+    `hard_negatives` of them for one question of each passage; a passage that scores more than
+    `false_negative` of what the source does is none.
+    """
+    if not recipe.hard_negatives:
+        return np.zeros(0, np.int64)
+    _, first = np.unique(lesson.own[rows], return_index=True)
+    every = np.arange(len(lesson.passages))
+    scores, own = lesson.teacher.dense(rows[first], every, lesson.bm25_weight)
+    limit = recipe.false_negative * np.take_along_axis(scores, own[:, None], axis=1)
+    scores = np.where((scores < limit) & (every != own[:, None]), scores, -np.inf)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, : recipe.hard_negatives]
+    return np.unique(best[np.isfinite(np.take_along_axis(scores, best, axis=1))])
+
+
+def ranking_loss(
+    cosines: torch.Tensor, teacher: torch.Tensor, own: torch.Tensor, recipe: TunedEmbedderSettings
+) -> torch.Tensor:
+    """Return the loss of a step: distillation from the teacher plus contrast with the source.
+
+    Args:
+        cosines, teacher: float (questions, passages).
+        own: the column of each question's source.
+    """
+    from torch.nn import functional
+
+    logits = cosines / recipe.temperature
+    loss = logits.new_zeros(())
+    if recipe.teacher_weight:
+        wanted = (teacher / recipe.teacher_temperature).softmax(dim=1)
+        student = functional.log_softmax(logits, dim=1)
+        loss = loss + recipe.teacher_weight * functional.kl_div(
+            student, wanted, reduction="batchmean"
+        )
+    if recipe.source_weight:
+        answers_too = false_negatives(teacher, own, recipe.false_negative)
+        logits = logits.masked_fill(answers_too, float("-inf"))
+        loss = loss + recipe.source_weight * functional.cross_entropy(logits, own)
+    return loss
+
+
+def false_negatives(teacher: torch.Tensor, own: torch.Tensor, share: float) -> torch.Tensor:
+    """Return where a passage scores at least `share` of what the source does, itself left out."""
+    at_least = share * teacher.gather(1, own[:, None])
+    return (teacher >= at_least).scatter(1, own[:, None], False)
+
+
+class Towers:
+    """A model in training: its vectors, with or without what a backward pass needs."""
+
+    def __init__(
+        self, model: SentenceTransformer, recipe: TunedEmbedderSettings, compute: ComputeSettings
+    ) -> None:
+        self.model = model
+        self._recipe = recipe
+        self._device = pick_device(compute)
+        self._dtype = pick_dtype(compute)
+
+    def encode(self, texts: Sequence[str]) -> torch.Tensor:
+        """Return vectors of texts of like length, float32 of shape (texts, dimension)."""
+        import torch
+
+        features = self.model.preprocess(list(texts), max_length=self._recipe.passage_tokens)
+        features = {
+            name: value.to(self._device) if isinstance(value, torch.Tensor) else value
+            for name, value in features.items()
+        }
+        reduced = self._dtype != torch.float32
+        with torch.autocast(self._device, self._dtype) if reduced else contextlib.nullcontext():
+            vectors: torch.Tensor = self.model(features)["sentence_embedding"]
+        return vectors.float()
+
+    def backward(
+        self, texts: Sequence[str], loss_of: Callable[[torch.Tensor], torch.Tensor]
+    ) -> float:
+        """Add the gradients of a loss over the vectors of all texts, and return the loss.
+
+        With `accumulate`, activations are kept for one chunk at a time: vectors first, then the
+        loss's gradient at each vector, then each chunk again with that gradient (GradCache, Gao et
+        al. 2021). The gradients are the same, for a third more time and a fraction of the memory.
+        """
+        import torch
+
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        chunks = [order[at : at + _CHUNK] for at in range(0, len(order), _CHUNK)]
+        back = torch.from_numpy(np.argsort(order))
+
+        def encoded() -> Iterator[torch.Tensor]:
+            return (self.encode([texts[index] for index in chunk]) for chunk in chunks)
+
+        if not self._recipe.accumulate:
+            loss = loss_of(torch.cat(list(encoded()))[back])
+            loss.backward()
+            return loss.item()
+        with torch.no_grad():
+            vectors = torch.cat(list(encoded()))
+        vectors.requires_grad_()
+        loss = loss_of(vectors[back])
+        loss.backward()
+        assert vectors.grad is not None
+        gradients = vectors.grad.split([len(chunk) for chunk in chunks])
+        for part, gradient in zip(encoded(), gradients):
+            part.backward(gradient)
+        return loss.item()
+
+
+def train_towers(
+    towers: Towers,
+    lesson: Lesson,
+    recipe: TunedEmbedderSettings,
+    checkpoint: Checkpoint,
+    report: Callable[[str], None],
+) -> list[float]:
+    """Train for `epochs` and return the loss of every step, those before a kill included.
+
+    Which texts a step sees depends on the seed and its number alone, so a run that goes on from a
+    checkpoint takes the steps that were left.
+    """
+    import torch
+
+    one_sided = recipe.recipe == "query_tower"
+    steps_of = question_steps if one_sided else passage_steps
+    trained = [tensor for tensor in towers.model.parameters() if tensor.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=0.01)
+    losses = checkpoint.restore(towers.model, optimiser)
+    if losses:
+        report(f"tuned_embedder: going on after step {len(losses)}")
+    epoch, steps = 0, steps_of(lesson, recipe, 0)
+    length = len(steps)
+    total = max(1, round(length * recipe.epochs))
+    towers.model.train()
+    for number in range(len(losses), total):
+        if number // length != epoch:
+            epoch = number // length
+            steps = steps_of(lesson, recipe, epoch)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate * _share_of_rate(number, total, recipe.warmup)
+        optimiser.zero_grad()
+        losses.append(_add_gradients(towers, lesson, steps[number % length], recipe, one_sided))
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        if len(losses) % 10 == 0 or len(losses) == total:
+            mean = float(np.mean(losses[-10:]))
+            report(f"tuned_embedder: step {len(losses)}/{total}, loss {mean:.4f}")
+        checkpoint.keep(towers.model, optimiser, losses)
+    return losses
+
+
+def _add_gradients(
+    towers: Towers, lesson: Lesson, step: Step, recipe: TunedEmbedderSettings, one_sided: bool
+) -> float:
+    import torch
+    from torch.nn import functional
+
+    rows, columns = step
+    scores, own = lesson.teacher.dense(rows, columns, lesson.bm25_weight)
+    questions = [lesson.questions[row] for row in rows]
+    passages = [] if one_sided else [lesson.passages[column] for column in columns]
+    frozen = torch.from_numpy(lesson.vectors[columns]) if one_sided else None
+
+    def loss_of(vectors: torch.Tensor) -> torch.Tensor:
+        teacher, source = (torch.from_numpy(a).to(vectors.device) for a in (scores, own))
+        asked = vectors[: len(questions)]
+        answers = vectors[len(questions) :] if frozen is None else frozen.to(vectors.device)
+        widths = {vectors.shape[1], *(w for w in recipe.matryoshka if w < vectors.shape[1])}
+        losses = []
+        for width in sorted(widths):
+            left, right = (
+                functional.normalize(side[:, :width], dim=1) for side in (asked, answers)
+            )
+            losses.append(ranking_loss(left @ right.T, teacher, source, recipe))
+        return torch.stack(losses).mean()
+
+    return towers.backward(questions + passages, loss_of)
+
+
+def _share_of_rate(step: int, steps: int, warmup: float) -> float:
+    """Return the share of the learning rate at a step: up over the warm-up, then down to 0."""
+    rise = max(1.0, warmup * steps)
+    return min((step + 1) / rise, (steps - step) / max(1.0, steps - rise))
