@@ -6,12 +6,17 @@ a configured endpoint will do.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
+
+from platformdirs import user_cache_path
 
 from ragft_pipeline.questions.drafts import Reply
 from ragft_pipeline.settings import ComputeSettings
+from ragft_pipeline.store.files import publish_folder
 from ragft_pipeline.weights import Weights
 
 EMBEDDED_VERSION = 1  # raise it when some prompt would be answered otherwise
@@ -70,16 +75,42 @@ def _load(weights: Weights, compute: ComputeSettings) -> tuple[Any, Any]:
     from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype, quiet_transformers
 
     quiet_transformers()
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, device = unpacked_folder(weights), pick_device(compute)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left", local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=pick_dtype(compute), local_files_only=True
+    )
+    return tokenizer, model.to(device).eval()
+
+
+def unpacked_folder(weights: Weights) -> Path:
+    """Return the model as a Hugging Face folder in the user's cache, made once a machine.
+
+    Reading the GGUF file takes half a minute, which a run that asks about one new node would feel;
+    the folder (float32, 540 MB) loads in a second.
+    """
+    import transformers
+
+    name = f"{weights.name}-{weights.digest[:16]}-{transformers.__version__}"
+    folder = user_cache_path("ragft_pipeline") / name
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            staged = Path(temporary) / name
+            for part in _read_gguf(weights):
+                part.save_pretrained(staged)
+            publish_folder(staged, folder)
+    return folder
+
+
+def _read_gguf(weights: Weights) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     assert weights.file is not None
     folder, file = str(weights.folder), weights.file.name
-    device = pick_device(compute)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file, padding_side="left")
     model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        gguf_file=file,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=pick_dtype(compute),
+        folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype="float32"
     )
-    return tokenizer, model.to(device).eval()
+    return AutoTokenizer.from_pretrained(folder, gguf_file=file), model

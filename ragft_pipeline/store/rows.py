@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ragft_pipeline.store.artifacts import ArtifactStore
@@ -168,15 +169,28 @@ class RowCache:
 
 
 def _select(files: list[str], keys: list[str], schema: pa.Schema) -> pa.Table:
+    """Return one row of each key that is in the files.
+
+    All files are searched for keys; rows are read from the newest that has them, which for most is
+    the last artifact. So the cost hardly grows with the number of artifacts.
+    """
+    newest_last = sorted(files, key=lambda file: Path(file).stat().st_mtime_ns)
     wanted = pa.table({"row_key": pa.array(keys, pa.string())})
     with duckdb.connect() as connection:
         connection.register("wanted", wanted)
-        found: Any = connection.sql(
-            "SELECT rows.* FROM read_parquet($files) AS rows SEMI JOIN wanted USING (row_key) "
-            "QUALIFY row_number() OVER (PARTITION BY row_key) = 1",
-            params={"files": files},
+        places: Any = connection.sql(
+            "SELECT max(place) AS file, arg_max(file_row_number, place) AS row FROM ("
+            "SELECT row_key, file_row_number, list_position($files, filename) - 1 AS place "
+            "FROM read_parquet($files, filename = true, file_row_number = true) "
+            "SEMI JOIN wanted USING (row_key)) GROUP BY row_key ORDER BY file, row",
+            params={"files": newest_last},
         ).to_arrow_table()
-    return found.select(schema.names).cast(schema)
+    parts = [schema.empty_table()]
+    for file in pc.unique(places.column("file")).to_pylist():
+        rows = places.filter(pc.equal(places.column("file"), file)).column("row")
+        table = pq.read_table(newest_last[file], columns=schema.names, partitioning=None)
+        parts.append(table.take(rows).cast(schema))
+    return pa.concat_tables(parts)
 
 
 def _held_by(path: Path, keys: set[str]) -> bool:

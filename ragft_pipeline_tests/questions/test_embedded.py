@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ragft_pipeline.questions import embedded
+from ragft_pipeline.weights import resolve_weights
+
+
+class Part:
+    """A tokenizer or a model, as far as unpacking knows it."""
+
+    def __init__(self, name: str, fails: bool = False) -> None:
+        self.name, self.fails = name, fails
+
+    def save_pretrained(self, folder: Path) -> None:
+        if self.fails:
+            raise OSError("no space left on device")
+        folder.mkdir(exist_ok=True)
+        (folder / self.name).write_text(self.name, encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(embedded, "user_cache_path", lambda name: tmp_path / name)
+    return tmp_path / "ragft_pipeline"
+
+
+def test_the_model_is_unpacked_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Any] = []
+
+    def read(weights: Any) -> tuple[Part, Part]:
+        reads.append(weights)
+        return Part("tokenizer"), Part("model")
+
+    monkeypatch.setattr(embedded, "_read_gguf", read)
+    weights = resolve_weights("embedded:smollm2-135m-instruct")
+    folders = {embedded.unpacked_folder(weights) for _ in range(2)}
+    assert reads == [weights]
+    assert list(cache.iterdir()) == list(folders)
+    assert sorted(path.name for path in folders.pop().iterdir()) == ["model", "tokenizer"]
+
+
+def test_half_an_unpacked_model_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = Part("tokenizer"), Part("model", fails=True)
+    monkeypatch.setattr(embedded, "_read_gguf", lambda weights: parts)
+    with pytest.raises(OSError, match="no space"):
+        embedded.unpacked_folder(resolve_weights("embedded:smollm2-135m-instruct"))
+    assert list(cache.iterdir()) == []
