@@ -23,7 +23,12 @@ from benchmarks.results_file import Results
 from ragft_pipeline import recipes
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.evaluation.question_sets import RelevanceIndex, gold_set
-from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows, pick_device
+from ragft_pipeline.retrieval.encoder import (
+    Encoder,
+    normalise_rows,
+    pick_device,
+    quiet_transformers,
+)
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
 from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.settings import Settings, load_settings
@@ -40,13 +45,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--chunks", type=int, default=0, help="so many chunks; 0 for all")
+    parser.add_argument("--dtypes", nargs="+", default=["float32", "int8"], help="of our encoder")
     parser.add_argument("--store", type=Path, default=Path(".ragft/benchmarks/encode"))
     options = parser.parse_args()
     settings = settings_for(options.folder, options.store)
     nodes, gold = tables(settings)
     nodes = nodes.slice(0, options.chunks or nodes.num_rows)
     results = Results("encode")
-    print(measure(nodes, gold, settings, results), flush=True)
+    print(measure(nodes, gold, encoders(settings, options.dtypes), settings, results), flush=True)
     return results.finish()
 
 
@@ -74,8 +80,9 @@ class Timed:
     vectors: dict[str, np.ndarray] = field(default_factory=dict)
 
 
-def encoders(settings: Settings) -> list[Timed]:
-    """Return the encoders, loaded and warm."""
+def encoders(settings: Settings, dtypes: Sequence[str]) -> list[Timed]:
+    """Return sentence-transformers and ours in each dtype, loaded and warm."""
+    quiet_transformers()
     from sentence_transformers import SentenceTransformer
 
     def ours(dtype: str) -> Callable[[list[str]], np.ndarray]:
@@ -87,18 +94,16 @@ def encoders(settings: Settings) -> list[Timed]:
     folder = Encoder.base(settings.embedder, settings.compute).weights.folder
     plain = SentenceTransformer(str(folder), device="cpu")
     timed = [Timed(PLAIN, plain.encode)]
-    timed += [Timed(f"ours, {dtype}", ours(dtype)) for dtype in DTYPES]
+    timed += [Timed(f"ours, {dtype}", ours(dtype)) for dtype in dtypes]
     for each in timed:
         each.encode(["loading is not timed"])
     return timed
 
 
-DTYPES = ("float32", "int8")
-
-
-def measure(nodes: pa.Table, gold: pa.Table, settings: Settings, results: Results) -> str:
+def measure(
+    nodes: pa.Table, gold: pa.Table, every: list[Timed], settings: Settings, results: Results
+) -> str:
     """Time the encoders, record the figures and return the Markdown table."""
-    every = encoders(settings)
     chunks = nodes.column("text").to_pylist()
     columns = {node_id: row for row, node_id in enumerate(nodes.column("node_id").to_pylist())}
     index = RelevanceIndex(nodes, columns)

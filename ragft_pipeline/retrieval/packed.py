@@ -8,8 +8,9 @@ and the arithmetic are the model's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # Architectures made of BERT's layers, all with learned positions that end to end texts can restart.
 _BERT_LIKE = ("BertModel", "RobertaModel", "XLMRobertaModel")
 _TOKENS = 1024  # in a batch: more does not make the products faster, and leaves the cache
+_LEAST_TOKENS = 128
 _TEXTS = 512  # tokenized at a time
 
 
@@ -46,30 +48,25 @@ class PackedEncoder:
         """
         if prompt is None and self._model.default_prompt_name is not None:
             prompt = self._model.prompts.get(self._model.default_prompt_name)
-        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
-        vectors: list[torch.Tensor] = []
-        rows: list[int] = []
-        for start in range(0, len(order), _TEXTS):
-            part = order[start : start + _TEXTS]
-            features = self._model.preprocess([texts[row] for row in part], prompt=prompt)
+        ids: list[torch.Tensor] = []
+        known: dict[str, Any] = {}
+        for start in range(0, len(texts), _TEXTS):
+            part = list(texts[start : start + _TEXTS])
+            features = self._model.preprocess(part, prompt=prompt)
             mask = features["attention_mask"].bool()
-            lengths = mask.sum(dim=1).tolist()
-            for batch in _batches(lengths):
-                ids = features["input_ids"][batch][mask[batch]]
-                packed = self._pooled(ids, [lengths[row] for row in batch], features)
-                vectors.append(packed)
-                rows += [part[row] for row in batch]
-        return torch.cat(vectors)[torch.tensor(rows).argsort()]
+            ids += features["input_ids"][mask].split(mask.sum(dim=1).tolist())
+            known = {name: features[name] for name in ("prompt_length",) if name in features}
+        batches = list(_batches([len(each) for each in ids]))
+        vectors = _in_threads(lambda rows: self._pooled([ids[row] for row in rows], known), batches)
+        return torch.cat(vectors)[torch.tensor(list(chain.from_iterable(batches))).argsort()]
 
-    def _pooled(
-        self, ids: torch.Tensor, lengths: list[int], features: dict[str, Any]
-    ) -> torch.Tensor:
+    def _pooled(self, ids: list[torch.Tensor], known: dict[str, Any]) -> torch.Tensor:
         """Run the transformer, then the model's other modules, which know texts end to end."""
-        ends = torch.tensor([0, *lengths]).cumsum(0)
+        lengths = [len(each) for each in ids]
         packed = {
-            "token_embeddings": self._bert(ids, lengths)[None],
-            "cu_seq_lens_q": ends,
-            **{name: features[name] for name in ("prompt_length",) if name in features},
+            **known,
+            "token_embeddings": self._bert(torch.cat(ids), lengths)[None],
+            "cu_seq_lens_q": torch.tensor([0, *lengths]).cumsum(0),
         }
         for module in list(self._model.children())[1:]:
             packed = module(packed)
@@ -101,17 +98,37 @@ def can_pack(model: SentenceTransformer) -> bool:
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield rows in batches of at most so many tokens (one text at least), longest text first."""
+    """Yield rows, longest text first, in batches with work for every thread."""
+    most = max(_LEAST_TOKENS, min(_TOKENS, sum(lengths) // torch.get_num_threads()))
     batch: list[int] = []
     tokens = 0
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if batch and tokens + lengths[row] > _TOKENS:
+        if batch and tokens + lengths[row] > most:
             yield batch
             batch, tokens = [], 0
         batch.append(row)
         tokens += lengths[row]
     if batch:
         yield batch
+
+
+def _in_threads(
+    run: Callable[[list[int]], torch.Tensor], batches: list[list[int]]
+) -> list[torch.Tensor]:
+    """Run each batch on one core: whole batches share cores better than single operations do."""
+    threads = torch.get_num_threads()
+    if threads == 1 or len(batches) == 1:
+        return [run(batch) for batch in batches]
+
+    def run_alone(batch: list[int]) -> torch.Tensor:
+        with torch.inference_mode():  # holds for the thread that enters it
+            return run(batch)
+
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(run_alone, batches))
+    finally:
+        torch.set_num_threads(threads)  # the pool's threads also set what later threads start with
 
 
 class _Bert:
