@@ -1,60 +1,207 @@
 """Late interaction: MaxSim over the token vectors of an embedder (Khattab & Zaharia 2020).
 
 A question's score for a passage is the mean, over the question's tokens, of the best cosine among
-the passage's tokens. It needs no training: the vectors are the embedder's own last hidden states,
-without special tokens and the prompt's.
+the passage's tokens: no training is needed, and questions and passages are encoded apart. Tuning
+touches the question's side alone, so stored passages stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
-from ragft_pipeline.retrieval.encoder import Encoder, Kind, normalise_rows
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows
+from ragft_pipeline.retrieval.token_vectors import (
+    STORAGE_VERSION,
+    StoredTokens,
+    encode_tokens,
+    rotation,
+    store_tokens,
+    text_key,
+)
+from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 from ragft_pipeline.store import digest_of
 
+MODEL_FILE = "late_interaction.safetensors"
+CARD_FILE = "ragft_late_interaction.json"
 MAXSIM_VERSION = 1  # raise it when some pair would get another score
-_BLOCK = 128  # passages whose token vectors are held at once
+_BLOCK = 256  # passages whose token vectors are held at once
+
+
+@dataclass(frozen=True)
+class QuestionTuning:
+    """What tuning does to a question's tokens; the passages' stay as they are.
+
+    Attributes:
+        base_digest: of the embedder it was made for.
+        weights: how much a token counts, by token id, float32 of shape (vocabulary,), or None.
+        map: float32 of shape (width, width), `vector @ map` before the cosine, or None.
+    """
+
+    base_digest: str
+    weights: np.ndarray | None = None
+    map: np.ndarray | None = None
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        named = {"token_weights": self.weights, "query_map": self.map}
+        return {
+            name: np.ascontiguousarray(array, np.float32)
+            for name, array in named.items()
+            if array is not None
+        }
+
+    def digest(self) -> str:
+        """Return a digest of the numbers."""
+        parts = {name: array.tobytes().hex() for name, array in self._arrays().items()}
+        return digest_of(self.base_digest, parts)
+
+    def save(self, folder: Path) -> None:
+        """Save as safetensors, with a card that names the base model."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(self._arrays(), folder / MODEL_FILE)
+        card = {"base_digest": self.base_digest}
+        (folder / CARD_FILE).write_text(json.dumps(card, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, base_digest: str) -> QuestionTuning:
+        """Load what `save` wrote.
+
+        Raises RagftError where it was made for another base model than `base_digest`.
+        """
+        from safetensors.numpy import load_file
+
+        try:
+            card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RagftError(
+                f"{folder} is no late interaction model: {error.filename} is missing"
+            ) from None
+        if card["base_digest"] != base_digest:
+            raise RagftError(
+                f"late interaction model {folder} belongs to the base model "
+                f"{card['base_digest'][:12]}…, not to {base_digest[:12]}…: "
+                "train it again over this base"
+            )
+        arrays = load_file(folder / MODEL_FILE)
+        return cls(base_digest, arrays.get("token_weights"), arrays.get("query_map"))
+
+
+@dataclass(frozen=True)
+class _Question:
+    vectors: np.ndarray
+    counts: np.ndarray  # of its tokens, summing to 1
 
 
 class LateInteraction:
-    """Scores (question, passage) pairs by MaxSim; passages are encoded when they are scored."""
+    """Scores (question, passage) pairs by MaxSim.
 
-    def __init__(self, encoder: Encoder) -> None:
+    Args:
+        encoder: the embedder whose token vectors are compared, base or tuned.
+        tuning: of the question's side; None leaves it as it is.
+        stored: token vectors of passages, read instead of encoded. A passage that is not among
+            them is encoded and rounded in the same way; without them nothing is rounded.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        tuning: QuestionTuning | None = None,
+        stored: StoredTokens | None = None,
+    ) -> None:
+        if stored is not None and stored.identity != encoder.identity("document"):
+            raise RagftError("the stored token vectors are of another embedder: make them again")
         self._encoder = encoder
+        self._tuning = tuning
+        self._stored = stored
+        self._known: dict[str, _Question] = {}
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        embedder: EmbedderSettings,
+        compute: ComputeSettings,
+        stored: StoredTokens | None = None,
+    ) -> LateInteraction:
+        """Return the scorer of an artifact's model folder, over the base embedder."""
+        encoder = Encoder.base(embedder, compute)
+        trained = (folder / MODEL_FILE).is_file()
+        tuning = QuestionTuning.load(folder, encoder.weights.digest) if trained else None
+        return cls(encoder, tuning, stored)
 
     @cached_property
     def identity(self) -> str:
-        """A digest of what decides a pair's score: the embedder, its prompts, its length limit."""
+        """A digest of what decides a pair's score: the embedder, prompts, tuning, rounding."""
         sides = [self._encoder.identity(kind) for kind in ("query", "document")]
-        return digest_of(MAXSIM_VERSION, sides)
+        if self._tuning is None and self._stored is None:
+            return digest_of(MAXSIM_VERSION, sides)
+        tuning = self._tuning.digest() if self._tuning else ""
+        rounding = [STORAGE_VERSION, self._stored.bits] if self._stored else []
+        return digest_of(MAXSIM_VERSION, sides, tuning, rounding)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """Return one score a pair (question, passage), float32; 0 where either has no tokens.
 
-        Each distinct text is encoded once; the token vectors of one block of passages are held.
+        Each distinct text is encoded once; the token vectors of a block of passages are held.
         """
-        scores = np.zeros(len(pairs), np.float32)
-        questions = self._token_vectors([question for question, _ in pairs], "query")
+        self._learn([question for question, _ in pairs])
         asked: dict[str, list[int]] = {}
-        for row, (_, passage) in enumerate(pairs):
-            asked.setdefault(passage, []).append(row)
-        passages = sorted(asked, key=len)
-        for start in range(0, len(passages), _BLOCK):
-            block = self._token_vectors(passages[start : start + _BLOCK], "document")
-            for passage, vectors in block.items():
-                for row in asked[passage]:
-                    own = questions[pairs[row][0]]
-                    if len(own) and len(vectors):
-                        scores[row] = (own @ vectors.T).max(axis=1).mean()
+        for row, (question, passage) in enumerate(pairs):
+            if len(self._known[question].counts):
+                asked.setdefault(passage, []).append(row)
+        scores = np.zeros(len(pairs), np.float32)
+        for passage, vectors in self._passages(sorted(asked, key=len)):
+            if not len(vectors):
+                continue
+            rows = asked[passage]
+            questions = [self._known[pairs[row][0]] for row in rows]
+            own = np.concatenate([question.vectors for question in questions])
+            counts = np.concatenate([question.counts for question in questions])
+            lengths = [len(question.counts) for question in questions]
+            best = (own @ vectors.T).max(axis=1)
+            scores[rows] = np.add.reduceat(best * counts, np.cumsum([0, *lengths[:-1]]))
         return scores
 
-    def _token_vectors(self, texts: Sequence[str], kind: Kind) -> dict[str, np.ndarray]:
-        """Return each distinct text's unit token vectors, float32 of shape (tokens, width)."""
-        distinct = list(dict.fromkeys(texts))
-        if not distinct:
-            return {}
-        encoded = self._encoder.encode_tokens(distinct, kind)
-        return {text: normalise_rows(states) for text, (_, states) in zip(distinct, encoded)}
+    def _passages(self, passages: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
+        stored = self._stored
+        if stored is None:
+            for start in range(0, len(passages), _BLOCK):
+                block = passages[start : start + _BLOCK]
+                yield from zip(block, encode_tokens(self._encoder, block, "document").split())
+            return
+        rows = {passage: stored.rows.get(text_key(passage)) for passage in passages}
+        for passage, row in rows.items():
+            if row is not None:
+                yield passage, stored.vectors(row)
+        missing = [passage for passage, row in rows.items() if row is None]
+        for start in range(0, len(missing), _BLOCK):
+            block = missing[start : start + _BLOCK]
+            rounded = store_tokens(self._encoder, block, stored.bits)
+            for row, passage in enumerate(block):
+                yield passage, rounded.vectors(row)
+
+    def _learn(self, questions: Sequence[str]) -> None:
+        """Encode the questions that were not asked before."""
+        new = [text for text in dict.fromkeys(questions) if text not in self._known]
+        tokens = encode_tokens(self._encoder, new, "query")
+        vectors, counts = tokens.vectors, np.ones(len(tokens.token_ids), np.float32)
+        if self._tuning is not None and self._tuning.map is not None and len(vectors):
+            vectors = normalise_rows(vectors @ self._tuning.map)
+        if self._tuning is not None and self._tuning.weights is not None:
+            counts = self._tuning.weights[tokens.token_ids]
+        if self._stored is not None and len(vectors):
+            vectors = vectors @ rotation(vectors.shape[1])
+        end = 0
+        for text, length in zip(new, tokens.lengths):
+            start, end = end, end + int(length)
+            share = counts[start:end]
+            share = share / max(float(share.sum()), 1e-9)
+            self._known[text] = _Question(vectors[start:end], share)

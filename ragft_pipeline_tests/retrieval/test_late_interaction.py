@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.retrieval.late_interaction import LateInteraction
+from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
+from ragft_pipeline.retrieval.token_vectors import (
+    BITS,
+    StoredTokens,
+    cached_tokens,
+    encode_tokens,
+    store_tokens,
+    text_key,
+)
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
+from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.weights import resolve_weights
 
 QUESTIONS = ["when is the strainer cleaned", "who hands over the night watch"]
@@ -57,3 +69,120 @@ def test_order_repetition_and_company_of_pairs_do_not_matter(late: LateInteracti
 def test_texts_without_tokens_score_nothing(late: LateInteraction) -> None:
     assert late.score([]).shape == (0,)
     np.testing.assert_array_equal(late.score([("", PASSAGES[0]), (QUESTIONS[0], "")]), [0, 0])
+
+
+PAIRS = [(question, passage) for question in QUESTIONS for passage in PASSAGES]
+# the largest difference that rounding may make to a score, by bits a number
+TOLERANCE = {1: 0.2, 2: 0.08, 4: 0.015, 8: 0.002}
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder.base(EmbedderSettings(), ComputeSettings())
+
+
+def test_each_distinct_text_is_encoded_once(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    whole = encoder.encode_tokens
+    monkeypatch.setattr(
+        encoder, "encode_tokens", lambda texts, kind: asked.extend(texts) or whole(texts, kind)
+    )
+    LateInteraction(encoder).score(PAIRS * 3)
+    assert sorted(asked) == sorted([*QUESTIONS, *PASSAGES])
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_stored_passages_score_within_their_tolerance(encoder: Encoder, bits: int) -> None:
+    exact = LateInteraction(encoder).score(PAIRS)
+    stored = store_tokens(encoder, PASSAGES, bits)
+    rounded = LateInteraction(encoder, stored=stored).score(PAIRS)
+    assert stored.codes.shape == (stored.lengths.sum(), 384 * bits // 8)
+    np.testing.assert_allclose(rounded, exact, atol=TOLERANCE[bits])
+    assert not np.array_equal(rounded, exact)
+
+
+def test_a_passage_that_is_not_stored_scores_as_if_it_were(encoder: Encoder) -> None:
+    whole = LateInteraction(encoder, stored=store_tokens(encoder, PASSAGES, 4))
+    part = LateInteraction(encoder, stored=store_tokens(encoder, PASSAGES[:1], 4))
+    np.testing.assert_allclose(part.score(PAIRS), whole.score(PAIRS), atol=1e-3)
+    assert part.identity == whole.identity != LateInteraction(encoder).identity
+
+
+def test_stored_texts_without_tokens_score_nothing(encoder: Encoder) -> None:
+    for passages in (["", PASSAGES[0]], [""]):
+        late = LateInteraction(encoder, stored=store_tokens(encoder, passages, 4))
+        assert late.score([(QUESTIONS[0], "")]) == [0]
+
+
+def test_stored_passages_load_again_and_refuse_another_embedder(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    stored = store_tokens(encoder, PASSAGES, 2)
+    stored.save(tmp_path)
+    loaded = StoredTokens.load(tmp_path, encoder)
+    np.testing.assert_array_equal(
+        LateInteraction(encoder, stored=loaded).score(PAIRS),
+        LateInteraction(encoder, stored=stored).score(PAIRS),
+    )
+    other = Encoder.base(EmbedderSettings(document_prompt="passage: "), ComputeSettings())
+    with pytest.raises(RagftError, match="another embedder"):
+        StoredTokens.load(tmp_path, other)
+    with pytest.raises(RagftError, match="another embedder"):
+        LateInteraction(other, stored=stored)
+
+
+def _work(store: Path, folder: Path) -> Workspace:
+    folder.mkdir()
+    return Workspace(ArtifactStore(store), "late_interaction", folder)
+
+
+def test_cached_passages_are_encoded_once(encoder: Encoder, tmp_path: Path) -> None:
+    first = _work(tmp_path / "store", tmp_path / "first")
+    cached_tokens(first, encoder, [*PASSAGES[:2], PASSAGES[0], ""], 4)
+    second = _work(tmp_path / "store", tmp_path / "second")
+    stored = cached_tokens(second, encoder, [*PASSAGES[::-1], ""], 4)
+    assert first.counts == {"rows_reused": 0, "rows_computed": 3}
+    assert second.counts == {"rows_reused": 3, "rows_computed": 1}
+    assert stored.keys == [text_key(text) for text in [*PASSAGES[::-1], ""]]
+    np.testing.assert_allclose(
+        LateInteraction(encoder, stored=stored).score(PAIRS),
+        LateInteraction(encoder, stored=store_tokens(encoder, PASSAGES, 4)).score(PAIRS),
+        atol=1e-3,
+    )
+
+
+def test_token_weights_count_tokens_and_a_map_moves_them(encoder: Encoder) -> None:
+    question, passage = PAIRS[0]
+    ids = encode_tokens(encoder, [question], "query").token_ids
+    weights = np.zeros(len(encoder.model.tokenizer), np.float32)
+    weights[ids[-1]] = 3.0
+    last = LateInteraction(encoder, QuestionTuning(encoder.weights.digest, weights))
+    own, other = (
+        encode_tokens(encoder, [text], kind).vectors
+        for text, kind in ((question, "query"), (passage, "document"))
+    )
+    assert last.score([PAIRS[0]])[0] == pytest.approx((own[-1] @ other.T).max(), abs=1e-5)
+    turned = np.roll(np.eye(384, dtype=np.float32), 1, axis=1)
+    mapped = LateInteraction(encoder, QuestionTuning(encoder.weights.digest, map=turned))
+    by_hand = (np.roll(own, 1, axis=1) @ other.T).max(axis=1).mean()
+    assert mapped.score([PAIRS[0]])[0] == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_tuning_loads_again_and_refuses_another_base(encoder: Encoder, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    tuning = QuestionTuning(
+        encoder.weights.digest,
+        random.random(len(encoder.model.tokenizer), np.float32),
+        np.eye(384, dtype=np.float32) + 0.05 * random.normal(size=(384, 384)).astype(np.float32),
+    )
+    tuning.save(tmp_path)
+    loaded = LateInteraction.load(tmp_path, EmbedderSettings(), ComputeSettings())
+    trained = LateInteraction(encoder, tuning)
+    np.testing.assert_array_equal(loaded.score(PAIRS), trained.score(PAIRS))
+    assert loaded.identity == trained.identity != LateInteraction(encoder).identity
+    with pytest.raises(RagftError, match="train it again over this base"):
+        QuestionTuning.load(tmp_path, "0" * 64)
+    with pytest.raises(RagftError, match="no late interaction model"):
+        QuestionTuning.load(tmp_path / "nothing", encoder.weights.digest)

@@ -1,0 +1,214 @@
+"""Token vectors of texts, one unit vector a token, and their storage in a few bits a number.
+
+Special tokens and the prompt's are left out. Stored vectors are turned by a fixed rotation, which
+makes their coordinates alike and nearly normal for any model, and every coordinate becomes the
+nearest of 2, 4, 16 or 256 levels; the length, always 1, need not be stored. A stored row depends on
+the text and the model alone, so it is reused for as long as both stand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.retrieval.encoder import Encoder, Kind, normalise_rows
+from ragft_pipeline.store import Workspace, digest_of
+
+STORAGE_VERSION = 1  # raise it when a vector would be stored as other bytes
+BITS = (1, 2, 4, 8)
+_BLOCK = 128  # texts whose hidden states are held at once
+_SEED = 20
+_SCHEMA = pa.schema(
+    [("row_key", pa.string()), ("tokens", pa.int64()), ("codes", pa.large_binary())]
+)
+_CODES_FILE, _KEYS_FILE = "token_codes.safetensors", "token_codes.json"
+# Max 1960: the levels of least squared error for normal numbers; the same below zero.
+_LEVELS = {
+    1: (0.7979,),
+    2: (0.4528, 1.510),
+    4: (0.1284, 0.3881, 0.6568, 0.9424, 1.256, 1.618, 2.069, 2.733),
+    8: tuple((i + 0.5) / 32 for i in range(128)),
+}
+
+
+@dataclass(frozen=True)
+class TokenVectors:
+    """Token vectors of texts, end to end.
+
+    Attributes:
+        vectors: unit vectors, float32 of shape (tokens, width).
+        token_ids: int64 of shape (tokens,).
+        lengths: how many tokens each text has, int64 of shape (texts,).
+    """
+
+    vectors: np.ndarray
+    token_ids: np.ndarray
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def split(self) -> list[np.ndarray]:
+        """Return the vectors of each text, shape (its tokens, width)."""
+        return np.split(self.vectors, np.cumsum(self.lengths)[:-1]) if len(self) else []
+
+
+def encode_tokens(encoder: Encoder, texts: Sequence[str], kind: Kind) -> TokenVectors:
+    """Return the token vectors of `texts`; each distinct text is encoded once."""
+    order = sorted(dict.fromkeys(texts), key=len, reverse=True)
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for start in range(0, len(order), _BLOCK):
+        block = order[start : start + _BLOCK]
+        for text, (ids, states) in zip(block, encoder.encode_tokens(block, kind)):
+            found[text] = ids.astype(np.int64), normalise_rows(states)
+    return TokenVectors(
+        np.concatenate([found[text][1] for text in texts] or [np.zeros((0, 0), np.float32)]),
+        np.concatenate([found[text][0] for text in texts] or [np.zeros(0, np.int64)]),
+        np.array([len(found[text][0]) for text in texts], np.int64),
+    )
+
+
+@dataclass(frozen=True)
+class StoredTokens:
+    """Token vectors of passages as codes of `bits` bits a coordinate.
+
+    Attributes:
+        codes: uint8 of shape (tokens, width * bits / 8).
+        lengths: how many tokens each passage has, int64 of shape (passages,).
+        keys: the passages' `text_key`s.
+        bits: 1, 2, 4 or 8.
+        identity: of the encoder that made them.
+    """
+
+    codes: np.ndarray
+    lengths: np.ndarray
+    keys: list[str]
+    bits: int
+    identity: str
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        return np.cumsum(self.lengths)
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """The place of each passage, by its key."""
+        return {key: row for row, key in enumerate(self.keys)}
+
+    def vectors(self, row: int) -> np.ndarray:
+        """Return a passage's vectors, rotated, float32 of shape (its tokens, width)."""
+        return _decode(self.codes[self._ends[row] - self.lengths[row] : self._ends[row]], self.bits)
+
+    def save(self, folder: Path) -> None:
+        """Save as safetensors and JSON."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({"codes": self.codes, "lengths": self.lengths}, folder / _CODES_FILE)
+        facts = {"bits": self.bits, "identity": self.identity, "keys": self.keys}
+        (folder / _KEYS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, encoder: Encoder) -> StoredTokens:
+        """Load saved vectors; RagftError where another encoder made them."""
+        from safetensors.numpy import load_file
+
+        facts = json.loads((folder / _KEYS_FILE).read_text(encoding="utf-8"))
+        if facts["identity"] != encoder.identity("document"):
+            raise RagftError(f"token vectors {folder} are of another embedder: make them again")
+        arrays = load_file(folder / _CODES_FILE)
+        return cls(
+            arrays["codes"], arrays["lengths"], facts["keys"], facts["bits"], facts["identity"]
+        )
+
+
+def text_key(text: str) -> str:
+    """Return the row key of a passage."""
+    return digest_of(text)[:32]
+
+
+def store_tokens(encoder: Encoder, passages: Sequence[str], bits: int) -> StoredTokens:
+    """Encode passages and return their token vectors as codes."""
+    tokens = encode_tokens(encoder, passages, "document")
+    keys = [text_key(passage) for passage in passages]
+    codes = _codes(tokens.vectors, bits)
+    return StoredTokens(codes, tokens.lengths, keys, bits, encoder.identity("document"))
+
+
+def cached_tokens(
+    work: Workspace, encoder: Encoder, passages: Sequence[str], bits: int
+) -> StoredTokens:
+    """Return the stored token vectors of the distinct passages, in their first order.
+
+    Only passages that no artifact holds are encoded; the rows are shared by every asset.
+    """
+    settings = digest_of(STORAGE_VERSION, encoder.identity("document"), bits)
+    cache = work.rows("tokens_document", settings, _SCHEMA, family="*")
+
+    def encode(batch: Sequence[str]) -> pa.Table:
+        stored = store_tokens(encoder, batch, bits)
+        starts = np.cumsum(stored.lengths) - stored.lengths
+        codes = [
+            stored.codes[start : start + length].tobytes()
+            for start, length in zip(starts, stored.lengths)
+        ]
+        columns = {"row_key": stored.keys, "tokens": stored.lengths, "codes": codes}
+        return pa.table(columns, schema=_SCHEMA)
+
+    rows = cache.complete(list(dict.fromkeys(passages)), text_key, encode)
+    places = dict(zip(rows.column("row_key").to_pylist(), range(rows.num_rows)))
+    keys = list(dict.fromkeys(text_key(passage) for passage in passages))
+    rows = rows.take([places[key] for key in keys])
+    lengths = rows.column("tokens").to_numpy().astype(np.int64)
+    flat = np.frombuffer(b"".join(rows.column("codes").to_pylist()), np.uint8)
+    codes = flat.reshape(int(lengths.sum()), -1) if len(flat) else np.zeros((0, 0), np.uint8)
+    return StoredTokens(codes, lengths, keys, bits, encoder.identity("document"))
+
+
+@lru_cache(maxsize=4)
+def rotation(width: int) -> np.ndarray:
+    """Return a fixed random rotation, float32 of shape (width, width): the same everywhere."""
+    normal = np.random.default_rng(_SEED).normal(size=(width, width))
+    orthogonal, triangle = np.linalg.qr(normal)
+    return (orthogonal * np.sign(np.diag(triangle))).astype(np.float32)
+
+
+def _codes(vectors: np.ndarray, bits: int) -> np.ndarray:
+    width = vectors.shape[1]
+    if width * bits % 8:
+        raise RagftError(f"token vectors of width {width} do not fill bytes at {bits} bits")
+    levels = _levels(bits)
+    edges = (levels[1:] + levels[:-1]) / 2
+    coordinates = (vectors @ rotation(width)) * np.sqrt(width)
+    codes = np.searchsorted(edges, coordinates).astype(np.uint8)
+    places = 8 // bits
+    parts = codes.reshape(len(vectors), width // places, places)
+    shifts = np.arange(places, dtype=np.uint8) * np.uint8(bits)
+    return np.bitwise_or.reduce(parts << shifts, axis=2)
+
+
+def _decode(codes: np.ndarray, bits: int) -> np.ndarray:
+    return normalise_rows(_numbers(bits)[codes].reshape(len(codes), -1 if len(codes) else 0))
+
+
+def _levels(bits: int) -> np.ndarray:
+    positive = np.array(_LEVELS[bits], np.float32)
+    return np.concatenate([-positive[::-1], positive])
+
+
+@lru_cache(maxsize=4)
+def _numbers(bits: int) -> np.ndarray:
+    """Return the numbers that each byte holds, shape (256, numbers a byte)."""
+    places = 8 // bits
+    byte = np.arange(256)[:, None] >> (np.arange(places) * bits)
+    return _levels(bits)[byte & ((1 << bits) - 1)]

@@ -1,0 +1,250 @@
+"""Tuned late interaction: how a question's tokens are counted and mapped; passages stay.
+
+Two cheap recipes over frozen token vectors. `weights` counts a token by a power of its inverse
+frequency in the train nodes; `map` trains a linear map of the question's token vectors, identity at
+the start, by a softmax over each question's candidates towards its source and the teacher. Val
+chooses the strength, 0 (no tuning) among them, by the one-standard-error rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from pydantic import Field
+
+from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
+from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
+from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings, smallest_sufficient
+from ragft_pipeline.retrieval.reranking import blend
+from ragft_pipeline.retrieval.search import fuse, top_k
+from ragft_pipeline.retrieval.token_vectors import (
+    StoredTokens,
+    cached_tokens,
+    encode_tokens,
+    rotation,
+    text_key,
+)
+from ragft_pipeline.settings import Count, Positive, Rate, Section, Settings, Share
+from ragft_pipeline.store import Workspace
+from ragft_pipeline.tuning.cards import write_card
+from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
+from ragft_pipeline.tuning.teacher import mixed_scores
+
+_LOADING = """
+from ragft_pipeline.retrieval.late_interaction import LateInteraction
+late = LateInteraction.load(THIS_FOLDER, settings.embedder, settings.compute)
+scores = late.score([(question, passage)])
+"""
+
+
+class LateTuningSettings(Section):
+    """How late interaction is tuned, and in how many bits a number passages are stored."""
+
+    recipe: Literal["weights", "map"] = "weights"
+    bits: Literal[1, 2, 4, 8] = 4
+    strengths: tuple[Share, ...] = (0.5, 1.0)
+    max_questions: Positive = 800
+    val_questions: Positive = 200
+    depth: Annotated[int, Field(ge=2, le=100)] = 50
+    hard: Positive = 12
+    random: Count = 8
+    batch_size: Positive = 32
+    epochs: Positive = 1
+    learning_rate: Rate = 1e-3
+    teacher_temperature: Rate = 0.1
+    student_temperature: Rate = 0.05
+    teacher_weight: Share = 0.0
+    seed: Count = 13
+
+
+def tune_late_interaction(
+    tables: TrainingTables,
+    teacher: pa.Table,
+    statistics: TermStatistics,
+    recipe: LateTuningSettings,
+    settings: Settings,
+    work: Workspace,
+) -> dict[str, Any]:
+    """Tune over the base embedder and save into the workspace's model folder.
+
+    With strength 0 the folder holds the card alone, and `LateInteraction.load` gives zero-shot.
+
+    Returns facts: the chosen strength and val nDCG@10 of the blended candidates before and after.
+    """
+    encoder = Encoder.base(settings.embedder, settings.compute)
+    val = tables.validation(recipe.val_questions)
+    stored = cached_tokens(work, encoder, list(val.nodes.values()), recipe.bits)
+    if recipe.recipe == "weights":
+        frequency = token_frequency(encoder, list(tables.nodes().values()))
+        trained = QuestionTuning(encoder.weights.digest, weights=frequency)
+    else:
+        trained = _trained_map(tables, teacher, encoder, stored, recipe, settings, work)
+    strengths = [0.0, *sorted(set(recipe.strengths) - {0.0})]
+    choices = [shrink(trained, strength) for strength in strengths]
+    candidates, first = _candidates(val, encoder, statistics, recipe, settings, work)
+    scores = [
+        _val_ndcg(LateInteraction(encoder, choice, stored), val, candidates, first)
+        for choice in choices
+    ]
+    best = smallest_sufficient(strengths, scores)
+    work.model.mkdir(parents=True, exist_ok=True)
+    if (chosen := choices[best]) is not None:
+        chosen.save(work.model)
+    facts = {
+        "strength": strengths[best],
+        "bytes_a_passage": round(stored.codes.nbytes / max(1, len(stored))),
+        "val_ndcg_at_10_zero_shot": mean_of(scores[0]),
+        "val_ndcg_at_10": mean_of(scores[best]),
+    }
+    write_card(
+        work.model,
+        f"Late interaction ({recipe.recipe}) over {settings.embedder.model}",
+        "MaxSim over token vectors of a frozen embedder; tuning is on the question's side.",
+        {"base_digest": encoder.weights.digest, **facts, **recipe.model_dump(mode="json")},
+        _LOADING,
+    )
+    return facts
+
+
+def token_frequency(encoder: Encoder, passages: Sequence[str]) -> np.ndarray:
+    """Return Lucene's inverse frequency of every token id, float32 of shape (vocabulary,)."""
+    tokenizer = encoder.model.tokenizer
+    found = np.zeros(len(tokenizer))
+    for text in passages:
+        ids = tokenizer(text, truncation=True, add_special_tokens=False)["input_ids"]
+        found[np.unique(np.array(ids, np.int64))] += 1
+    return np.log(1 + (len(passages) - found + 0.5) / (found + 0.5)).astype(np.float32)
+
+
+def shrink(tuning: QuestionTuning, strength: float) -> QuestionTuning | None:
+    """Return a share of the tuning: weights to a power, a map drawn towards the identity."""
+    if strength == 0:
+        return None
+    weights = None if tuning.weights is None else tuning.weights**strength
+    drawn = None
+    if tuning.map is not None:
+        identity = np.eye(len(tuning.map), dtype=np.float32)
+        drawn = identity + np.float32(strength) * (tuning.map - identity)
+    return QuestionTuning(tuning.base_digest, weights, drawn)
+
+
+def _candidates(
+    val: Validation,
+    encoder: Encoder,
+    statistics: TermStatistics,
+    recipe: LateTuningSettings,
+    settings: Settings,
+    work: Workspace,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the teacher's best nodes of each val question and their scores."""
+    if not len(val.questions):
+        return np.zeros((0, 0), np.int64), np.zeros((0, 0))
+    _, queries = cached_vectors(work, encoder, val.questions.by_id(), "query")
+    _, nodes = cached_vectors(work, encoder, val.nodes, "document")
+    words = LexicalIndex(list(val.nodes.values()), statistics).scores(val.questions.texts)
+    mixed = fuse(queries @ nodes.T, words, 1 - settings.teacher.bm25_weight)
+    best = top_k(mixed, recipe.depth)
+    return best, np.take_along_axis(mixed, best, axis=1)
+
+
+def _val_ndcg(
+    late: LateInteraction, val: Validation, candidates: np.ndarray, first: np.ndarray
+) -> np.ndarray:
+    if not candidates.size:
+        return np.zeros(0)
+    passages = list(val.nodes.values())
+    pairs = [
+        (question, passages[node])
+        for question, row in zip(val.questions.texts, candidates)
+        for node in row
+    ]
+    mixed = blend(first, late.score(pairs).reshape(candidates.shape), 0.5)
+    ranked = np.take_along_axis(candidates, np.argsort(-mixed, axis=1, kind="stable"), axis=1)
+    return score_rankings(ranked, val.relevant())[PRIMARY]
+
+
+def _trained_map(
+    tables: TrainingTables,
+    teacher: pa.Table,
+    encoder: Encoder,
+    stored: StoredTokens,
+    recipe: LateTuningSettings,
+    settings: Settings,
+    work: Workspace,
+) -> QuestionTuning:
+    """Return the map at full strength. Source first, a list is the teacher's best and a few more.
+
+    Vectors are compared in the rotated space of the stored passages.
+    """
+    import torch
+    from torch.nn import functional
+
+    questions, nodes = tables.questions(recipe.max_questions), tables.nodes()
+    tokens = encode_tokens(encoder, questions.texts, "query")
+    lists = _lists(questions, teacher, recipe, settings)
+    keys = {node_id: text_key(text) for node_id, text in nodes.items()}
+    own = tokens.split()
+    order = np.random.default_rng(recipe.seed)
+    width = tokens.vectors.shape[1]
+    turn = torch.from_numpy(rotation(width))
+    matrix = torch.eye(width, requires_grad=True)
+    usable = [row for row in range(len(questions)) if len(own[row])]
+    steps = recipe.epochs * -(-len(usable) // recipe.batch_size)
+    optimiser = torch.optim.AdamW([matrix], lr=recipe.learning_rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, recipe.learning_rate, total_steps=max(2, steps), pct_start=0.1
+    )
+    for epoch in range(recipe.epochs):
+        shuffled = order.permutation(usable)
+        total = 0.0
+        for start in range(0, len(shuffled), recipe.batch_size):
+            batch = shuffled[start : start + recipe.batch_size]
+            optimiser.zero_grad()
+            for row in batch:
+                node_ids, scores = lists[row]
+                passages = [stored.vectors(stored.rows[keys[node_id]]) for node_id in node_ids]
+                mapped = functional.normalize(torch.from_numpy(own[row]) @ matrix, dim=1) @ turn
+                late = torch.stack(
+                    [(mapped @ torch.from_numpy(p).T).amax(1).mean() for p in passages]
+                )
+                student = functional.log_softmax(late / recipe.student_temperature, dim=0)
+                wanted = torch.softmax(torch.from_numpy(scores) / recipe.teacher_temperature, 0)
+                distil = functional.kl_div(student, wanted, reduction="sum")
+                share = recipe.teacher_weight
+                loss = (share * distil - (1 - share) * student[0]) / len(batch)
+                loss.backward()
+                total += loss.item() * len(batch)
+            optimiser.step()
+            schedule.step()
+        work.progress(
+            f"late_interaction: epoch {epoch + 1}/{recipe.epochs}, "
+            f"loss {total / max(1, len(usable)):.4f}"
+        )
+    return QuestionTuning(encoder.weights.digest, map=matrix.detach().numpy())
+
+
+def _lists(
+    questions: Questions, teacher: pa.Table, recipe: LateTuningSettings, settings: Settings
+) -> list[tuple[list[str], np.ndarray]]:
+    """Return each question's candidates, its source first, and the teacher's scores of them."""
+    rows = {row["question_id"]: row for row in teacher.to_pylist()}
+    draw = np.random.default_rng(recipe.seed)
+    lists = []
+    for question_id, source in zip(questions.ids, questions.node_ids):
+        row = rows[question_id]
+        scores = mixed_scores(row, settings.teacher.bm25_weight)
+        names = np.array(row["node_ids"], dtype=object)
+        others = np.flatnonzero(names != source)
+        rest = others[recipe.hard :]
+        chosen = [
+            np.flatnonzero(names == source),
+            others[: recipe.hard],
+            draw.permutation(rest)[: recipe.random],
+        ]
+        picked = np.concatenate(chosen)
+        lists.append((names[picked].tolist(), scores[picked]))
+    return lists
