@@ -203,14 +203,14 @@ class TunedEmbedderSettings(Section):
     epochs: Annotated[float, Field(gt=0, le=100)] = 1.0
     batch_size: Annotated[int, Field(ge=2, le=8192)] = 32
     accumulate: bool = False
-    neighbours: Annotated[int, Field(ge=1, le=8192)] = 8
+    neighbours: Annotated[int, Field(ge=1, le=8192)] = 1
     hard_negatives: Annotated[int, Field(ge=0, le=100)] = 0
     false_negative: Annotated[float, Field(gt=0.0, le=2.0)] = 0.9
     learning_rate: Rate = 1e-4
     temperature: Rate = 0.05
     teacher_temperature: Rate = 0.1
-    teacher_weight: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
-    source_weight: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
+    teacher_weight: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
+    source_weight: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
     matryoshka: tuple[Positive, ...] = ()
     rank: Annotated[int, Field(ge=1, le=1024)] = 16
     warmup: Share = 0.1
@@ -222,29 +222,54 @@ class TunedEmbedderSettings(Section):
 
     @model_validator(mode="after")
     def _learns_something(self) -> TunedEmbedderSettings:
-        if self.teacher_weight + self.source_weight == 0:
+        if sum(self.loss_weights) == 0:
             raise ValueError("teacher_weight and source_weight are both 0")
         return self
 
+    @property
+    def loss_weights(self) -> tuple[float, float]:
+        """The weights of distillation and of cross-entropy; the recipe's own where not given."""
+        teacher, source = (1.0, 0.1) if self.recipe == "query_tower" else (0.0, 1.0)
+        return (
+            teacher if self.teacher_weight is None else self.teacher_weight,
+            source if self.source_weight is None else self.source_weight,
+        )
+
 
 class RerankerSettings(Section):
-    """The cross-encoder: where it starts, its training lists and how deep it reranks."""
+    """The cross-encoder: where it starts, its training lists and its loss."""
 
     model: str = "embedded:all-minilm-l6-v2"
+    recipe: Literal["bce", "lambda", "distill"] = "distill"
     layers: Count = 3
     max_tokens: Annotated[int, Field(ge=32, le=8192)] = 192
-    max_questions: Positive = 300
+    max_questions: Positive = 700
     hard_negatives: Count = 2
+    medium_negatives: Count = 1
     random_negatives: Count = 1
+    easy_share: Share = 0.5
+    easy_words: Annotated[int, Field(ge=8, le=1024)] = 36
+    source_share: Share = 0.5
+    teacher_temperature: Rate = 0.1
     epochs: Annotated[float, Field(gt=0, le=100)] = 1.0
-    batch_size: Positive = 32
-    learning_rate: Rate = 1e-4
-    warmup: Share = 0.1
+    batch_size: Positive = 8
+    learning_rate: Rate | None = None
+    warmup: Share = 0.05
     evaluations: Annotated[int, Field(ge=1, le=100)] = 3
     patience: Positive = 3
-    val_questions: Positive = 30
+    val_questions: Positive = 24
+    val_depths: Annotated[tuple[Annotated[int, Field(ge=1, le=100)], ...], Field(min_length=1)] = (
+        20,
+        50,
+    )
     trust_remote_code: bool = False
     seed: Count = 13
+
+    @model_validator(mode="after")
+    def _has_negatives(self) -> RerankerSettings:
+        if not self.hard_negatives + self.medium_negatives + self.random_negatives:
+            raise ValueError("hard, medium and random negatives must not all be 0")
+        return self
 
 
 class EvaluationSettings(Section):

@@ -1,4 +1,4 @@
-"""The tuned embedder: both towers, or the query tower alone, taught by the hybrid teacher.
+"""The tuned embedder: both towers by contrast, or the query tower alone, taught by the teacher.
 
 Plain contrastive tuning on synthetic questions can cost generality, so the result is averaged with
 the base weights (WiSE-FT, Wortsman et al. 2022) by the smallest strength that val cannot tell from

@@ -1,9 +1,8 @@
 """The training loop of an encoder's towers: what a step sees, and its loss.
 
 A step encodes each distinct passage once, with every question that has it as its source, so its
-loss compares all of the step's questions with all of its passages. Passages that lie near each
-other are put in one step: they are each other's hard negatives, and where one of them answers as
-well as the source, the teacher's scores say so.
+loss compares all of the step's questions with all of its passages. Where another passage answers as
+well as the source, the teacher's scores say so, and it is no negative.
 """
 
 from __future__ import annotations
@@ -53,7 +52,10 @@ Step = tuple[np.ndarray, np.ndarray]
 
 
 def passage_steps(lesson: Lesson, recipe: TunedEmbedderSettings, epoch: int) -> list[Step]:
-    """Return an epoch's steps: every passage that has questions once, neighbours together."""
+    """Return an epoch's steps: every passage that has questions once.
+
+    `neighbours` passages that lie near each other stand together.
+    """
     random = np.random.default_rng([recipe.seed, epoch])
     asked = np.argsort(lesson.own, kind="stable")
     passages, starts = np.unique(lesson.own[asked], return_index=True)
@@ -124,16 +126,15 @@ def ranking_loss(
 
     logits = cosines / recipe.temperature
     loss = logits.new_zeros(())
-    if recipe.teacher_weight:
+    teacher_weight, source_weight = recipe.loss_weights
+    if teacher_weight:
         wanted = (teacher / recipe.teacher_temperature).softmax(dim=1)
         student = functional.log_softmax(logits, dim=1)
-        loss = loss + recipe.teacher_weight * functional.kl_div(
-            student, wanted, reduction="batchmean"
-        )
-    if recipe.source_weight:
+        loss = loss + teacher_weight * functional.kl_div(student, wanted, reduction="batchmean")
+    if source_weight:
         answers_too = false_negatives(teacher, own, recipe.false_negative)
         logits = logits.masked_fill(answers_too, float("-inf"))
-        loss = loss + recipe.source_weight * functional.cross_entropy(logits, own)
+        loss = loss + source_weight * functional.cross_entropy(logits, own)
     return loss
 
 

@@ -182,6 +182,15 @@ def test_a_passage_that_answers_as_well_is_no_negative() -> None:
     assert ((cosines.grad == 0) == masked).all()
 
 
+def test_the_teacher_moves_the_student_to_its_own_scores() -> None:
+    recipe = TunedEmbedderSettings(recipe="query_tower")
+    assert recipe.loss_weights == (1.0, 0.1)
+    assert TunedEmbedderSettings().loss_weights == (0.0, 1.0)
+    teacher, own = torch.tensor([[1.0, 0.9, 0.0]]), torch.tensor([0])
+    agreeing, other = torch.tensor([[0.6, 0.55, 0.1]]), torch.tensor([[0.6, 0.1, 0.1]])
+    assert ranking_loss(agreeing, teacher, own, recipe) < ranking_loss(other, teacher, own, recipe)
+
+
 def test_accumulated_gradients_are_those_of_the_whole_batch(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +234,7 @@ def test_a_killed_training_goes_on_and_ends_the_same(
     assert _difference(resumed, whole) < 1e-5
     path = resumed.checkpoint.path
     path.write_bytes(path.read_bytes()[:1000])
+    monkeypatch.setattr("ragft_pipeline.tuning.checkpoint._SECONDS", 60.0)
     assert task.fit(tmp_path, epochs=2.0).losses == pytest.approx(whole.losses, abs=1e-5)
     resumed.checkpoint.discard()
     assert not path.parent.exists()
