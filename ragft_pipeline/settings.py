@@ -279,7 +279,7 @@ class EvaluationSettings(Section):
     rerank_depth: Annotated[int, Field(ge=1, le=100)] = 100
     max_reranked: Positive = 25
     fusion_weights: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-    rerank_weights: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.5, 0.7)
+    rerank_weights: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     min_gold: Positive = 20
     latency_queries: Positive = 20
@@ -290,6 +290,7 @@ class LateInteractionSettings(Section):
     """MaxSim over the base embedder's token vectors, as a second stage."""
 
     depth: Annotated[int, Field(ge=1, le=100)] = 50
+    bits: Literal[1, 2, 4, 8] = 4
     max_questions: Positive = 1000
 
 
@@ -320,7 +321,7 @@ class ComputeSettings(Section):
 
     threads: Count = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "int8"] = "float32"
     batch_size: Positive = 32
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,18 @@ def race(workers: list[Worker], *task: Any) -> list[list[str]]:
     for worker in workers:
         worker.begin(*task)
     return [worker.wait_for("done") for worker in workers]
+
+
+@contextmanager
+def paused(workers: list[Worker]) -> Iterator[None]:
+    """Stop the processes wherever they are, for as long as the block lasts."""
+    for worker in workers:
+        worker.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.process.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture
@@ -263,14 +276,12 @@ def test_a_clean_up_beside_runs_removes_nothing_in_use(
     for worker, version in zip(workers, versions):
         worker.begin("make", str(project.settings_file), version, names)
     workers[0].wait_for("embedding_adapter: computing")
-    rounds = 0
-    with ThreadPoolExecutor(2) as pool:
-        ends = [pool.submit(worker.wait_for, "done") for worker in workers]
-        while not all(end.done() for end in ends):
+    for _ in range(3):
+        with paused(workers):
             assert main(["gc", "--keep", "1", "--delete"]) == 0
-            rounds += 1
-    assert [end.result()[-1] for end in ends] == ["done", "done"]
-    assert rounds
+        time.sleep(0.3)
+    for worker in workers:
+        worker.wait_for("done")
     assert not unused.exists()
     alone = run_alone(project, versions, RACED)
     for version in versions:

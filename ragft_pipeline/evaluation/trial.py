@@ -183,8 +183,11 @@ def _second_stages(
     stages = []
     if models.late_interaction:
         from ragft_pipeline.retrieval.late_interaction import LateInteraction
+        from ragft_pipeline.retrieval.token_vectors import cached_tokens
 
-        late = LateInteraction(Encoder.base(settings.embedder, settings.compute))
+        encoder = Encoder.base(settings.embedder, settings.compute)
+        stored = cached_tokens(work, encoder, passages, settings.late_interaction.bits)
+        late = LateInteraction(encoder, stored=stored)
         stages.append(
             SecondStage(
                 LATE_INTERACTION,

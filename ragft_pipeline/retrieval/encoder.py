@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -76,6 +77,7 @@ class Encoder:
         self._embedder = embedder
         self._compute = compute
         self._model: SentenceTransformer | None = None
+        self._documents: Encoder | None = None
 
     @classmethod
     def base(cls, embedder: EmbedderSettings, compute: ComputeSettings) -> Encoder:
@@ -84,11 +86,20 @@ class Encoder:
 
     @classmethod
     def tuned(cls, folder: Path, embedder: EmbedderSettings, compute: ComputeSettings) -> Encoder:
-        """Return the encoder of a tuned model's folder, used as its base is."""
-        return cls(Weights(str(folder), folder, folder_digest(folder)), embedder, compute)
+        """Return the encoder of a tuned model's folder, used as its base is.
+
+        Where the query tower alone was tuned, documents keep the base model's vectors.
+        """
+        encoder = cls(Weights(str(folder), folder, folder_digest(folder)), embedder, compute)
+        card = folder / "ragft_card.json"
+        if card.is_file() and json.loads(card.read_text("utf-8")).get("document_tower") == "base":
+            encoder._documents = cls.base(embedder, compute)
+        return encoder
 
     def identity(self, kind: Kind) -> str:
         """Return a digest of what decides a text's vector: weights, prompt, length limit, type."""
+        if kind == "document" and self._documents is not None:
+            return self._documents.identity(kind)
         return digest_of(
             ENCODER_VERSION,
             self.weights.digest,
@@ -117,6 +128,8 @@ class Encoder:
         progress: Callable[[int], None] | None = None,
     ) -> np.ndarray:
         """Return unit vectors, float32 of shape (texts, dimension)."""
+        if kind == "document" and self._documents is not None:
+            return self._documents.encode(texts, kind, progress)
         if not texts:
             return np.zeros((0, self.model.get_embedding_dimension() or 0), np.float32)
         prompt = self._prompt(kind) or None
@@ -149,6 +162,8 @@ class Encoder:
         """
         import torch
 
+        if kind == "document" and self._documents is not None:
+            return self._documents.encode_tokens(texts, kind)
         outputs = self.model.encode(
             list(texts),
             prompt=self._prompt(kind) or None,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def load_cross_encoder(
     from sentence_transformers import CrossEncoder
 
     try:
-        return CrossEncoder(
+        model = CrossEncoder(
             str(folder),
             num_labels=1,
             max_length=settings.max_tokens,
@@ -85,8 +86,58 @@ def load_cross_encoder(
             model_kwargs={"dtype": dtype},
         )
     except Exception as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RagftError(f"reranker {str(folder)!r} cannot be loaded: {first[:300]}") from None
+        raise _not_loaded(folder, error) from None
+    return model.to(dtype)  # modules after the transformer do not follow model_kwargs
+
+
+def new_cross_encoder(
+    folder: Path, settings: RerankerSettings, device: str, dtype: torch.dtype
+) -> CrossEncoder:
+    """Return an embedder's transformer with a new head: a linear score of its mean token vector.
+
+    The mean of the tokens shows what they found in the other text; a first token would have to
+    collect it in one more step of attention.
+    """
+    quiet_transformers()
+    import torch
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    own = {"local_files_only": True, "trust_remote_code": settings.trust_remote_code}
+    try:
+        transformer = Transformer(
+            str(folder),
+            model_kwargs={**own, "dtype": dtype},
+            processor_kwargs={**own, "model_max_length": settings.max_tokens},
+            config_kwargs=own,
+        )
+    except Exception as error:
+        raise _not_loaded(folder, error) from None
+    width = transformer.get_embedding_dimension()
+    head = Dense(width, 1, activation_function=torch.nn.Identity(), module_output_name="scores")
+    torch.nn.init.normal_(head.linear.weight, std=0.02)
+    torch.nn.init.zeros_(head.linear.bias)
+    modules = [transformer, Pooling(width, "mean"), head]
+    return CrossEncoder(modules=modules, device=device, activation_fn=torch.nn.Identity()).to(dtype)
+
+
+def is_cross_encoder(folder: Path) -> bool:
+    """Whether a model folder says that it scores pairs, rather than embeds texts."""
+
+    def read(name: str) -> dict[str, Any]:
+        file = folder / name
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+    if "model_type" in (card := read("config_sentence_transformers.json")):
+        return bool(card["model_type"] == "CrossEncoder")
+    named = read("config.json").get("architectures") or [""]
+    return str(named[0]).endswith(("ForSequenceClassification", "ForCausalLM"))
+
+
+def _not_loaded(folder: Path, error: Exception) -> RagftError:
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return RagftError(f"reranker {str(folder)!r} cannot be loaded: {first[:300]}")
 
 
 def blend(first_stage: np.ndarray, reranked: np.ndarray, weight: float) -> np.ndarray:

@@ -1,13 +1,16 @@
 """The reranker: a cross-encoder over the hybrid's candidates, stopped early on ranking quality.
 
-Training lists are the source, hard negatives from the teacher's ranking (skipping what scores as
-well as the source: likely false negatives) and random nodes; binary cross-entropy. It starts from
-any cross-encoder; with the embedded default from MiniLM's first layers and a new head.
+It starts from any cross-encoder; with the embedded default from MiniLM's first layers and a new
+head, which learns from short windows first (tuning/reranker_lists.py). Losses by name: `distill` is
+ListNet (Cao et al. 2007) towards the source and the teacher's scores, `lambda` is LambdaLoss (Wang
+et al. 2018), `bce` is binary cross-entropy.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,22 +18,27 @@ import pyarrow as pa
 
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, pick_device, pick_dtype
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
-from ragft_pipeline.retrieval.reranking import load_cross_encoder
+from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings
+from ragft_pipeline.retrieval.reranking import (
+    is_cross_encoder,
+    load_cross_encoder,
+    new_cross_encoder,
+)
 from ragft_pipeline.retrieval.search import fuse, top_k
-from ragft_pipeline.settings import Settings
+from ragft_pipeline.settings import RerankerSettings, Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.cards import write_card
-from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
-from ragft_pipeline.tuning.teacher import mixed_scores
+from ragft_pipeline.tuning.data import TrainingTables, Validation
+from ragft_pipeline.tuning.reranker_lists import ListMaker, TrainingList, training_columns
 from ragft_pipeline.tuning.training import report_to, switch_off_dropout
 from ragft_pipeline.weights import require_embedder, resolve_weights
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import CrossEncoder
 
-_HARD_POOL = 30
-_FALSE_NEGATIVE = 0.95
-_VAL_DEPTH = 20
+_NEW_HEAD_RATE, _CROSS_ENCODER_RATE = 1e-4, 2e-5
+_HEAD_FASTER = 10  # a new head learns at so many times the rate of what is below it
 _METRIC = "val_ndcg@10"
 _LOADING = """
 from sentence_transformers import CrossEncoder
@@ -52,27 +60,31 @@ def train_reranker(
 ) -> dict[str, Any]:
     """Train the cross-encoder and save it into the workspace's model folder (safetensors).
 
-    Returns facts: pairs, loss, and nDCG@10 of val candidates before and after reranking.
+    Returns facts: lists, pairs, the first and last losses, and nDCG@10 of val candidates as the
+    first stage has them and reranked.
     """
     import torch
 
     recipe = settings.reranker
-    questions = tables.questions(recipe.max_questions)
-    rows = training_rows(questions, tables.nodes(), teacher, settings)
-    val = tables.validation(recipe.val_questions)
-    samples, first_stage = _val_candidates(val, statistics, settings, work)
-
     weights = require_embedder(resolve_weights(recipe.model))
+    new_head = not is_cross_encoder(weights.folder)
+    questions = tables.questions(recipe.max_questions)
+    maker = ListMaker(tables.train_nodes, teacher, settings.teacher.bm25_weight, recipe)
+    lists = maker.lists(questions, recipe.easy_share if new_head else 0.0)
+    val = _candidates(tables.validation(recipe.val_questions), statistics, settings, work)
+
     torch.manual_seed(recipe.seed)
-    model = load_cross_encoder(weights.folder, recipe, pick_device(settings.compute), torch.float32)
+    start = new_cross_encoder if new_head else load_cross_encoder
+    model = start(weights.folder, recipe, pick_device(settings.compute), torch.float32)
     keep_layers(model, recipe.layers)
-    loss = _fit(model, rows, samples, settings, work)
+    fitted = fit_reranker(model, lists, val, new_head, settings, work)
     model.save_pretrained(str(work.model), create_model_card=False, safe_serialization=True)
     facts = {
         "questions": len(questions),
-        "pairs": len(rows["label"]),
-        **loss,
-        "val_ndcg_at_10_first_stage": first_stage,
+        "pairs": sum(len(one.passages) for one in lists),
+        "easy_lists": sum(one.easy for one in lists),
+        **fitted,
+        "val_ndcg_at_10_first_stage": val.first_stage() if val else 0.0,
     }
     write_card(
         work.model,
@@ -82,30 +94,6 @@ def train_reranker(
         _LOADING.format(max_length=recipe.max_tokens),
     )
     return facts
-
-
-def training_rows(
-    questions: Questions, nodes: dict[str, str], teacher: pa.Table, settings: Settings
-) -> dict[str, list[Any]]:
-    """Return columns query, passage and label: per question its source and mixed negatives."""
-    recipe = settings.reranker
-    random = np.random.default_rng(recipe.seed)
-    by_id = {row["question_id"]: row for row in teacher.to_pylist()}
-    every = list(nodes)
-    rows: dict[str, list[Any]] = {"query": [], "passage": [], "label": []}
-    for question_id, text, source in zip(questions.ids, questions.texts, questions.node_ids):
-        row = by_id[question_id]
-        scores = dict(zip(row["node_ids"], mixed_scores(row, settings.teacher.bm25_weight)))
-        limit = _FALSE_NEGATIVE * scores.get(source, 1.0)
-        pool = [n for n in row["node_ids"] if n != source and scores[n] < limit][:_HARD_POOL]
-        hard = random.permutation(len(pool))[: recipe.hard_negatives]
-        negatives = [pool[i] for i in hard]
-        negatives += [every[i] for i in random.integers(len(every), size=recipe.random_negatives)]
-        for node_id, label in [(source, 1.0), *((n, 0.0) for n in negatives if n != source)]:
-            rows["query"].append(text)
-            rows["passage"].append(nodes[node_id])
-            rows["label"].append(label)
-    return rows
 
 
 def keep_layers(model: CrossEncoder, layers: int) -> None:
@@ -127,95 +115,176 @@ def keep_layers(model: CrossEncoder, layers: int) -> None:
                 return
 
 
-def _val_candidates(
+@dataclass(frozen=True)
+class Candidates:
+    """Val questions with their first stage's candidates, best first, shape (questions, depth)."""
+
+    val: Validation
+    nodes: np.ndarray
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return every (question, passage), a question's candidates together."""
+        texts = list(self.val.nodes.values())
+        asked = self.val.questions.texts
+        return [(text, texts[i]) for text, row in zip(asked, self.nodes) for i in row]
+
+    def ndcg(self, scores: np.ndarray, depth: int) -> float:
+        """Return the mean nDCG@10 with the first `depth` reordered by scores of that shape."""
+        order = np.argsort(-scores[:, :depth], axis=1, kind="stable")
+        reordered = np.take_along_axis(self.nodes[:, :depth], order, axis=1)
+        ranking = np.concatenate([reordered, self.nodes[:, depth:]], axis=1)
+        return mean_of(score_rankings(ranking, self.val.relevant())[PRIMARY])
+
+    def first_stage(self) -> float:
+        """Return the mean nDCG@10 of the candidates as they are."""
+        return mean_of(score_rankings(self.nodes, self.val.relevant())[PRIMARY])
+
+
+def _candidates(
     val: Validation, statistics: TermStatistics, settings: Settings, work: Workspace
-) -> tuple[list[dict[str, Any]], float]:
-    """Return the val questions' candidates from the untuned hybrid, and its nDCG@10."""
+) -> Candidates | None:
+    """Return the val questions' candidates from the untuned hybrid; None without questions."""
     if not len(val.questions):
-        return [], 0.0
+        return None
     encoder = Encoder.base(settings.embedder, settings.compute)
-    node_ids, nodes = cached_vectors(work, encoder, val.nodes, "document")
+    _, nodes = cached_vectors(work, encoder, val.nodes, "document")
     _, queries = cached_vectors(work, encoder, val.questions.by_id(), "query")
-    lexical = LexicalIndex(list(val.nodes.values()), statistics)
-    scores = fuse(
-        queries @ nodes.T, lexical.scores(val.questions.texts), 1 - settings.teacher.bm25_weight
-    )
-    samples = [
-        {
-            "query": text,
-            "positive": [val.nodes[source]],
-            "documents": [val.nodes[node_ids[i]] for i in row],
-        }
-        for text, source, row in zip(
-            val.questions.texts, val.questions.node_ids, top_k(scores, _VAL_DEPTH)
-        )
-    ]
-    return samples, float(val.ndcg_of_scores(scores).mean())
+    words = LexicalIndex(list(val.nodes.values()), statistics).scores(val.questions.texts)
+    scores = fuse(queries @ nodes.T, words, 1 - settings.teacher.bm25_weight)
+    return Candidates(val, top_k(scores, max(settings.reranker.val_depths)))
 
 
-def _fit(
+def fit_reranker(
     model: CrossEncoder,
-    rows: dict[str, list[Any]],
-    samples: list[dict[str, Any]],
+    lists: Sequence[TrainingList],
+    val: Candidates | None,
+    new_head: bool,
     settings: Settings,
     work: Workspace,
 ) -> dict[str, float]:
+    """Train on the lists in their order and keep the checkpoint that ranks val best.
+
+    Returns facts: steps, the losses of the first and of the last steps, and val nDCG@10: by
+    depth, and their mean as `val_ndcg_at_10`.
+    """
     import torch
     from datasets import Dataset
     from sentence_transformers.cross_encoder import (
         CrossEncoderTrainer,
         CrossEncoderTrainingArguments,
     )
-    from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
-    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
     from transformers import EarlyStoppingCallback
 
     recipe = settings.reranker
     switch_off_dropout(model)
-    device = pick_device(settings.compute)
-    steps = max(1, int(-(-len(rows["label"]) // recipe.batch_size) * recipe.epochs))
+    words = model.transformers_model.get_input_embeddings()
+    words.weight.requires_grad_(False)  # words that no list shows stay comparable to those shown
+    columns = training_columns(lists, recipe)
+    size = recipe.batch_size
+    if recipe.recipe == "bce":
+        size *= 1 + recipe.hard_negatives + recipe.medium_negatives + recipe.random_negatives
+    steps = -(-len(columns["query"]) // size)
+    rate = recipe.learning_rate or (_NEW_HEAD_RATE if new_head else _CROSS_ENCODER_RATE)
+    every = max(1, steps // recipe.evaluations)
+    strategy = "steps" if val else "no"
     folder = work.folder / "trainer"
     arguments = CrossEncoderTrainingArguments(
         output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
+        num_train_epochs=1,
+        per_device_train_batch_size=size,
+        batch_sampler=_in_order,
+        learning_rate=rate,
+        learning_rate_mapping={r"\b2\.linear\.": rate * _HEAD_FASTER} if new_head else {},
         weight_decay=0.01,
         warmup_steps=recipe.warmup,
         bf16=pick_dtype(settings.compute) == torch.bfloat16,
-        use_cpu=device == "cpu",
+        use_cpu=pick_device(settings.compute) == "cpu",
         dataloader_pin_memory=False,
         seed=recipe.seed,
         data_seed=recipe.seed,
-        eval_strategy="steps" if samples else "no",
-        eval_steps=max(1, steps // recipe.evaluations),
-        save_strategy="steps" if samples else "no",
-        save_steps=max(1, steps // recipe.evaluations),
+        eval_strategy=strategy,
+        eval_steps=every,
+        save_strategy=strategy,
+        save_steps=every,
         save_total_limit=1,
-        load_best_model_at_end=bool(samples),
+        load_best_model_at_end=val is not None,
         metric_for_best_model=f"eval_{_METRIC}",
-        logging_steps=10,
+        logging_steps=5,
         report_to="none",
         disable_tqdm=True,
     )
-    evaluator = CrossEncoderRerankingEvaluator(
-        samples=samples, at_k=10, name="val", always_rerank_positives=False, write_csv=False,
-        batch_size=settings.compute.batch_size,
-    ) if samples else None  # fmt: skip
     trainer = CrossEncoderTrainer(
         model=model,
         args=arguments,
-        train_dataset=Dataset.from_dict(rows),
-        loss=BinaryCrossEntropyLoss(
-            model, pos_weight=torch.tensor(float(recipe.hard_negatives + recipe.random_negatives))
-        ),
-        evaluator=evaluator,
-        callbacks=[EarlyStoppingCallback(recipe.patience)] if samples else [],
+        train_dataset=Dataset.from_dict(columns),
+        loss=_loss(model, recipe),
+        evaluator=_evaluator(val, settings) if val else None,
+        callbacks=[EarlyStoppingCallback(recipe.patience)] if val else [],
     )
     report_to(trainer, "reranker", work.progress)
-    result = trainer.train()
+    trainer.train()
     shutil.rmtree(folder, ignore_errors=True)
-    facts = {"loss": float(result.training_loss), "steps": float(trainer.state.global_step)}
-    if trainer.state.best_metric is not None:
-        facts["val_ndcg_at_10"] = float(trainer.state.best_metric)
+    return _fitted(trainer.state, recipe)
+
+
+def _in_order(data: Any, **known: Any) -> Any:
+    """Return the Trainer's batches in the order of the lists, not shuffled."""
+    from sentence_transformers.base.sampler import DefaultBatchSampler
+    from torch.utils.data import SequentialSampler
+
+    return DefaultBatchSampler(SequentialSampler(data), **known)
+
+
+def _fitted(state: Any, recipe: RerankerSettings) -> dict[str, float]:
+    losses = [float(entry["loss"]) for entry in state.log_history if "loss" in entry]
+    facts = {"steps": float(state.global_step)}
+    if losses:
+        facts |= {"loss_first": losses[0], "loss_last": losses[-1]}
+    if state.best_metric is not None:
+        kept = max(
+            (entry for entry in state.log_history if f"eval_{_METRIC}" in entry),
+            key=lambda entry: float(entry[f"eval_{_METRIC}"]),
+        )
+        for depth in recipe.val_depths:
+            facts[f"val_ndcg_at_10_of_{depth}"] = float(kept[f"eval_{_METRIC}_of_{depth}"])
+        facts["val_ndcg_at_10"] = float(state.best_metric)
     return facts
+
+
+def _loss(model: CrossEncoder, recipe: RerankerSettings) -> torch.nn.Module:
+    import torch
+    from sentence_transformers.cross_encoder.losses import (
+        BinaryCrossEntropyLoss,
+        LambdaLoss,
+        ListNetLoss,
+    )
+
+    if recipe.recipe == "bce":
+        negatives = recipe.hard_negatives + recipe.medium_negatives + recipe.random_negatives
+        return BinaryCrossEntropyLoss(model, pos_weight=torch.tensor(float(negatives)))
+    losses = {"lambda": LambdaLoss, "distill": ListNetLoss}
+    return losses[recipe.recipe](model, mini_batch_size=-1)  # all candidates of a step at once
+
+
+def _evaluator(candidates: Candidates, settings: Settings) -> Any:
+    from sentence_transformers.base.evaluation import BaseEvaluator
+
+    depths = settings.reranker.val_depths
+
+    class ValRanking(BaseEvaluator):
+        """Mean nDCG@10 of val candidates reranked to several depths, each pair scored once."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.primary_metric = _METRIC
+
+        def __call__(self, model: CrossEncoder, *_: Any, **__: Any) -> dict[str, float]:
+            scores = model.predict(
+                candidates.pairs(),
+                batch_size=settings.compute.batch_size,
+                show_progress_bar=False,
+            ).reshape(candidates.nodes.shape)
+            found = {f"{_METRIC}_of_{depth}": candidates.ndcg(scores, depth) for depth in depths}
+            return {_METRIC: float(np.mean(list(found.values()))), **found}
+
+    return ValRanking()

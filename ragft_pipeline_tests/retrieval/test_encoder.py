@@ -113,3 +113,15 @@ def test_int8_vectors_are_near_those_of_float32(minilm: SentenceTransformer) -> 
 def test_no_texts_have_no_vectors() -> None:
     encoder = Encoder.base(EmbedderSettings(), ComputeSettings())
     assert encoder.encode([], "query").shape == (0, 384)
+
+
+def test_a_tuned_query_tower_leaves_documents_to_the_base(tmp_path: Path) -> None:
+    base = Encoder.base(EmbedderSettings(), ComputeSettings())
+    base.model.save_pretrained(str(tmp_path), create_model_card=False)
+    (tmp_path / "ragft_card.json").write_text('{"document_tower": "base"}', encoding="utf-8")
+    tuned = Encoder.tuned(tmp_path, EmbedderSettings(), ComputeSettings())
+    assert tuned.identity("document") == base.identity("document")
+    assert tuned.identity("query") != base.identity("query")
+    np.testing.assert_array_equal(
+        tuned.encode(["a valve"], "document"), base.encode(["a valve"], "document")
+    )
