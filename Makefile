@@ -7,7 +7,7 @@ EVAL ?= ../shared/eval/tools-faq
 
 export TQDM_DISABLE := 1
 
-.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode clean
+.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -38,6 +38,12 @@ bench-llamaindex: $(INSTALLED)
 
 bench-encode: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.encode $(EVAL)
+
+bench-incremental: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.incremental --eval $(dir $(EVAL:%/=%))
+
+bench-crash: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.crash
 
 $(INSTALLED): pyproject.toml constraints.txt models.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ def questions_about(prompt: str) -> str:
 @contextmanager
 def answering() -> Iterator[OpenAIServer]:
     """Run a server that answers every prompt; its `requests` are the calls it was paid for."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line a request
     with serving() as server:
         enter = server.enter
 
