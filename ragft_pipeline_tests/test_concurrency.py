@@ -198,6 +198,12 @@ def publish_elsewhere(store: ArtifactStore, words: list[str]) -> None:
     assert not list((store.root / "staging").rglob("*.parquet"))
 
 
+def assert_all_found(store: ArtifactStore, words: list[str]) -> None:
+    lengths = Lengths()
+    assert len(complete(store, "own", words, lengths)) == 6
+    assert lengths.asked == []
+
+
 def test_staged_rows_that_another_process_publishes_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,9 +218,23 @@ def test_staged_rows_that_another_process_publishes_are_found(
         return iter(found)
 
     monkeypatch.setattr(Path, "glob", glob_then_lose)
-    lengths = Lengths()
-    assert len(complete(store, "own", words, lengths)) == 6
-    assert lengths.asked == []
+    assert_all_found(store, words)
+
+
+def test_the_folder_of_staged_rows_may_vanish_while_it_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, words = staged_by_a_dead_run(tmp_path)
+    scan = os.scandir
+
+    def lose_then_scan(path: Any = ".") -> Any:
+        if Path(path).parent.name == "rows":
+            monkeypatch.setattr(os, "scandir", scan)
+            publish_elsewhere(store, words)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", lose_then_scan)
+    assert_all_found(store, words)
 
 
 def test_staged_rows_may_vanish_while_they_are_read(
@@ -230,9 +250,7 @@ def test_staged_rows_may_vanish_while_they_are_read(
         return found
 
     monkeypatch.setattr(rows, "_select", select_then_lose)
-    lengths = Lengths()
-    assert len(complete(store, "own", words, lengths)) == 6
-    assert lengths.asked == []
+    assert_all_found(store, words)
 
 
 def test_two_processes_freeze_and_run_one_version(workers: list[Worker], project: Project) -> None:
@@ -267,11 +285,10 @@ def test_a_clean_up_beside_runs_removes_nothing_in_use(
     change(project)
     versions = [earlier, freeze(project)]
     long_ago = time.time() - 2 * 86_400
-    for folder in (project.store.root / "artifacts").glob("*/*"):
-        os.utime(folder, (long_ago, long_ago))  # nobody's, by their age
     unused = project.store.artifact_path("chunked_nodes", "unused")
     shutil.copytree(project.store.read(earlier, "chunked_nodes").path, unused)
-    os.utime(unused, (long_ago, long_ago))
+    for folder in (project.store.root / "artifacts").glob("*/*"):
+        os.utime(folder, (long_ago, long_ago))  # nobody's, by their age
     monkeypatch.setenv("RAGFT_SETTINGS", str(project.settings_file))
     for worker, version in zip(workers, versions):
         worker.begin("make", str(project.settings_file), version, names)

@@ -134,10 +134,11 @@ class RowCache:
     def _lookup(self, keys: list[str]) -> pa.Table:
         wanted = set(keys)
         for _ in range(_TRIES):
-            files, staged = self._files()
-            if not files:
-                break
+            staged: list[Path] = []
             try:
+                files, staged = self._files()
+                if not files:
+                    break
                 found = _select(files, keys, self._schema)
                 held = [path for path in staged if _held_by(path, wanted)]
             except (duckdb.IOException, duckdb.InvalidInputException, FileNotFoundError):
