@@ -209,6 +209,7 @@ def fit_reranker(
         save_total_limit=1,
         load_best_model_at_end=val is not None,
         metric_for_best_model=f"eval_{_METRIC}",
+        logging_first_step=True,
         logging_steps=5,
         report_to="none",
         disable_tqdm=True,
