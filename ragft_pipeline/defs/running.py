@@ -6,9 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+from filelock import FileLock
 
 from ragft_pipeline.defs.jobs import JOB_NAME
 from ragft_pipeline.defs.partitions import PARTITIONS_NAME
@@ -35,10 +38,22 @@ def dagster_home(settings: Settings) -> Path:
     return home_path
 
 
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Open Dagster's instance, one process at a time.
+
+    Two that make its databases at the same moment each write a revision into them, and with two
+    revisions Dagster never opens them again.
+    """
+    with FileLock(dagster_home(settings) / ".lock"):
+        instance = dg.DagsterInstance.get()
+    with instance:
+        yield instance
+
+
 def add_partition(settings: Settings, version: str) -> None:
     """Make a frozen version known to Dagster."""
-    dagster_home(settings)
-    with dg.DagsterInstance.get() as instance:
+    with open_instance(settings) as instance:
         _add(instance, version)
 
 
@@ -59,7 +74,7 @@ def run_version(settings: Settings, version: str, assets: list[str] | None = Non
     known = {key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys}
     if unknown := sorted(set(assets or []) - known):
         raise RagftError(f"no asset {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
-    with dg.DagsterInstance.get() as instance:
+    with open_instance(settings) as instance:
         _add(instance, version)
         result = job.execute_in_process(
             instance=instance,
@@ -81,7 +96,8 @@ def run_version(settings: Settings, version: str, assets: list[str] | None = Non
 
 def serve_ui(settings: Settings, port: int) -> int:
     """Run `dagster dev` on 127.0.0.1 over the same store until it is stopped."""
-    dagster_home(settings)
+    with open_instance(settings):
+        pass  # its databases are there before its processes open them
     os.environ.setdefault("RAGFT_STORE", str(Path(settings.store).resolve()))
     command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
     return subprocess.call([*command, "-m", "ragft_pipeline.definitions"])

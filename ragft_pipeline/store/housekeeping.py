@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import os
 import shutil
 import time
 from collections import Counter
@@ -12,20 +15,26 @@ from pathlib import Path
 
 from ragft_pipeline.store.artifacts import ArtifactStore
 
-_IN_FLIGHT_SECONDS = 3600.0
+_IN_USE_SECONDS = 86_400.0  # a training may run for hours without a word
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """A folder that nothing kept needs."""
+    """A folder that nothing kept needs and nobody has used since a point in time (epoch)."""
 
     path: Path
     size: int
+    unused_since: float = math.inf
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of all files below a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    """Return the bytes of all files below a folder; a file that goes meanwhile counts as none."""
+    total = 0
+    for folder, _, names in os.walk(path):  # which passes over folders that go
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(folder, name).stat().st_size
+    return total
 
 
 @dataclass(frozen=True)
@@ -78,29 +87,56 @@ def find_garbage(
 ) -> list[Garbage]:
     """Return the artifacts that no kept version links, and what dead runs left in staging.
 
-    Whatever is younger than an hour is left alone: its run may be about to link it. An artifact
-    holds every row it was made of, so removing another one costs the kept versions nothing.
+    What was used in the last day is left alone, and so is all that a version links to which an
+    artifact was linked in the last day: a run may be at work on it. An artifact holds every row
+    it was made of, so removing another one costs the kept versions nothing.
     """
-    limit = (time.time() if now is None else now) - _IN_FLIGHT_SECONDS
+    limit = (time.time() if now is None else now) - _IN_USE_SECONDS
+    versions = (store.root / "versions").glob("*")
+    at_work = {folder.name for folder in versions if folder.stat().st_mtime >= limit}
     needed = {
-        artifact for version in kept_versions for artifact in _linked_artifacts(store, version)
+        artifact
+        for version in at_work.union(kept_versions)
+        for artifact in _linked_artifacts(store, version)
     }
-    artifacts = (store.root / "artifacts").glob("*/*/artifact.json")
-    unlinked = [p.parent for p in artifacts if (p.parent.parent.name, p.parent.name) not in needed]
+    artifacts = (store.root / "artifacts").glob("*/*")
+    unlinked = [p for p in artifacts if (p.parent.name, p.name) not in needed]
     staged = [p for p in (store.root / "staging").glob("*") if p.name != "rows"]
-    old = [path for path in (*unlinked, *staged) if path.stat().st_mtime < limit]
-    return [Garbage(path, size_of(path)) for path in sorted(old)]
+    old = [path for path in unlinked if _used(path) < limit]
+    old += [path for path in staged if _changed(path) < limit]
+    return [Garbage(path, size_of(path), limit) for path in sorted(old)]
+
+
+def _used(path: Path) -> float:
+    """Return when a path was last used; what is gone by now is in somebody's hands."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return math.inf
+
+
+def _changed(path: Path) -> float:
+    """Return when anything at or below a path was last changed."""
+    times = [_used(path)]
+    for folder, folders, names in os.walk(path):
+        times += [_used(Path(folder, name)) for name in (*folders, *names)]
+    return max(times)
 
 
 def remove(garbage: Iterable[Garbage]) -> int:
-    """Remove the folders and return the bytes that were freed.
+    """Remove the folders, but for those used meanwhile; return the bytes that were freed.
 
     A folder is renamed out of sight first, so that a reader sees all of it or nothing.
     """
     freed = 0
     for item in garbage:
-        hidden = item.path.with_name(f".removed-{item.path.name}")
-        item.path.rename(hidden)
+        if _used(item.path) >= item.unused_since:
+            continue
+        hidden = item.path.with_name(f".removed-{item.path.name.removeprefix('.removed-')}")
+        try:
+            item.path.rename(hidden)
+        except FileNotFoundError:  # another clean-up was first
+            continue
         shutil.rmtree(hidden, ignore_errors=True)
         freed += item.size
     return freed
