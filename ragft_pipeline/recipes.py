@@ -330,6 +330,25 @@ reranker = Recipe(
 )
 
 
+def _late_interaction(step: Step) -> Produced:
+    from ragft_pipeline.tuning.late_interaction import tune_late_interaction
+
+    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    tables, teacher = _training_tables(step), step.table("teacher_scores")
+    facts = tune_late_interaction(tables, teacher, statistics, step.settings, step.work)
+    return _trained(step, tables, facts)
+
+
+late_interaction = Recipe(
+    "late_interaction",
+    _late_interaction,
+    heavy=True,
+    inputs=(*_TRAINING, "teacher_scores", "corpus_statistics"),
+    sections=("late_interaction", "teacher", "embedder"),
+    weights=("embedder",),
+)
+
+
 def _evaluate(step: Step) -> Produced:
     from ragft_pipeline.evaluation.retrieval_eval import EvaluationData, evaluate_retrieval
     from ragft_pipeline.evaluation.trial import Models
@@ -346,7 +365,7 @@ def _evaluate(step: Step) -> Produced:
         adapter=step.artifact("embedding_adapter").model,
         stacked_adapter=step.artifact("stacked_adapter").model,
         reranker=step.artifact("reranker").model,
-        late_interaction=True,
+        late_interaction=step.artifact("late_interaction").model,
     )
     return Produced(*evaluate_retrieval(data, models, step.settings, step.work))
 
@@ -358,6 +377,7 @@ retrieval_eval = Recipe(
     inputs=(
         "chunked_nodes", "node_embeddings", "train_qa_pairs", "val_qa_pairs", "test_qa_pairs",
         "gold_questions", "tuned_embedder", "embedding_adapter", "stacked_adapter", "reranker",
+        "late_interaction",
     ),
     sections=("evaluation", "late_interaction", "embedder"),
     weights=("embedder",),
@@ -406,7 +426,7 @@ def released_models(step: Step) -> Models:
         tuned_embedder=released("tuned_embedder"),
         adapter=released("embedding_adapter"),
         stacked_adapter=released("stacked_adapter"),
-        late_interaction=True,
+        late_interaction=step.artifact("late_interaction").model,
     )
 
 
@@ -431,7 +451,7 @@ refit_eval = Recipe(
     heavy=True,
     inputs=(
         "chunked_nodes", "node_embeddings", "gold_questions", "refit_models", *_REFITTED,
-        "retrieval_eval",
+        "late_interaction", "retrieval_eval",
     ),
     sections=("evaluation", "late_interaction", "embedder"),
     weights=("embedder",),
@@ -504,6 +524,7 @@ RECIPES: tuple[Recipe, ...] = (
     tuned_embedder,
     stacked_adapter,
     embedding_adapter,
+    late_interaction,
     reranker,
     retrieval_eval,
     refit_models,

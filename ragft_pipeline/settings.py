@@ -278,6 +278,7 @@ class EvaluationSettings(Section):
     max_synthetic: Positive = 300
     rerank_depth: Annotated[int, Field(ge=1, le=100)] = 100
     max_reranked: Positive = 25
+    max_late_interaction: Positive = 1000
     fusion_weights: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     rerank_weights: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
@@ -287,11 +288,23 @@ class EvaluationSettings(Section):
 
 
 class LateInteractionSettings(Section):
-    """MaxSim over the base embedder's token vectors, as a second stage."""
+    """MaxSim over the base embedder's token vectors, as a second stage; how questions are tuned."""
 
-    depth: Annotated[int, Field(ge=1, le=100)] = 50
+    recipe: Literal["idf", "map", "none"] = "idf"
+    depth: Annotated[int, Field(ge=2, le=100)] = 50
     bits: Literal[1, 2, 4, 8] = 4
-    max_questions: Positive = 1000
+    strengths: tuple[Share, ...] = (0.5, 1.0)
+    val_questions: Positive = 200
+    max_questions: Positive = 800
+    hard_negatives: Positive = 12
+    random_negatives: Count = 8
+    batch_size: Positive = 32
+    epochs: Positive = 1
+    learning_rate: Rate = 1e-3
+    teacher_temperature: Rate = 0.1
+    student_temperature: Rate = 0.05
+    teacher_weight: Share = 0.0
+    seed: Count = 13
 
 
 class RefitSettings(Section):

@@ -28,7 +28,7 @@ SMALL = {
     "reranker": {
         "layers": 2, "max_questions": 24, "evaluations": 1, "val_questions": 4, "max_tokens": 96,
     },
-    "late_interaction": {"depth": 10, "max_questions": 10},
+    "late_interaction": {"depth": 10},
     "evaluation": {
         "max_synthetic": 40, "max_reranked": 3, "rerank_depth": 20, "bootstrap": 500,
         "latency_queries": 3, "min_gold": 5,

@@ -92,6 +92,12 @@ reranker = build_asset(
     "A cross-encoder for the hybrid's candidates; loads as SentenceTransformerRerank.",
     {"sentencetransformers", "torch"},
 )
+late_interaction = build_asset(
+    recipes.late_interaction,
+    "models",
+    "MaxSim over the base embedder's token vectors: how much each token of a question counts.",
+    {"safetensors"},
+)
 retrieval_eval = build_asset(
     recipes.retrieval_eval,
     "evaluation",

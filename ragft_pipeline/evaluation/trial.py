@@ -41,7 +41,7 @@ class Models:
     adapter: Path | None = None
     stacked_adapter: Path | None = None
     reranker: Path | None = None
-    late_interaction: bool = False
+    late_interaction: Path | None = None
 
 
 @dataclass
@@ -181,13 +181,15 @@ def _second_stages(
 ) -> list[SecondStage]:
     recipe = settings.evaluation
     stages = []
-    if models.late_interaction:
+    if models.late_interaction is not None:
         from ragft_pipeline.retrieval.late_interaction import LateInteraction
         from ragft_pipeline.retrieval.token_vectors import cached_tokens
 
         encoder = Encoder.base(settings.embedder, settings.compute)
         stored = cached_tokens(work, encoder, passages, settings.late_interaction.bits)
-        late = LateInteraction(encoder, stored=stored)
+        late = LateInteraction.load(
+            models.late_interaction, settings.embedder, settings.compute, stored
+        )
         stages.append(
             SecondStage(
                 LATE_INTERACTION,
@@ -195,7 +197,7 @@ def _second_stages(
                 passages,
                 work,
                 depth=settings.late_interaction.depth,
-                limit=settings.late_interaction.max_questions,
+                limit=recipe.max_late_interaction,
                 prior=0.5,
             )
         )

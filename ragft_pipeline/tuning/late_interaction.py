@@ -1,6 +1,6 @@
 """Tuned late interaction: how a question's tokens are counted and mapped; passages stay.
 
-Two cheap recipes over frozen token vectors. `weights` counts a token by a power of its inverse
+Two cheap recipes over frozen token vectors. `idf` counts a token by a power of its inverse
 frequency in the train nodes; `map` trains a linear map of the question's token vectors, identity at
 the start, by a softmax over each question's candidates towards its source and the teacher. Val
 chooses the strength, 0 (no tuning) among them, by the one-standard-error rule.
@@ -9,11 +9,10 @@ chooses the strength, 0 (no tuning) among them, by the one-standard-error rule.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
@@ -22,13 +21,12 @@ from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings, s
 from ragft_pipeline.retrieval.reranking import blend
 from ragft_pipeline.retrieval.search import fuse, top_k
 from ragft_pipeline.retrieval.token_vectors import (
-    StoredTokens,
     cached_tokens,
     encode_tokens,
     rotation,
     text_key,
 )
-from ragft_pipeline.settings import Count, Positive, Rate, Section, Settings, Share
+from ragft_pipeline.settings import LateInteractionSettings, Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.cards import write_card
 from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
@@ -41,31 +39,10 @@ scores = late.score([(question, passage)])
 """
 
 
-class LateTuningSettings(Section):
-    """How late interaction is tuned, and in how many bits a number passages are stored."""
-
-    recipe: Literal["weights", "map"] = "weights"
-    bits: Literal[1, 2, 4, 8] = 4
-    strengths: tuple[Share, ...] = (0.5, 1.0)
-    max_questions: Positive = 800
-    val_questions: Positive = 200
-    depth: Annotated[int, Field(ge=2, le=100)] = 50
-    hard: Positive = 12
-    random: Count = 8
-    batch_size: Positive = 32
-    epochs: Positive = 1
-    learning_rate: Rate = 1e-3
-    teacher_temperature: Rate = 0.1
-    student_temperature: Rate = 0.05
-    teacher_weight: Share = 0.0
-    seed: Count = 13
-
-
 def tune_late_interaction(
     tables: TrainingTables,
     teacher: pa.Table,
     statistics: TermStatistics,
-    recipe: LateTuningSettings,
     settings: Settings,
     work: Workspace,
 ) -> dict[str, Any]:
@@ -73,31 +50,36 @@ def tune_late_interaction(
 
     With strength 0 the folder holds the card alone, and `LateInteraction.load` gives zero-shot.
 
+    Args:
+        teacher: TEACHER_SCORES of the train questions over the train nodes.
+        statistics: of the corpus, for BM25 among the val nodes.
+
     Returns facts: the chosen strength and val nDCG@10 of the blended candidates before and after.
     """
+    recipe = settings.late_interaction
     encoder = Encoder.base(settings.embedder, settings.compute)
     val = tables.validation(recipe.val_questions)
     stored = cached_tokens(work, encoder, list(val.nodes.values()), recipe.bits)
-    if recipe.recipe == "weights":
-        frequency = token_frequency(encoder, list(tables.nodes().values()))
-        trained = QuestionTuning(encoder.weights.digest, weights=frequency)
-    else:
-        trained = _trained_map(tables, teacher, encoder, stored, recipe, settings, work)
-    strengths = [0.0, *sorted(set(recipe.strengths) - {0.0})]
-    choices = [shrink(trained, strength) for strength in strengths]
-    candidates, first = _candidates(val, encoder, statistics, recipe, settings, work)
+    strengths = [0.0]
+    choices: list[QuestionTuning | None] = [None]
+    if recipe.recipe != "none":
+        strengths = _strengths(recipe)
+        whole = _whole_tuning(tables, teacher, encoder, settings, work)
+        choices = [shrink(whole, strength) for strength in strengths]
+    candidates, first = _candidates(val, encoder, statistics, settings, work)
     scores = [
         _val_ndcg(LateInteraction(encoder, choice, stored), val, candidates, first)
         for choice in choices
     ]
     best = smallest_sufficient(strengths, scores)
+    zero_shot = scores[strengths.index(0.0)]
     work.model.mkdir(parents=True, exist_ok=True)
     if (chosen := choices[best]) is not None:
         chosen.save(work.model)
     facts = {
         "strength": strengths[best],
         "bytes_a_passage": round(stored.codes.nbytes / max(1, len(stored))),
-        "val_ndcg_at_10_zero_shot": mean_of(scores[0]),
+        "val_ndcg_at_10_zero_shot": mean_of(zero_shot),
         "val_ndcg_at_10": mean_of(scores[best]),
     }
     write_card(
@@ -108,6 +90,24 @@ def tune_late_interaction(
         _LOADING,
     )
     return facts
+
+
+def _strengths(recipe: LateInteractionSettings) -> list[float]:
+    """Return the strengths in order of caution.
+
+    Inverse frequencies are counted, not learned, so their whole strength is the cautious choice; a
+    trained map's is none of it.
+    """
+    return sorted({0.0, *recipe.strengths}, reverse=recipe.recipe == "idf")
+
+
+def _whole_tuning(
+    tables: TrainingTables, teacher: pa.Table, encoder: Encoder, settings: Settings, work: Workspace
+) -> QuestionTuning:
+    if settings.late_interaction.recipe == "map":
+        return _trained_map(tables, teacher, encoder, settings, work)
+    frequency = token_frequency(encoder, list(tables.nodes().values()))
+    return QuestionTuning(encoder.weights.digest, weights=frequency)
 
 
 def token_frequency(encoder: Encoder, passages: Sequence[str]) -> np.ndarray:
@@ -136,7 +136,6 @@ def _candidates(
     val: Validation,
     encoder: Encoder,
     statistics: TermStatistics,
-    recipe: LateTuningSettings,
     settings: Settings,
     work: Workspace,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +146,7 @@ def _candidates(
     _, nodes = cached_vectors(work, encoder, val.nodes, "document")
     words = LexicalIndex(list(val.nodes.values()), statistics).scores(val.questions.texts)
     mixed = fuse(queries @ nodes.T, words, 1 - settings.teacher.bm25_weight)
-    best = top_k(mixed, recipe.depth)
+    best = top_k(mixed, settings.late_interaction.depth)
     return best, np.take_along_axis(mixed, best, axis=1)
 
 
@@ -168,13 +167,7 @@ def _val_ndcg(
 
 
 def _trained_map(
-    tables: TrainingTables,
-    teacher: pa.Table,
-    encoder: Encoder,
-    stored: StoredTokens,
-    recipe: LateTuningSettings,
-    settings: Settings,
-    work: Workspace,
+    tables: TrainingTables, teacher: pa.Table, encoder: Encoder, settings: Settings, work: Workspace
 ) -> QuestionTuning:
     """Return the map at full strength. Source first, a list is the teacher's best and a few more.
 
@@ -183,9 +176,11 @@ def _trained_map(
     import torch
     from torch.nn import functional
 
+    recipe = settings.late_interaction
     questions, nodes = tables.questions(recipe.max_questions), tables.nodes()
     tokens = encode_tokens(encoder, questions.texts, "query")
-    lists = _lists(questions, teacher, recipe, settings)
+    stored = cached_tokens(work, encoder, list(nodes.values()), recipe.bits)
+    lists = _lists(questions, teacher, settings)
     keys = {node_id: text_key(text) for node_id, text in nodes.items()}
     own = tokens.split()
     order = np.random.default_rng(recipe.seed)
@@ -228,9 +223,10 @@ def _trained_map(
 
 
 def _lists(
-    questions: Questions, teacher: pa.Table, recipe: LateTuningSettings, settings: Settings
+    questions: Questions, teacher: pa.Table, settings: Settings
 ) -> list[tuple[list[str], np.ndarray]]:
     """Return each question's candidates, its source first, and the teacher's scores of them."""
+    recipe = settings.late_interaction
     rows = {row["question_id"]: row for row in teacher.to_pylist()}
     draw = np.random.default_rng(recipe.seed)
     lists = []
@@ -239,11 +235,11 @@ def _lists(
         scores = mixed_scores(row, settings.teacher.bm25_weight)
         names = np.array(row["node_ids"], dtype=object)
         others = np.flatnonzero(names != source)
-        rest = others[recipe.hard :]
+        rest = others[recipe.hard_negatives :]
         chosen = [
             np.flatnonzero(names == source),
-            others[: recipe.hard],
-            draw.permutation(rest)[: recipe.random],
+            others[: recipe.hard_negatives],
+            draw.permutation(rest)[: recipe.random_negatives],
         ]
         picked = np.concatenate(chosen)
         lists.append((names[picked].tolist(), scores[picked]))

@@ -12,11 +12,10 @@ from ragft_pipeline import schemas
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
 from ragft_pipeline.retrieval.lexical import TermStatistics
-from ragft_pipeline.settings import Settings
+from ragft_pipeline.settings import LateInteractionSettings, Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning.data import TrainingTables, node_texts
 from ragft_pipeline.tuning.late_interaction import (
-    LateTuningSettings,
     shrink,
     token_frequency,
     tune_late_interaction,
@@ -49,18 +48,18 @@ def work(tmp_path: Path) -> Workspace:
     return Workspace(ArtifactStore(tmp_path / "store"), "late_interaction", tmp_path / "asset")
 
 
-def _tune(work: Workspace, recipe: LateTuningSettings) -> tuple[dict, TrainingTables]:  # type: ignore[type-arg]
-    settings = Settings(store=str(work.store.root))
+def _tune(work: Workspace, recipe: LateInteractionSettings) -> tuple[dict, TrainingTables]:  # type: ignore[type-arg]
+    settings = Settings(store=str(work.store.root), late_interaction=recipe)
     (train_pairs, train_nodes), (val_pairs, val_nodes) = _tables("train"), _tables("val")
     tables = TrainingTables(train_pairs, val_pairs, train_nodes, val_nodes)
     statistics = TermStatistics.of(list(node_texts(train_nodes).values()))
     teacher = score_with_teacher(train_pairs, train_nodes, statistics, settings, work)
-    return tune_late_interaction(tables, teacher, statistics, recipe, settings, work), tables
+    return tune_late_interaction(tables, teacher, statistics, settings, work), tables
 
 
-@pytest.mark.parametrize("recipe", ["weights", "map"])
+@pytest.mark.parametrize("recipe", ["idf", "map", "none"])
 def test_what_val_chose_is_what_the_folder_scores_with(work: Workspace, recipe: str) -> None:
-    facts, tables = _tune(work, LateTuningSettings(recipe=recipe, epochs=2))
+    facts, tables = _tune(work, LateInteractionSettings(recipe=recipe, epochs=2))
     settings = Settings()
     late = LateInteraction.load(work.model, settings.embedder, settings.compute)
     plain = LateInteraction(Encoder.base(settings.embedder, settings.compute))
@@ -74,7 +73,7 @@ def test_what_val_chose_is_what_the_folder_scores_with(work: Workspace, recipe: 
 def test_training_lowers_the_loss_of_the_map(work: Workspace) -> None:
     lines: list[str] = []
     work.progress = lines.append
-    _tune(work, LateTuningSettings(recipe="map", epochs=4, learning_rate=0.01))
+    _tune(work, LateInteractionSettings(recipe="map", epochs=4, learning_rate=0.01))
     losses = [float(line.rsplit(" ", 1)[1]) for line in lines if "loss" in line]
     assert losses[-1] < losses[0]
 
