@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK, _GAIN, _LOSS, _OPEN = "#22313f", "#2e7d5b", "#b3483c", "#8795a1"
+_MARKERS = "os^Dv*PX"
 
 
 def differences_plot(results: Sequence[SystemResult], title: str) -> bytes:
@@ -27,7 +28,7 @@ def differences_plot(results: Sequence[SystemResult], title: str) -> bytes:
     axes.axvline(0, color=_INK, linewidth=1)
     axes.set_yticks(range(len(shown)), [f"{r.system} (n={r.questions})" for r in shown])
     axes.set_xlabel("nDCG@10, difference to the base embedder, 95% interval")
-    axes.set_title(title, loc="left")
+    _title(figure, title)
     return _png(figure)
 
 
@@ -41,7 +42,7 @@ def hit_rate_plot(results: Sequence[SystemResult], title: str) -> bytes:
     axes.set_yticks(range(len(shown)), [r.system for r in shown])
     axes.set_xlim(0, 1)
     axes.legend(loc="lower right", frameon=False)
-    axes.set_title(title, loc="left")
+    _title(figure, title)
     return _png(figure)
 
 
@@ -51,19 +52,19 @@ def latency_plot(
     """Draw quality against the median latency a query."""
     quality = {result.system: result.means["ndcg_at_10"] for result in results}
     figure, axes = _figure(8.2, 4.2)
-    for row in latency:
+    timed = [row for row in latency if str(row["system"]) in quality]
+    for number, row in enumerate(timed):
         system = str(row["system"])
-        if system in quality:
-            axes.plot(float(row["p50_ms"]), quality[system], "o", color=_INK)
-            axes.annotate(
-                system, (float(row["p50_ms"]), quality[system]),
-                xytext=(6, 3), textcoords="offset points", fontsize=8,
-            )  # fmt: skip
+        colour, marker = f"C{number % 10}", _MARKERS[number % len(_MARKERS)]
+        point = float(row["p50_ms"]), quality[system]
+        axes.plot(*point, marker, color=colour, markersize=8, label=system)
     axes.set_xscale("log")
-    axes.margins(x=0.25)
+    axes.margins(x=0.1, y=0.1)
     axes.set_xlabel("median milliseconds a query (one at a time, this machine)")
     axes.set_ylabel("nDCG@10")
-    axes.set_title(title, loc="left")
+    if timed:
+        figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    _title(figure, title)
     return _png(figure)
 
 
@@ -74,6 +75,11 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _title(figure: Figure, title: str) -> None:
+    """Put the title at the figure's edge, so that long system names leave it its room."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11)
 
 
 def _png(figure: Figure) -> bytes:

@@ -10,7 +10,7 @@ import numpy as np
 from ragft_pipeline.evaluation.question_sets import QuestionSet
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import DEPTH
-from ragft_pipeline.retrieval.search import fuse, top_k
+from ragft_pipeline.retrieval.search import fuse, reciprocal_rank_fusion, top_k
 
 BLOCK = 256
 
@@ -52,7 +52,7 @@ class FirstStages:
     _vectors: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
     def rank(self, questions: QuestionSet, weights: dict[str, float]) -> dict[str, Ranking]:
-        """Return the rankings of bm25, every dense retriever and its hybrid.
+        """Return the rankings of bm25, every dense retriever, its hybrid and, to compare, its RRF.
 
         Args:
             weights: dense weight of each retriever's hybrid; a retriever without one gets none.
@@ -68,6 +68,8 @@ class FirstStages:
                 if retriever.name in weights:
                     mixed = fuse(dense, words, weights[retriever.name])
                     parts.setdefault(hybrid_name(retriever.name), []).append(Ranking.of(mixed))
+                    mixed = reciprocal_rank_fusion(dense, words)
+                    parts.setdefault(f"rrf({retriever.name})", []).append(Ranking.of(mixed))
         return {
             name: Ranking(
                 np.concatenate([part.nodes for part in rankings]),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+_RRF = 60
+
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     """Return the indices of the `k` best columns of each row, best first.
@@ -41,3 +43,16 @@ def min_max(scores: np.ndarray) -> np.ndarray:
 def fuse(dense: np.ndarray, lexical: np.ndarray, dense_weight: float) -> np.ndarray:
     """Return the convex combination of min-max scores (Bruch et al. 2022)."""
     return dense_weight * min_max(dense) + (1 - dense_weight) * min_max(lexical)
+
+
+def reciprocal_rank_fusion(dense: np.ndarray, lexical: np.ndarray) -> np.ndarray:
+    """Return the sum over both of 1 / (60 + rank), the best rank being 1 (Cormack et al. 2009)."""
+    parts = [1 / (_RRF + 1 + _ranks(scores)) for scores in (dense, lexical)]
+    return np.asarray(parts[0] + parts[1])
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    order = np.argsort(-scores, axis=1, kind="stable")
+    ranks = np.empty(scores.shape, np.float32)
+    np.put_along_axis(ranks, order, np.arange(scores.shape[1], dtype=np.float32)[None], axis=1)
+    return ranks
