@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ragft_pipeline.errors import RagftError, one_line, redacted
+from ragft_pipeline.release.commands import add_release_commands
 from ragft_pipeline.settings import Settings, load_settings
 
 
@@ -88,6 +89,8 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("file")
     export.add_argument("--version", help="corpus version (default: the current one)")
     export.set_defaults(run=_export_qa)
+
+    add_release_commands(commands)
 
     ui = commands.add_parser("ui", help="open Dagster on the same store (127.0.0.1)")
     ui.add_argument("--port", type=int, default=3000)
@@ -197,6 +200,7 @@ def _taint(options: argparse.Namespace, settings: Settings) -> int:
 
 def _gc(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.release.housekeeping import kept_bundles, unused_bundles
     from ragft_pipeline.store import ArtifactStore
     from ragft_pipeline.store.housekeeping import find_garbage, remove
 
@@ -204,7 +208,9 @@ def _gc(options: argparse.Namespace, settings: Settings) -> int:
     snapshots = SnapshotStore(store)
     current = snapshots.current()
     kept = {*snapshots.versions()[-max(1, options.keep) :], *([current.version] if current else [])}
-    garbage = find_garbage(store, kept)
+    bundles = kept_bundles(store, kept)
+    needed = {action for bundle in bundles for action in bundle.measured.items()}
+    garbage = find_garbage(store, kept, also_needed=needed) + unused_bundles(store, bundles)
     for item in garbage:
         print(f"{item.size / 1e6:8.1f} MB  {item.path.relative_to(store.root)}")
     total = sum(item.size for item in garbage) / 1e6

@@ -42,7 +42,7 @@ def checks_of(recipe: Recipe) -> list[Check]:
     common = []
     if recipe.table is not None:
         common.append(_schema_check(recipe))
-    elif recipe.name not in ("eval_report", "refit_models"):
+    elif recipe.name not in ("eval_report", "refit_models", "champion"):
         common.append(MODEL_FILES)
     return [*common, *CHECKS.get(recipe.name, [])]
 
@@ -70,7 +70,10 @@ def _model_files(artifact: Artifact, step: Step) -> CheckResult:
         path.name for path in files if path.suffix in _PICKLED and path.name != _LLAMAINDEX_ADAPTER
     ]
     size = sum(path.stat().st_size for path in files) / 1e6
-    return CheckResult(bool(weights) and not pickled, {"megabytes": size, "pickled": len(pickled)})
+    untuned = artifact.facts.get("strength") == 0  # then there is nothing but the card
+    return CheckResult(
+        (bool(weights) or untuned) and not pickled, {"megabytes": size, "pickled": len(pickled)}
+    )
 
 
 MODEL_FILES = Check("safetensors", "The weights are safetensors; nothing is pickled.", _model_files)

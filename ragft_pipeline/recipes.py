@@ -32,6 +32,8 @@ from ragft_pipeline.tuning.data import TrainingTables, node_texts
 from ragft_pipeline.weights import require_embedder, resolve_weights
 
 if TYPE_CHECKING:
+    from ragft_pipeline.corpus.snapshots import Snapshot
+    from ragft_pipeline.evaluation.retrieval_eval import EvaluationData
     from ragft_pipeline.evaluation.trial import Models
 
 SPLITS = ("train", "val", "test")
@@ -349,24 +351,39 @@ late_interaction = Recipe(
 )
 
 
-def _evaluate(step: Step) -> Produced:
-    from ragft_pipeline.evaluation.retrieval_eval import EvaluationData, evaluate_retrieval
-    from ragft_pipeline.evaluation.trial import Models
+def _evaluation_data(step: Step) -> EvaluationData:
+    from ragft_pipeline.evaluation.retrieval_eval import EvaluationData
 
-    data = EvaluationData(
+    return EvaluationData(
         nodes=step.table("chunked_nodes"),
         train_pairs=step.table("train_qa_pairs"),
         val_pairs=step.table("val_qa_pairs"),
         test_pairs=step.table("test_qa_pairs"),
         gold=step.table("gold_questions"),
     )
-    models = Models(
+
+
+def _measured_models(step: Step) -> Models:
+    from ragft_pipeline.evaluation.trial import Models
+
+    return Models(
         tuned_embedder=step.artifact("tuned_embedder").model,
         adapter=step.artifact("embedding_adapter").model,
         stacked_adapter=step.artifact("stacked_adapter").model,
         reranker=step.artifact("reranker").model,
         late_interaction=step.artifact("late_interaction").model,
     )
+
+
+_MEASURED = (
+    "tuned_embedder", "embedding_adapter", "stacked_adapter", "reranker", "late_interaction",
+)  # fmt: skip
+
+
+def _evaluate(step: Step) -> Produced:
+    from ragft_pipeline.evaluation.retrieval_eval import evaluate_retrieval
+
+    data, models = _evaluation_data(step), _measured_models(step)
     return Produced(*evaluate_retrieval(data, models, step.settings, step.work))
 
 
@@ -508,6 +525,46 @@ eval_report = Recipe(
     sections=("evaluation",),
 )
 
+
+def _champion(step: Step) -> Produced:
+    from ragft_pipeline.evaluation.retrieval_eval import read_choices
+    from ragft_pipeline.release.promotion import Candidate, promote_if_better
+
+    evaluated = step.artifact("retrieval_eval")
+    documents = step.table("corpus_snapshot").sort_by("path").to_pylist()
+    candidate = Candidate(
+        step.version,
+        evaluated.table(),
+        read_choices(evaluated.path),
+        _evaluation_data(step),
+        _measured_models(step),
+        released_models(step),
+        {name: step.artifact(name).action for name in _MEASURED},
+        {row["doc_key"]: row["path"] for row in reversed(documents)},
+    )
+    decision = promote_if_better(candidate, step.settings, step.work)
+    return Produced(facts=decision.facts(), data_version=decision.bundle.digest)
+
+
+def _turn(snapshot: Snapshot) -> str:
+    from ragft_pipeline.release.turns import turn
+
+    return turn(snapshot)
+
+
+champion = Recipe(
+    "champion",
+    _champion,
+    heavy=True,
+    inputs=(
+        "corpus_snapshot", "chunked_nodes", "node_embeddings", *_PAIRS, "gold_questions",
+        *_MEASURED, "retrieval_eval", "refit_models", "refit_eval", "eval_report",
+    ),
+    sections=("gate", "evaluation", "reranker", "late_interaction", "embedder"),
+    weights=("embedder",),
+    identity=_turn,
+)  # fmt: skip
+
 RECIPES: tuple[Recipe, ...] = (
     corpus_snapshot,
     chunked_nodes,
@@ -530,4 +587,5 @@ RECIPES: tuple[Recipe, ...] = (
     refit_models,
     refit_eval,
     eval_report,
+    champion,
 )

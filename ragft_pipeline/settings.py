@@ -313,6 +313,18 @@ class RefitSettings(Section):
     models: Literal["cheap", "all", "none"] = "cheap"
 
 
+class GateSettings(Section):
+    """What a candidate must show before it replaces what is served."""
+
+    min_gain: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    margin: Annotated[float, Field(gt=0.0, le=1.0)] = 0.02
+    alpha: Annotated[float, Field(gt=0.0, le=0.5)] = 0.05
+    latency_factor: Annotated[float, Field(ge=1.0, le=1000.0)] = 3.0
+    latency_floor_ms: Annotated[float, Field(ge=0.0, le=60_000.0)] = 250.0
+    latency_queries: Positive = 12
+    webhook_env: str = ""
+
+
 class RetrainPolicy(Section):
     """When models are trained anew for a changed corpus; otherwise the last ones are kept."""
 
@@ -355,6 +367,7 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     late_interaction: LateInteractionSettings = LateInteractionSettings()
     refit: RefitSettings = RefitSettings()
+    gate: GateSettings = GateSettings()
     retrain_policy: RetrainPolicy = RetrainPolicy()
     automation: AutomationSettings = AutomationSettings()
     compute: ComputeSettings = ComputeSettings()

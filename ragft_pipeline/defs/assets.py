@@ -122,3 +122,9 @@ eval_report = build_asset(
     "The page that says which of the models to use, with intervals.",
     {"html", "matplotlib"},
 )
+champion = build_asset(
+    recipes.champion,
+    "release",
+    "What is served: judged by the gate against what was served before; the documents move on.",
+    {"llamaindex", "json"},
+)

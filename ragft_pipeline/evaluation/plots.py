@@ -63,7 +63,7 @@ def latency_plot(
     axes.set_xlabel("median milliseconds a query (one at a time, this machine)")
     axes.set_ylabel("nDCG@10")
     if timed:
-        figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+        figure.legend(loc="outside center right", frameon=False, fontsize=8)
     _title(figure, title)
     return _png(figure)
 

@@ -17,7 +17,7 @@ MIN_CLUSTERS = 5  # a bootstrap over fewer has intervals that are far too narrow
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean paired difference with its 95% interval, over `questions` in `clusters`."""
+    """A mean paired difference, its interval (95% unless said), its questions and clusters."""
 
     mean: float
     low: float
@@ -45,6 +45,7 @@ def paired_difference(
     clusters: Sequence[str],
     samples: int = 10_000,
     seed: int = 13,
+    alpha: float = 0.05,
 ) -> Difference:
     """Return the mean of `challenger - base` and its bootstrap interval.
 
@@ -52,13 +53,48 @@ def paired_difference(
         challenger, base: scores of the same questions in the same order, shape (questions,).
         clusters: the document cluster of each question.
         samples: bootstrap samples.
+        alpha: 1 less the interval's confidence.
     """
     difference = np.asarray(challenger, float) - np.asarray(base, float)
     if not len(difference):
         return Difference(0.0, 0.0, 0.0, 0, 0)
     means, number = _resampled_means(difference, clusters, samples, np.random.default_rng(seed))
-    low, high = np.percentile(means, [2.5, 97.5])
+    low, high = np.percentile(means, [50 * alpha, 100 - 50 * alpha])
     return Difference(float(difference.mean()), float(low), float(high), len(difference), number)
+
+
+def randomization_p(
+    challenger: np.ndarray,
+    base: np.ndarray,
+    clusters: Sequence[str],
+    samples: int = 10_000,
+    seed: int = 13,
+) -> float:
+    """Return the one-sided p value of `challenger` being no better than `base`.
+
+    Fisher's randomization test on paired scores (Smucker et al. 2007): under the null hypothesis
+    the two systems' scores could be exchanged, here for all questions of a cluster at once.
+    """
+    difference = np.asarray(challenger, float) - np.asarray(base, float)
+    if not len(difference):
+        return 1.0
+    _, members = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.bincount(members, difference)
+    random = np.random.default_rng(seed)
+    reached = 0
+    for start in range(0, samples, _BLOCK):
+        signs = random.choice((-1.0, 1.0), size=(min(_BLOCK, samples - start), len(sums)))
+        reached += int((signs @ sums >= sums.sum() - 1e-12).sum())
+    return (reached + 1) / (samples + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's adjusted p values (1979), in the order given."""
+    adjusted, worst = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        worst = max(worst, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = worst
+    return adjusted
 
 
 def unpaired_difference(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from typing import Any
 
 import duckdb
@@ -12,11 +13,17 @@ import pyarrow.compute as pc
 
 from ragft_pipeline.evaluation.question_sets import CHOOSING, HELD_OUT, REPORTING
 from ragft_pipeline.evaluation.second_stages import STAGES, staged_name
-from ragft_pipeline.evaluation.significance import Difference, paired_difference
+from ragft_pipeline.evaluation.significance import (
+    Difference,
+    holm,
+    paired_difference,
+    randomization_p,
+)
 from ragft_pipeline.evaluation.systems import hybrid_name
 from ragft_pipeline.retrieval.metrics import METRICS, PRIMARY
 from ragft_pipeline.settings import EvaluationSettings
 
+ALPHA = 0.05
 BASE = "base"
 UNTUNED = hybrid_name(BASE)
 _RETRIEVERS = ("adapter", "tuned_embedder", "adapter(tuned_embedder)")
@@ -36,17 +43,26 @@ class SystemResult:
 
 @dataclass(frozen=True)
 class Step:
-    """One decision: is `challenger` proven better than `reference` on the primary set?"""
+    """One decision: is `challenger` proven better than `reference` on the primary set?
+
+    `p` is of a randomization test, adjusted by Holm's method for the number of decisions.
+    """
 
     part: str
     challenger: str
     reference: str
     difference: Difference
+    p: float = 1.0
+
+    @property
+    def proven(self) -> bool:
+        """Whether the interval and the p value both say that it is better."""
+        return self.difference.gain and self.p <= ALPHA
 
     @property
     def decision(self) -> str:
         """`use`, `leave out` (proven worse) or `not proven`."""
-        if self.difference.gain:
+        if self.proven:
             return "use"
         return "leave out" if self.difference.loss else "not proven"
 
@@ -86,6 +102,10 @@ class EvaluationRows:
         """Return the number of questions of a set."""
         return len(self._groups.get((question_set, BASE), {}))
 
+    def scores(self, question_set: str, system: str) -> dict[str, tuple[float, str]]:
+        """Return nDCG@10 and the document cluster of each question that a system answered."""
+        return dict(self._groups.get((question_set, system), {}))
+
     def difference(self, question_set: str, challenger: str, reference: str) -> Difference:
         """Return the paired difference in nDCG@10 over the questions both systems answered."""
         left = self._groups.get((question_set, challenger), {})
@@ -98,6 +118,20 @@ class EvaluationRows:
             self.settings.bootstrap,
             self.settings.seed,
         )
+
+    def step(self, question_set: str, part: str, challenger: str, reference: str) -> Step:
+        """Return a decision with its difference and its uncorrected p value."""
+        left, right = (self.scores(question_set, name) for name in (challenger, reference))
+        shared = sorted(left.keys() & right.keys())
+        p = randomization_p(
+            np.array([left[q][0] for q in shared]),
+            np.array([right[q][0] for q in shared]),
+            [left[q][1] for q in shared],
+            self.settings.bootstrap,
+            self.settings.seed,
+        )
+        difference = self.difference(question_set, challenger, reference)
+        return Step(part, challenger, reference, difference, p)
 
     def mean(self, question_set: str, system: str) -> float:
         """Return the mean nDCG@10 of a system on a set."""
@@ -157,9 +191,32 @@ def decide(rows: EvaluationRows, choices: dict[str, Any]) -> Verdict:
     """Walk from the base embedder up, taking each part only where its gain is proven.
 
     The tuned candidate is the best on the choosing questions; each step must beat what is held so
-    far on the primary set with its whole 95% interval above zero. Of several second stages that
-    do, the one with the larger gain on the choosing questions is taken.
+    far on the primary set: its whole 95% interval above zero, and its p value, corrected by Holm's
+    method for the number of steps, at most .05. A step that the correction rules out is walked
+    past, and what stood on it is measured anew. Of several second stages that pass, the one with
+    the larger gain on the choosing questions is taken.
     """
+    ruled_out: set[str] = set()
+    while True:
+        held, steps = _walk(rows, choices, ruled_out)
+        claims = [s for s in steps if s.difference.low < s.difference.high]  # else both are alike
+        adjusted = dict(zip(map(id, claims), holm([step.p for step in claims])))
+        judged = [replace(step, p=adjusted.get(id(step), 1.0)) for step in steps]
+        doubtful = {
+            after.challenger for before, after in zip(steps, judged) if before.proven > after.proven
+        }
+        if not doubtful - ruled_out:
+            break
+        ruled_out |= doubtful
+    name = primary_set(rows)
+    to_base = rows.difference(name, held, BASE)
+    return Verdict(name, held, judged, to_base, _sentence(rows, name, held, to_base, judged))
+
+
+def _walk(
+    rows: EvaluationRows, choices: dict[str, Any], ruled_out: Collection[str]
+) -> tuple[str, list[Step]]:
+    """Return the system that the walk ends at, and its steps with uncorrected p values."""
     name = primary_set(rows)
     choosing = choices["chosen_on"]
     tuned = max(
@@ -169,9 +226,9 @@ def decide(rows: EvaluationRows, choices: dict[str, Any]) -> Verdict:
     candidates = [("BM25 beside the base embedder", UNTUNED), ("tuned retriever", tuned)]
     for part, challenger in candidates:
         if challenger is not None and rows.has(name, challenger):
-            step = Step(part, challenger, held, rows.difference(name, challenger, held))
-            steps.append(step)
-            held = challenger if step.difference.gain else held
+            steps.append(rows.step(name, part, challenger, held))
+            taken = steps[-1].proven and challenger not in ruled_out
+            held = challenger if taken else held
     first = held
     proven: list[tuple[float, str]] = []
     for stage in STAGES:
@@ -182,13 +239,11 @@ def decide(rows: EvaluationRows, choices: dict[str, Any]) -> Verdict:
         challenger = staged_name(below, stage)
         weight = choices["second_stage_weights"].get(challenger, 0.0)
         part = f"{stage}, weight {weight:g} (chosen on {choosing})"
-        step = Step(part, challenger, below, rows.difference(name, challenger, below))
+        step = rows.step(name, part, challenger, below)
         steps.append(step)
-        if below == first and step.difference.gain and weight > 0:
+        if below == first and step.proven and weight > 0 and challenger not in ruled_out:
             proven.append((rows.difference(choosing, challenger, below).mean, challenger))
-    held = max(proven)[1] if proven else held
-    to_base = rows.difference(name, held, BASE)
-    return Verdict(name, held, steps, to_base, _sentence(rows, name, held, to_base, steps))
+    return max(proven)[1] if proven else held, steps
 
 
 def _sentence(
@@ -209,9 +264,7 @@ def _sentence(
             f"{to_base} to the base embedder alone."
         )
     unproven = [
-        f"{s.challenger} over {s.reference} ({s.difference})"
-        for s in steps
-        if not s.difference.gain
+        f"{s.challenger} over {s.reference} ({s.difference})" for s in steps if not s.proven
     ]
     return start + (f" Not proven: {'; '.join(unproven)}." if unproven else "")
 

@@ -31,6 +31,7 @@ from ragft_pipeline.store import digest_of
 MODEL_FILE = "late_interaction.safetensors"
 CARD_FILE = "ragft_late_interaction.json"
 MAXSIM_VERSION = 1  # raise it when some pair would get another score
+_KNOWN = 4096  # questions whose token vectors are kept
 _BLOCK = 256  # passages whose token vectors are held at once
 
 
@@ -152,6 +153,8 @@ class LateInteraction:
 
         Each distinct text is encoded once; the token vectors of a block of passages are held.
         """
+        if len(self._known) > _KNOWN:
+            self._known.clear()
         self._learn([question for question, _ in pairs])
         asked: dict[str, list[int]] = {}
         for row, (question, passage) in enumerate(pairs):

@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,15 +83,20 @@ def _linked_artifacts(store: ArtifactStore, version: str) -> set[tuple[str, str]
 
 
 def find_garbage(
-    store: ArtifactStore, kept_versions: Iterable[str], now: float | None = None
+    store: ArtifactStore,
+    kept_versions: Iterable[str],
+    now: float | None = None,
+    also_needed: Collection[tuple[str, str]] = (),
 ) -> list[Garbage]:
     """Return the artifacts that no kept version links, and what dead runs left in staging.
+
+    Artifacts in `also_needed`, pairs of asset and action, stay as well.
 
     What was used in the last day is left alone, and so is all that a version links to which an
     artifact was linked in the last day: a run may be at work on it. An artifact holds every row
     it was made of, so removing another one costs the kept versions nothing.
     """
-    limit = (time.time() if now is None else now) - _IN_USE_SECONDS
+    limit = unused_before(now)
     versions = (store.root / "versions").glob("*")
     at_work = {folder.name for folder in versions if folder.stat().st_mtime >= limit}
     needed = {
@@ -99,15 +104,21 @@ def find_garbage(
         for version in at_work.union(kept_versions)
         for artifact in _linked_artifacts(store, version)
     }
+    needed |= set(also_needed)
     artifacts = (store.root / "artifacts").glob("*/*")
     unlinked = [p for p in artifacts if (p.parent.name, p.name) not in needed]
     staged = [p for p in (store.root / "staging").glob("*") if p.name != "rows"]
-    old = [path for path in unlinked if _used(path) < limit]
+    old = [path for path in unlinked if last_used(path) < limit]
     old += [path for path in staged if _changed(path) < limit]
     return [Garbage(path, size_of(path), limit) for path in sorted(old)]
 
 
-def _used(path: Path) -> float:
+def unused_before(now: float | None = None) -> float:
+    """Return the time before which a thing must have been used last to be out of use."""
+    return (time.time() if now is None else now) - _IN_USE_SECONDS
+
+
+def last_used(path: Path) -> float:
     """Return when a path was last used; what is gone by now is in somebody's hands."""
     try:
         return path.stat().st_mtime
@@ -117,9 +128,9 @@ def _used(path: Path) -> float:
 
 def _changed(path: Path) -> float:
     """Return when anything at or below a path was last changed."""
-    times = [_used(path)]
+    times = [last_used(path)]
     for folder, folders, names in os.walk(path):
-        times += [_used(Path(folder, name)) for name in (*folders, *names)]
+        times += [last_used(Path(folder, name)) for name in (*folders, *names)]
     return max(times)
 
 
@@ -130,7 +141,7 @@ def remove(garbage: Iterable[Garbage]) -> int:
     """
     freed = 0
     for item in garbage:
-        if _used(item.path) >= item.unused_since:
+        if last_used(item.path) >= item.unused_since:
             continue
         hidden = item.path.with_name(f".removed-{item.path.name.removeprefix('.removed-')}")
         try:

@@ -1,0 +1,1 @@
+"""Release: the gate that a candidate must pass, and the promotion of what passes."""

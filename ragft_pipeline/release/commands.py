@@ -1,0 +1,97 @@
+"""The commands of `ragft` that are about what is served."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+import time
+from typing import Any
+
+from ragft_pipeline.settings import Settings
+
+
+def add_release_commands(commands: Any) -> None:
+    """Add champion, promote, rollback, history and search to the subcommands of a parser."""
+    champion = commands.add_parser("champion", help="what is served, and why")
+    champion.set_defaults(run=_champion)
+
+    promote = commands.add_parser("promote", help="serve a version's candidate")
+    promote.add_argument("version")
+    promote.add_argument("--force", action="store_true", help="although the gate refused it")
+    promote.add_argument("--why", default="", help="the reason, for the history")
+    promote.set_defaults(run=_promote)
+
+    rollback = commands.add_parser("rollback", help="serve again what was served before")
+    rollback.add_argument("--why", default="", help="the reason, for the history")
+    rollback.set_defaults(run=_rollback)
+
+    history = commands.add_parser("history", help="every decision about what is served")
+    history.set_defaults(run=_history)
+
+    search = commands.add_parser("search", help="search with what is served")
+    search.add_argument("question")
+    search.add_argument("--top", type=int, default=5, help="passages to show (default 5)")
+    search.set_defaults(run=_search)
+
+
+def _champion(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.serving.bundle import BundleStore, describe
+    from ragft_pipeline.serving.history import History
+    from ragft_pipeline.store import ArtifactStore
+
+    store = ArtifactStore(settings.store)
+    entry = History(store).require_current()
+    bundle = BundleStore(store).load(entry.bundle)
+    for name, value in describe(bundle).items():
+        print(f"{name:16} {value}")
+    print(f"{entry.event:16} {_day(entry.when)} by {entry.who}: {entry.why}")
+    print(f"{'folder':16} {bundle.folder}")
+    return 0
+
+
+def _promote(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.release.promotion import promote
+    from ragft_pipeline.store import ArtifactStore
+
+    store = ArtifactStore(settings.store)
+    entry = promote(store, options.version, options.force, options.why, settings)
+    print(f"serving {entry.bundle} of {entry.version}")
+    return 0
+
+
+def _rollback(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.release.promotion import roll_back
+    from ragft_pipeline.store import ArtifactStore
+
+    entry = roll_back(ArtifactStore(settings.store), options.why, settings)
+    print(f"serving {entry.bundle} of {entry.version} again")
+    return 0
+
+
+def _history(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.serving.history import History
+    from ragft_pipeline.store import ArtifactStore
+
+    for entry in History(ArtifactStore(settings.store)).entries():
+        print(
+            f"{entry.number:4}  {_day(entry.when)}  {entry.event:11}  {entry.bundle[:12]}  "
+            f"{entry.version}  {entry.who}: {entry.why}"
+        )
+    return 0
+
+
+def _search(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.serving.live import Champion
+    from ragft_pipeline.store import ArtifactStore
+
+    searcher = Champion(ArtifactStore(settings.store), settings.compute).searcher
+    for place, hit in enumerate(searcher.search(options.question, options.top), start=1):
+        parts = ", ".join(f"{name} {value:.3f}" for name, value in hit.parts.items())
+        heading = " > ".join(part for part in (hit.title, hit.heading) if part)
+        print(f"\n{place}. {hit.score:.3f}  {hit.path}  {heading}\n   ({parts})")
+        print(textwrap.fill(hit.text, 100, initial_indent="   ", subsequent_indent="   "))
+    return 0
+
+
+def _day(when: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(when))

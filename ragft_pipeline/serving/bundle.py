@@ -1,0 +1,254 @@
+"""The bundle: everything that answers a search, in one folder that never changes.
+
+Layout below the store's root::
+
+    bundles/<digest>/bundle.json        what it is made of, and a SHA-256 of every file
+                     nodes.parquet      the nodes, with the paths of their documents
+                     vectors.parquet    their vectors, as the retriever compares them
+                     tokens/            their token vectors, for late interaction
+                     models/<part>/     the tuned parts
+
+The base embedder is named by its digest, not copied. The digest of a bundle is that of its
+contents, so the same parts over the same nodes are the same bundle.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.retrieval.adapters import load_adapter
+from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_table
+from ragft_pipeline.serving.configuration import Configuration
+from ragft_pipeline.settings import (
+    ComputeSettings,
+    EmbedderSettings,
+    LateInteractionSettings,
+    RerankerSettings,
+    Settings,
+)
+from ragft_pipeline.store import ArtifactStore, Workspace, digest_of, file_sha256
+from ragft_pipeline.store.files import publish_folder, write_json
+from ragft_pipeline.tuning.data import node_texts
+
+FORMAT = 1
+MANIFEST, NODES_FILE, VECTORS_FILE, TOKENS_FOLDER, MODELS_FOLDER = (
+    "bundle.json", "nodes.parquet", "vectors.parquet", "tokens", "models",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A published bundle: its folder and what bundle.json says."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @classmethod
+    def load(cls, folder: Path) -> Bundle:
+        """Read a bundle's manifest; RagftError where the folder is not a whole bundle."""
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            raise RagftError(f"{folder} is no bundle: {MANIFEST} is missing or broken") from None
+        if manifest["format"] != FORMAT:
+            raise RagftError(f"{folder} has format {manifest['format']}, this reads {FORMAT}")
+        return cls(folder, manifest)
+
+    @property
+    def digest(self) -> str:
+        """The bundle's name: a digest of its contents."""
+        return self.folder.name
+
+    @property
+    def version(self) -> str:
+        """The corpus version whose nodes it searches."""
+        return str(self.manifest["version"])
+
+    @property
+    def configuration(self) -> Configuration:
+        """The system it serves."""
+        return Configuration(**self.manifest["configuration"])
+
+    @property
+    def models(self) -> Models:
+        """The folders of its tuned parts."""
+        folder = self.folder / MODELS_FOLDER
+        return Models(**{part: folder / part for part in self.configuration.parts})
+
+    @property
+    def measured(self) -> dict[str, str]:
+        """The action of the measured model behind each part, by asset."""
+        return dict(self.manifest["measured"])
+
+    def nodes(self) -> pa.Table:
+        """Return the NODES table, with the column `path`."""
+        return pq.read_table(self.folder / NODES_FILE)
+
+    def settings(self, compute: ComputeSettings) -> Settings:
+        """Return the settings it was made with, and this machine's threads and device."""
+        kept = self.manifest["settings"]
+        return Settings(
+            embedder=EmbedderSettings(**kept["embedder"]),
+            reranker=RerankerSettings(**kept["reranker"]),
+            late_interaction=LateInteractionSettings(**kept["late_interaction"]),
+            compute=compute.model_copy(update={"dtype": kept["dtype"]}),
+        )
+
+    def verify(self) -> None:
+        """Compare every file with its SHA-256; raises RagftError for the first that differs."""
+        for name, expected in self.manifest["files"].items():
+            file = self.folder / name
+            if not file.is_file() or file_sha256(file) != expected:
+                raise RagftError(f"bundle {self.digest[:12]}: {name} is missing or was changed")
+
+
+class BundleStore:
+    """Builds bundles and finds them again."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self.store = store
+        self.root = store.root / "bundles"
+
+    def load(self, digest: str) -> Bundle:
+        """Return a published bundle by its digest; RagftError where there is none."""
+        return Bundle.load(self.root / digest)
+
+    def build(
+        self,
+        version: str,
+        configuration: Configuration,
+        models: Models,
+        measured: dict[str, str],
+        nodes: pa.Table,
+        paths: dict[str, str],
+        settings: Settings,
+        work: Workspace,
+    ) -> Bundle:
+        """Build a bundle and publish it; the existing one where it is the same.
+
+        Args:
+            models: the parts to serve; every part of the configuration must be there.
+            measured: the action of the measured model behind each part, by asset.
+            nodes: the NODES of the corpus version.
+            paths: the path of each document, by doc_key.
+
+        Raises RagftError where an adapter belongs to another base than its embedder.
+        """
+        models = configuration.models(models)
+        with self.store.staging("bundle") as staged:
+            _copy_models(models, staged / MODELS_FOLDER)
+            named = [paths.get(key, "") for key in nodes.column("doc_key").to_pylist()]
+            pq.write_table(nodes.append_column("path", [named]), staged / NODES_FILE)
+            identities = _write_index(staged, configuration, models, nodes, settings, work)
+            manifest = {
+                "format": FORMAT,
+                "version": version,
+                "configuration": configuration.to_json(),
+                "measured": measured,
+                "base_model": settings.embedder.model,
+                "identities": identities,
+                "settings": {
+                    "embedder": settings.embedder.model_dump(mode="json"),
+                    "reranker": settings.reranker.model_dump(mode="json"),
+                    "late_interaction": settings.late_interaction.model_dump(mode="json"),
+                    "dtype": settings.compute.dtype,
+                },
+                "second_stage_depth": _second_stage_depth(configuration, settings),
+                "nodes": nodes.num_rows,
+                "files": {
+                    path.relative_to(staged).as_posix(): file_sha256(path)
+                    for path in sorted(staged.rglob("*"))
+                    if path.is_file()
+                },
+            }
+            digest = digest_of(manifest)[:32]
+            write_json(staged / MANIFEST, manifest)
+            publish_folder(staged, self.root / digest)
+        return self.load(digest)
+
+
+def _second_stage_depth(configuration: Configuration, settings: Settings) -> int:
+    if "late_interaction" in configuration.parts:
+        return settings.late_interaction.depth
+    return settings.evaluation.rerank_depth
+
+
+def retriever_parts(
+    configuration: Configuration, models: Models, settings: Settings
+) -> tuple[Encoder, Path | None]:
+    """Return the encoder of a configuration's retriever, and its adapter's folder if it has one."""
+    if "tuned_embedder" in configuration.parts:
+        assert models.tuned_embedder is not None
+        encoder = Encoder.tuned(models.tuned_embedder, settings.embedder, settings.compute)
+        return encoder, models.stacked_adapter
+    return Encoder.base(settings.embedder, settings.compute), models.adapter
+
+
+def _write_index(
+    folder: Path,
+    configuration: Configuration,
+    models: Models,
+    nodes: pa.Table,
+    settings: Settings,
+    work: Workspace,
+) -> dict[str, str]:
+    """Write vectors and token vectors; return what the encoder that made them is."""
+    texts = node_texts(nodes)
+    encoder, adapter = retriever_parts(configuration, models, settings)
+    ids, vectors = cached_vectors(work, encoder, texts, "document")
+    if adapter is not None:
+        vectors = load_adapter(adapter, encoder.weights.digest).documents(vectors)
+    pq.write_table(vectors_table(ids, ids, np.ascontiguousarray(vectors)), folder / VECTORS_FILE)
+    identities = {"query": encoder.identity("query"), "document": encoder.identity("document")}
+    if "late_interaction" in configuration.parts:
+        from ragft_pipeline.retrieval.token_vectors import cached_tokens
+
+        base = Encoder.base(settings.embedder, settings.compute)
+        bits = settings.late_interaction.bits
+        cached_tokens(work, base, list(texts.values()), bits).save(folder / TOKENS_FOLDER)
+    return identities
+
+
+def _copy_models(models: Models, folder: Path) -> None:
+    """Give the bundle the models' files, as hard links where the file system allows it."""
+    for field in fields(models):
+        source = getattr(models, field.name)
+        if source is None:
+            continue
+        for file in sorted(source.rglob("*")):
+            relative = file.relative_to(source)
+            if file.is_file() and relative.parts[0] != "checkpoints":
+                target = folder / field.name / relative
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(file, target)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file; a copy where a hard link is not possible."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """Return what a person wants to know of a bundle, as plain values."""
+    return {
+        "bundle": bundle.digest,
+        "version": bundle.version,
+        "system": bundle.configuration.name,
+        **{key: value for key, value in asdict(bundle.configuration).items() if value},
+        "nodes": bundle.manifest["nodes"],
+        "base_model": bundle.manifest["base_model"],
+    }

@@ -1,0 +1,177 @@
+"""Which bundle is served: an append-only history whose last entry is the pointer.
+
+Every change is one file, `champion/000017.json`, that appears whole under a number nobody else
+has (a hard link of a finished file). So the pointer and its history cannot disagree, two processes
+cannot both take a number, and a kill at any moment leaves the last entry in force.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline.store.files import fsync_path
+
+Event = Literal["promoted", "refreshed", "kept", "forced", "rolled back"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One decision about what is served.
+
+    Attributes:
+        number: its place in the history, from 1.
+        event: `promoted` (passed the gate), `refreshed` (the same models over new documents),
+            `kept` (the gate refused a candidate; what was served goes on), `forced` or
+            `rolled back` by a person.
+        bundle: digest of the bundle that is served from here on.
+        version: the corpus version that the decision was made for.
+        origin: number of the entry that first put this bundle in its place; a roll-back goes to
+            what stood before that.
+        why: one line for people.
+        who: the user or the pipeline.
+        when: seconds since the epoch.
+        candidate: what was judged, where something was.
+        metrics: figures of the decision, flat.
+    """
+
+    number: int
+    event: Event
+    bundle: str
+    version: str
+    origin: int
+    why: str
+    who: str
+    when: float
+    candidate: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def by_pipeline(self) -> bool:
+        """Whether no person made the decision."""
+        return self.event in ("promoted", "refreshed", "kept")
+
+
+class History:
+    """The decisions under one store, oldest first."""
+
+    def __init__(self, store: ArtifactStore) -> None:
+        self.root = store.root / "champion"
+
+    def entries(self) -> list[Entry]:
+        """Return every entry."""
+        return [_read(path) for path in sorted(self.root.glob("[0-9]*.json"))]
+
+    def current(self) -> Entry | None:
+        """Return the entry in force, or None before the first promotion."""
+        paths = sorted(self.root.glob("[0-9]*.json"))
+        return _read(paths[-1]) if paths else None
+
+    def require_current(self) -> Entry:
+        """Return the entry in force; RagftError where nothing was promoted yet."""
+        entry = self.current()
+        if entry is None:
+            raise RagftError("nothing is promoted yet: run `ragft run`, then `ragft champion`")
+        return entry
+
+    def append(
+        self,
+        after: Entry | None,
+        event: Event,
+        bundle: str,
+        version: str,
+        why: str,
+        *,
+        who: str = "pipeline",
+        candidate: str = "",
+        metrics: dict[str, float] | None = None,
+        origin: int | None = None,
+    ) -> Entry:
+        """Append a decision made on the state `after`.
+
+        Args:
+            origin: of a roll-back, the target's; else found from what changes.
+
+        Raises RagftError where another decision was made meanwhile: look again, and decide anew.
+        """
+        number = after.number + 1 if after else 1
+        if origin is None:
+            origin = after.origin if after is not None and after.bundle == bundle else number
+        entry = Entry(
+            number, event, bundle, version, origin, why, who, time.time(), candidate,
+            metrics or {},
+        )  # fmt: skip
+        self.root.mkdir(parents=True, exist_ok=True)
+        temporary = self.root / f".{uuid.uuid4().hex}"
+        with temporary.open("wb") as file:
+            file.write(json.dumps(asdict(entry), indent=1, sort_keys=True).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(temporary, self.root / f"{number:06d}.json")
+        except FileExistsError:
+            raise RagftError("the champion was changed meanwhile: look again") from None
+        finally:
+            temporary.unlink()
+        fsync_path(self.root)
+        return entry
+
+    def judgements(self) -> int:
+        """Return how many candidates were judged against the models in force.
+
+        Promotions, roll-backs and forced changes begin a new count; a refresh does not.
+        """
+        count = 0
+        for entry in reversed(self.entries()):
+            if entry.event in ("promoted", "forced", "rolled back"):
+                break
+            count += entry.event == "kept"
+        return count
+
+    def before(self) -> Entry:
+        """Return the entry that stood before the bundle in force; RagftError where none did."""
+        now = self.require_current()
+        if now.origin < 2:
+            raise RagftError(f"nothing was served before bundle {now.bundle[:12]}")
+        return self.entries()[now.origin - 2]
+
+    def roll_back(self, why: str) -> Entry:
+        """Serve what stood before the bundle in force, and return the new entry.
+
+        Raises RagftError where nothing stood before.
+        """
+        now, target = self.require_current(), self.before()
+        return self.append(
+            now, "rolled back", target.bundle, target.version, why,
+            who=current_user(), origin=target.origin,
+        )  # fmt: skip
+
+
+def arrivals(entries: Sequence[Entry], version: str) -> int:
+    """Return how often the pipeline came to decide for a version after deciding for another."""
+    versions = [entry.version for entry in entries if entry.by_pipeline]
+    return sum(
+        here == version and (place == 0 or versions[place - 1] != version)
+        for place, here in enumerate(versions)
+    )
+
+
+def current_user() -> str:
+    """Return the name of the person at the terminal."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _read(path: Path) -> Entry:
+    return Entry(**json.loads(path.read_text(encoding="utf-8")))

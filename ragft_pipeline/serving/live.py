@@ -1,0 +1,57 @@
+"""What is served now: follows the pointer, and swaps whole searchers."""
+
+from __future__ import annotations
+
+from threading import Lock
+
+from ragft_pipeline.serving.bundle import BundleStore
+from ragft_pipeline.serving.history import Entry, History
+from ragft_pipeline.serving.searcher import Searcher
+from ragft_pipeline.settings import ComputeSettings
+from ragft_pipeline.store import ArtifactStore
+
+
+class Champion:
+    """The searcher of the bundle in force, loaded anew when the pointer moves.
+
+    Whoever asks gets one whole searcher and keeps it for the length of a question, so no answer is
+    half old and half new. While a new bundle loads, the old one answers; one that cannot be
+    loaded never replaces it.
+
+    Args:
+        store: the store with the history and the bundles.
+        compute: this machine's threads and device.
+
+    Raises RagftError where nothing was promoted yet, or the bundle cannot be loaded.
+    """
+
+    def __init__(self, store: ArtifactStore, compute: ComputeSettings | None = None) -> None:
+        self._history = History(store)
+        self._bundles = BundleStore(store)
+        self._compute = compute
+        self._loading = Lock()
+        self.entry: Entry = self._history.require_current()
+        self._searcher = Searcher(self._bundles.load(self.entry.bundle), compute)
+        self.problem = ""
+
+    @property
+    def searcher(self) -> Searcher:
+        """The searcher in force; loads it first where the pointer has moved."""
+        self.refresh()
+        return self._searcher
+
+    def refresh(self) -> None:
+        """Follow the pointer; `problem` says in one line why it could not be followed."""
+        now = self._history.current()
+        if now is None or now.number == self.entry.number:
+            return
+        if not self._loading.acquire(blocking=False):  # another thread is at it
+            return
+        try:
+            if now.bundle != self._searcher.bundle.digest:
+                self._searcher = Searcher(self._bundles.load(now.bundle), self._compute)
+            self.entry, self.problem = now, ""
+        except Exception as error:  # the old one goes on answering, whatever is wrong
+            self.problem = f"bundle {now.bundle[:12]} cannot be served: {error}"
+        finally:
+            self._loading.release()

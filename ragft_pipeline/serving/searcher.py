@@ -1,0 +1,156 @@
+"""Search with one bundle: what evaluation measures in batches, for one question at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.evaluation.second_stages import PairScorer
+from ragft_pipeline.retrieval.adapters import Adapter, load_adapter
+from ragft_pipeline.retrieval.encoder import Encoder, vectors_matrix
+from ragft_pipeline.retrieval.lexical import LexicalIndex
+from ragft_pipeline.retrieval.metrics import DEPTH
+from ragft_pipeline.retrieval.reranking import Reranker, blend
+from ragft_pipeline.retrieval.search import fuse, top_k
+from ragft_pipeline.serving.bundle import TOKENS_FOLDER, VECTORS_FILE, Bundle, retriever_parts
+from ragft_pipeline.serving.configuration import Configuration
+from ragft_pipeline.settings import ComputeSettings, Settings
+from ragft_pipeline.tuning.data import node_texts
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage that answers: its score, and the same passage's score in each part.
+
+    `score` orders the hits; scores of different questions or bundles do not compare.
+    """
+
+    node_id: str
+    score: float
+    text: str
+    title: str
+    heading: str
+    path: str
+    parts: dict[str, float]
+
+
+class Searcher:
+    """Answers questions from one bundle; it never changes, so one object may serve many threads.
+
+    Args:
+        bundle: what to search with. The encoder must be the one that made its vectors.
+        compute: this machine's threads and device.
+
+    Raises RagftError where a part does not fit: an adapter of another base, vectors of another
+    encoder, a base model that is no longer the same.
+    """
+
+    def __init__(self, bundle: Bundle, compute: ComputeSettings | None = None) -> None:
+        import pyarrow.parquet as pq
+
+        self.bundle = bundle
+        self.configuration: Configuration = bundle.configuration
+        settings = bundle.settings(compute or ComputeSettings())
+        encoder, adapter = retriever_parts(self.configuration, bundle.models, settings)
+        for kind, made in bundle.manifest["identities"].items():
+            if encoder.identity(kind) != made:
+                raise RagftError(
+                    f"bundle {bundle.digest[:12]}: its vectors are not of the {kind} encoder "
+                    f"{bundle.manifest['base_model']!r} as it is now"
+                )
+        self._encoder = encoder
+        self._adapter: Adapter | None = (
+            load_adapter(adapter, encoder.weights.digest) if adapter else None
+        )
+        nodes = bundle.nodes()
+        texts = node_texts(nodes)
+        self._texts = list(texts.values())
+        self._about = {row["node_id"]: row for row in nodes.to_pylist()}
+        table = pq.read_table(bundle.folder / VECTORS_FILE)
+        self.node_ids: list[str] = table.column("text_id").to_pylist()
+        if self.node_ids != list(texts):
+            raise RagftError(f"bundle {bundle.digest[:12]}: vectors and nodes do not match")
+        self._vectors = vectors_matrix(table)
+        self._lexical = LexicalIndex(self._texts)
+        self._lexical.scores([""])  # builds the index now, not at the first question
+        _ = encoder.model  # loads it now
+        self._stage = _second_stage(bundle, settings)
+        self._depth = int(bundle.manifest["second_stage_depth"])
+        self._models = Lock()  # tokenizers refuse to be used by two threads at once
+
+    def __len__(self) -> int:
+        return len(self.node_ids)
+
+    def search(self, question: str, top: int = 10) -> list[Hit]:
+        """Return the best `top` passages (at most 100), best first."""
+        nodes, scores, parts = self._ranked(question)
+        hits = []
+        for place in range(min(top, len(nodes))):
+            node = int(nodes[place])
+            about = self._about[self.node_ids[node]]
+            hits.append(
+                Hit(
+                    self.node_ids[node],
+                    float(scores[place]),
+                    self._texts[node],
+                    about["title"],
+                    about["heading"],
+                    about["path"],
+                    {name: float(values[place]) for name, values in parts.items()},
+                )
+            )
+        return hits
+
+    def vector(self, question: str) -> np.ndarray:
+        """Return the question's vector as the retriever compares it, shape (dimension,)."""
+        return np.asarray(self._query_vectors([question])[0])
+
+    def _query_vectors(self, questions: Sequence[str]) -> np.ndarray:
+        with self._models:
+            vectors = self._encoder.encode(questions, "query")
+        return vectors if self._adapter is None else self._adapter.queries(vectors)
+
+    def _ranked(self, question: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Return nodes, their scores and each part's, best first."""
+        dense = self._query_vectors([question]) @ self._vectors.T
+        parts = {"dense": dense}
+        first = dense
+        if self.configuration.dense_weight is not None:
+            parts["bm25"] = self._lexical.scores([question])
+            first = fuse(dense, parts["bm25"], self.configuration.dense_weight)
+        best = top_k(first, DEPTH)
+        scores = np.take_along_axis(first, best, axis=1)
+        found = {name: values[0, best[0]] for name, values in parts.items()}
+        nodes, mixed = best[0], scores[0]
+        if self._stage is None:
+            return nodes, mixed, found
+        asked = nodes[: self._depth]
+        with self._models:
+            second = self._stage.score([(question, self._texts[node]) for node in asked])
+        head = blend(mixed[None, : len(asked)], second[None], self.configuration.second_weight)[0]
+        order = np.argsort(-head, kind="stable")
+        order = np.concatenate([order, np.arange(len(asked), len(nodes))])
+        mixed = np.concatenate([head, mixed[len(asked) :]])
+        rest = np.full(len(nodes) - len(asked), np.nan)
+        found[self.configuration.second_stage] = np.concatenate([second, rest])
+        return nodes[order], mixed[order], {name: values[order] for name, values in found.items()}
+
+
+def _second_stage(bundle: Bundle, settings: Settings) -> PairScorer | None:
+    models = bundle.models
+    if models.late_interaction is not None:
+        from ragft_pipeline.retrieval.late_interaction import LateInteraction
+        from ragft_pipeline.retrieval.token_vectors import StoredTokens
+
+        base = Encoder.base(settings.embedder, settings.compute)
+        stored = StoredTokens.load(bundle.folder / TOKENS_FOLDER, base)
+        return LateInteraction.load(
+            models.late_interaction, settings.embedder, settings.compute, stored
+        )
+    if models.reranker is not None:
+        return Reranker(models.reranker, settings.reranker, settings.compute)
+    return None
