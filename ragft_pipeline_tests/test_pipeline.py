@@ -117,6 +117,7 @@ def test_white_space_and_rename_stop_at_chunked_nodes(copied: Project) -> None:
         "retrieval_eval",
         "refit_eval",
         "eval_report",
+        "champion",
     }
     assert computed <= allowed
 

@@ -105,18 +105,28 @@ class Searcher:
             )
         return hits
 
-    def vector(self, question: str) -> np.ndarray:
-        """Return the question's vector as the retriever compares it, shape (dimension,)."""
-        return np.asarray(self._query_vectors([question])[0])
-
-    def _query_vectors(self, questions: Sequence[str]) -> np.ndarray:
+    def query_vectors(self, questions: Sequence[str]) -> np.ndarray:
+        """Return questions as the retriever compares them, float32 of shape (questions, width)."""
         with self._models:
             vectors = self._encoder.encode(questions, "query")
         return vectors if self._adapter is None else self._adapter.queries(vectors)
 
+    def document_vectors(self, texts: Sequence[str]) -> np.ndarray:
+        """Return texts as the retriever compares them, float32 of shape (texts, width)."""
+        with self._models:
+            vectors = self._encoder.encode(texts, "document")
+        return vectors if self._adapter is None else self._adapter.documents(vectors)
+
+    def second_scores(self, question: str, passages: Sequence[str]) -> np.ndarray | None:
+        """Return the second stage's score of each passage; None where there is no second stage."""
+        if self._stage is None:
+            return None
+        with self._models:
+            return self._stage.score([(question, passage) for passage in passages])
+
     def _ranked(self, question: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         """Return nodes, their scores and each part's, best first."""
-        dense = self._query_vectors([question]) @ self._vectors.T
+        dense = self.query_vectors([question]) @ self._vectors.T
         parts = {"dense": dense}
         first = dense
         if self.configuration.dense_weight is not None:
@@ -126,11 +136,10 @@ class Searcher:
         scores = np.take_along_axis(first, best, axis=1)
         found = {name: values[0, best[0]] for name, values in parts.items()}
         nodes, mixed = best[0], scores[0]
-        if self._stage is None:
-            return nodes, mixed, found
         asked = nodes[: self._depth]
-        with self._models:
-            second = self._stage.score([(question, self._texts[node]) for node in asked])
+        second = self.second_scores(question, [self._texts[node] for node in asked])
+        if second is None:
+            return nodes, mixed, found
         head = blend(mixed[None, : len(asked)], second[None], self.configuration.second_weight)[0]
         order = np.argsort(-head, kind="stable")
         order = np.concatenate([order, np.arange(len(asked), len(nodes))])
