@@ -5,6 +5,7 @@ Layout below the store's root::
     bundles/<digest>/bundle.json        what it is made of, and a SHA-256 of every file
                      nodes.parquet      the nodes, with the paths of their documents
                      vectors.parquet    their vectors, as the retriever compares them
+                     base_vectors.parquet   the base embedder's, where these are others
                      tokens/            their token vectors, for late interaction
                      models/<part>/     the tuned parts
 
@@ -42,8 +43,8 @@ from ragft_pipeline.store.files import publish_folder, write_json
 from ragft_pipeline.tuning.data import node_texts
 
 FORMAT = 1
-MANIFEST, NODES_FILE, VECTORS_FILE, TOKENS_FOLDER, MODELS_FOLDER = (
-    "bundle.json", "nodes.parquet", "vectors.parquet", "tokens", "models",
+MANIFEST, NODES_FILE, VECTORS_FILE, BASE_VECTORS_FILE, TOKENS_FOLDER, MODELS_FOLDER = (
+    "bundle.json", "nodes.parquet", "vectors.parquet", "base_vectors.parquet", "tokens", "models",
 )  # fmt: skip
 
 
@@ -150,14 +151,14 @@ class BundleStore:
             _copy_models(models, staged / MODELS_FOLDER)
             named = [paths.get(key, "") for key in nodes.column("doc_key").to_pylist()]
             pq.write_table(nodes.append_column("path", [named]), staged / NODES_FILE)
-            identities = _write_index(staged, configuration, models, nodes, settings, work)
+            index = _write_index(staged, configuration, models, nodes, settings, work)
             manifest = {
                 "format": FORMAT,
                 "version": version,
                 "configuration": configuration.to_json(),
                 "measured": measured,
                 "base_model": settings.embedder.model,
-                "identities": identities,
+                **index,
                 "settings": {
                     "embedder": settings.embedder.model_dump(mode="json"),
                     "reranker": settings.reranker.model_dump(mode="json"),
@@ -202,22 +203,36 @@ def _write_index(
     nodes: pa.Table,
     settings: Settings,
     work: Workspace,
-) -> dict[str, str]:
-    """Write vectors and token vectors; return what the encoder that made them is."""
+) -> dict[str, Any]:
+    """Write vectors and token vectors; return what the encoders that made them are.
+
+    The base embedder's vectors come along where the retriever compares others, so that whoever
+    serves the bundle can show what the untuned system answers. They are cached rows, mostly.
+    """
     texts = node_texts(nodes)
     encoder, adapter = retriever_parts(configuration, models, settings)
     ids, vectors = cached_vectors(work, encoder, texts, "document")
     if adapter is not None:
         vectors = load_adapter(adapter, encoder.weights.digest).documents(vectors)
-    pq.write_table(vectors_table(ids, ids, np.ascontiguousarray(vectors)), folder / VECTORS_FILE)
-    identities = {"query": encoder.identity("query"), "document": encoder.identity("document")}
+    base = Encoder.base(settings.embedder, settings.compute)
+    _, untuned = cached_vectors(work, base, texts, "document")
+    same = np.array_equal(vectors, untuned)
+    for name, matrix in ((VECTORS_FILE, vectors), (BASE_VECTORS_FILE, untuned))[: 2 - same]:
+        pq.write_table(vectors_table(ids, ids, np.ascontiguousarray(matrix)), folder / name)
     if "late_interaction" in configuration.parts:
         from ragft_pipeline.retrieval.token_vectors import cached_tokens
 
-        base = Encoder.base(settings.embedder, settings.compute)
         bits = settings.late_interaction.bits
         cached_tokens(work, base, list(texts.values()), bits).save(folder / TOKENS_FOLDER)
-    return identities
+    return {
+        "identities": _identities(encoder),
+        "base_identities": _identities(base),
+        "base_vectors": VECTORS_FILE if same else BASE_VECTORS_FILE,
+    }
+
+
+def _identities(encoder: Encoder) -> dict[str, str]:
+    return {"query": encoder.identity("query"), "document": encoder.identity("document")}
 
 
 def _copy_models(models: Models, folder: Path) -> None:

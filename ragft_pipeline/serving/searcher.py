@@ -21,6 +21,8 @@ from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.settings import ComputeSettings, Settings
 from ragft_pipeline.tuning.data import node_texts
 
+_EVEN = 0.5
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -50,18 +52,12 @@ class Searcher:
     """
 
     def __init__(self, bundle: Bundle, compute: ComputeSettings | None = None) -> None:
-        import pyarrow.parquet as pq
-
         self.bundle = bundle
         self.configuration: Configuration = bundle.configuration
         settings = bundle.settings(compute or ComputeSettings())
         encoder, adapter = retriever_parts(self.configuration, bundle.models, settings)
-        for kind, made in bundle.manifest["identities"].items():
-            if encoder.identity(kind) != made:
-                raise RagftError(
-                    f"bundle {bundle.digest[:12]}: its vectors are not of the {kind} encoder "
-                    f"{bundle.manifest['base_model']!r} as it is now"
-                )
+        _require_same(encoder, bundle, "identities")
+        self._settings = settings
         self._encoder = encoder
         self._adapter: Adapter | None = (
             load_adapter(adapter, encoder.weights.digest) if adapter else None
@@ -70,24 +66,71 @@ class Searcher:
         texts = node_texts(nodes)
         self._texts = list(texts.values())
         self._about = {row["node_id"]: row for row in nodes.to_pylist()}
-        table = pq.read_table(bundle.folder / VECTORS_FILE)
-        self.node_ids: list[str] = table.column("text_id").to_pylist()
-        if self.node_ids != list(texts):
-            raise RagftError(f"bundle {bundle.digest[:12]}: vectors and nodes do not match")
-        self._vectors = vectors_matrix(table)
+        self.node_ids = list(texts)
+        self._vectors = _vectors_of(bundle, VECTORS_FILE, self.node_ids)
         self._lexical = LexicalIndex(self._texts)
         self._lexical.scores([""])  # builds the index now, not at the first question
         _ = encoder.model  # loads it now
         self._stage = _second_stage(bundle, settings)
         self._depth = int(bundle.manifest["second_stage_depth"])
         self._models = Lock()  # tokenizers refuse to be used by two threads at once
+        self._loading_base = Lock()
+        self._base: tuple[Encoder, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.node_ids)
 
     def search(self, question: str, top: int = 10) -> list[Hit]:
         """Return the best `top` passages (at most 100), best first."""
-        nodes, scores, parts = self._ranked(question)
+        return self._hits(*self._ranked(question), top)
+
+    def search_base(self, question: str, top: int = 10) -> list[Hit]:
+        """Return what the untuned hybrid answers over the same nodes: to compare with `search`.
+
+        The base embedder and its vectors are loaded at the first call, where the retriever does
+        not use them anyway.
+
+        Raises RagftError for a bundle without these vectors, or of another base model.
+        """
+        encoder, vectors = self._base_parts()
+        with self._models:
+            asked = encoder.encode([question], "query")
+        parts = {"dense": asked @ vectors.T, "bm25": self._lexical.scores([question])}
+        first = fuse(parts["dense"], parts["bm25"], self.base_weight)
+        return self._hits(*_best(first, parts), top)
+
+    @property
+    def base_weight(self) -> float:
+        """The base embedder's weight beside BM25 in `search_base`.
+
+        The configuration's own where it fuses that embedder; a tuned retriever's weight was chosen
+        for other scores, so beside one of these both count the same.
+        """
+        own = self.configuration.dense_weight if self.configuration.retriever == "base" else None
+        return _EVEN if own is None else own
+
+    def _base_parts(self) -> tuple[Encoder, np.ndarray]:
+        with self._loading_base:
+            if self._base is None:
+                name = self.bundle.manifest.get("base_vectors")
+                if name is None:
+                    raise RagftError(
+                        f"bundle {self.bundle.digest[:12]} is of before bundles had the base "
+                        "embedder's vectors: the next one has them"
+                    )
+                encoder = self._encoder
+                if "tuned_embedder" in self.configuration.parts:
+                    encoder = Encoder.base(self._settings.embedder, self._settings.compute)
+                _require_same(encoder, self.bundle, "base_identities")
+                same = name == VECTORS_FILE
+                vectors = self._vectors if same else _vectors_of(self.bundle, name, self.node_ids)
+                _ = encoder.model
+                self._base = encoder, vectors
+            return self._base
+
+    def _hits(
+        self, nodes: np.ndarray, scores: np.ndarray, parts: dict[str, np.ndarray], top: int
+    ) -> list[Hit]:
         hits = []
         for place in range(min(top, len(nodes))):
             node = int(nodes[place])
@@ -132,10 +175,7 @@ class Searcher:
         if self.configuration.dense_weight is not None:
             parts["bm25"] = self._lexical.scores([question])
             first = fuse(dense, parts["bm25"], self.configuration.dense_weight)
-        best = top_k(first, DEPTH)
-        scores = np.take_along_axis(first, best, axis=1)
-        found = {name: values[0, best[0]] for name, values in parts.items()}
-        nodes, mixed = best[0], scores[0]
+        nodes, mixed, found = _best(first, parts)
         asked = nodes[: self._depth]
         second = self.second_scores(question, [self._texts[node] for node in asked])
         if second is None:
@@ -147,6 +187,33 @@ class Searcher:
         rest = np.full(len(nodes) - len(asked), np.nan)
         found[self.configuration.second_stage] = np.concatenate([second, rest])
         return nodes[order], mixed[order], {name: values[order] for name, values in found.items()}
+
+
+def _best(
+    scores: np.ndarray, parts: dict[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return the best nodes of one row of scores, best first, and their scores in all and each."""
+    nodes = top_k(scores, DEPTH)[0]
+    return nodes, scores[0, nodes], {name: values[0, nodes] for name, values in parts.items()}
+
+
+def _require_same(encoder: Encoder, bundle: Bundle, made_by: str) -> None:
+    """Raise RagftError unless the encoder is the one that made the bundle's vectors."""
+    for kind, made in bundle.manifest[made_by].items():
+        if encoder.identity(kind) != made:
+            raise RagftError(
+                f"bundle {bundle.digest[:12]}: its vectors are not of the {kind} encoder "
+                f"{bundle.manifest['base_model']!r} as it is now"
+            )
+
+
+def _vectors_of(bundle: Bundle, name: str, node_ids: Sequence[str]) -> np.ndarray:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(bundle.folder / name)
+    if table.column("text_id").to_pylist() != list(node_ids):
+        raise RagftError(f"bundle {bundle.digest[:12]}: vectors and nodes do not match")
+    return vectors_matrix(table)
 
 
 def _second_stage(bundle: Bundle, settings: Settings) -> PairScorer | None:
