@@ -341,6 +341,16 @@ class AutomationSettings(Section):
     refresh_cron: str = "0 3 * * 0"
 
 
+class ServeSettings(Section):
+    """The HTTP service (`ragft serve`); never part of a result's identity."""
+
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    token_env: str = ""
+    max_question_chars: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    max_concurrent: Annotated[int, Field(ge=1, le=256)] = 4
+    max_waiting: Annotated[int, Field(ge=0, le=100_000)] = 64
+
+
 class ComputeSettings(Section):
     """The machine; of these only dtype is part of a result's identity."""
 
@@ -370,6 +380,7 @@ class Settings(Section):
     gate: GateSettings = GateSettings()
     retrain_policy: RetrainPolicy = RetrainPolicy()
     automation: AutomationSettings = AutomationSettings()
+    serve: ServeSettings = ServeSettings()
     compute: ComputeSettings = ComputeSettings()
 
     def section_digest(self, *names: str) -> str:

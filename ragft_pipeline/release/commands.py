@@ -7,11 +7,12 @@ import textwrap
 import time
 from typing import Any
 
+from ragft_pipeline.serving.commands import add_serve_command
 from ragft_pipeline.settings import Settings
 
 
 def add_release_commands(commands: Any) -> None:
-    """Add champion, promote, rollback, history and search to the subcommands of a parser."""
+    """Add champion, promote, rollback, history, search and serve to the subcommands of a parser."""
     champion = commands.add_parser("champion", help="what is served, and why")
     champion.set_defaults(run=_champion)
 
@@ -32,6 +33,8 @@ def add_release_commands(commands: Any) -> None:
     search.add_argument("question")
     search.add_argument("--top", type=int, default=5, help="passages to show (default 5)")
     search.set_defaults(run=_search)
+
+    add_serve_command(commands)
 
 
 def _champion(options: argparse.Namespace, settings: Settings) -> int:

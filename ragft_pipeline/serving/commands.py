@@ -1,0 +1,71 @@
+"""The command that serves over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.settings import ServeSettings, Settings
+
+_LOCAL = "127.0.0.1"
+
+
+def add_serve_command(commands: Any) -> None:
+    """Add serve to the subcommands of a parser."""
+    serve = commands.add_parser("serve", help="answer over HTTP with what is served, and a page")
+    serve.add_argument("--port", type=int, help="default: serve.port; 0: a free one")
+    serve.add_argument("--host", default=_LOCAL, help=f"address to listen on (default {_LOCAL})")
+    serve.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.serving.history import History
+    from ragft_pipeline.store import ArtifactStore
+
+    token = _token(settings.serve)
+    store = ArtifactStore(settings.store)
+    History(store).require_current()  # says so before anything heavy is imported
+    port = settings.serve.port if options.port is None else options.port
+    with _listening(options.host, port) as listener:
+        import uvicorn
+
+        from ragft_pipeline.serving.live import Champion
+        from ragft_pipeline.serving.service import LOOPBACK, create_app
+
+        champion = Champion(store, settings.compute)
+        hosts = LOOPBACK if options.host in LOOPBACK else ("*",)
+        app = create_app(champion, settings.serve, token, hosts)
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        named = f"{champion.entry.bundle[:12]} of {champion.entry.version}"
+        print(f"serving {named} at http://{host}:{listener.getsockname()[1]}", flush=True)
+        if hosts == ("*",) and not token:
+            print("anyone who reaches this port can search: see serve.token_env", file=sys.stderr)
+        # no access log: questions stand in the addresses
+        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        with suppress(KeyboardInterrupt):  # the way to end it
+            uvicorn.Server(config).run(sockets=[listener])
+    return 0
+
+
+def _token(settings: ServeSettings) -> str:
+    """Return the token in force; never without one where the settings ask for it."""
+    if not settings.token_env:
+        return ""
+    token = os.environ.get(settings.token_env, "").strip()
+    if not token:
+        raise RagftError(f"serve.token_env: the environment variable {settings.token_env} is empty")
+    return token
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=256)
+    except (OSError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise RagftError(f"cannot listen on {host}, port {port}: {why}") from None
