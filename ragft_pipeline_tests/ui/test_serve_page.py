@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.ui
 
 HOSTILE = 'Pump <img src="x" onerror="document.title=1"> <script>document.title=2</script> &amp;'
-    'The pump <img src="x" onerror="document.title=1"> <script>document.title=2</script> &amp;'
-)
 WINDOW = {"width": 1400, "height": 1000}
 PATIENCE = 60_000  # milliseconds
 
