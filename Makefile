@@ -42,6 +42,9 @@ bench-encode: $(INSTALLED)
 bench-incremental: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.incremental --eval $(dir $(EVAL:%/=%))
 
+bench-gate: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.gate data/sample $(EVAL)
+
 bench-crash: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.crash
 

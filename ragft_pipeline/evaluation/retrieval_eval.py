@@ -62,9 +62,7 @@ def evaluate_retrieval(
             "retrieval_eval: there is no question to measure with; add documents, loosen "
             "questions.* in ragft.yaml, or give gold questions"
         )
-    choosing = sets.get(PEOPLE, QuestionSet.empty())
-    if len(choosing) < settings.evaluation.min_gold:
-        choosing = own_words_set(data, trial, settings)
+    choosing = choosing_set(sets, data, trial, settings)
     choices = trial.choose(choosing)
     work.progress(f"chosen on {len(choosing)} {choosing.name} questions: {choices.fusion_weights}")
     rows = trial.rows(sets, choices)
@@ -112,6 +110,16 @@ def question_sets(
     ]
     dropped = data.test_pairs.num_rows - test_pairs.num_rows
     return {questions.name: questions for questions in sets if len(questions)}, dropped
+
+
+def choosing_set(
+    sets: dict[str, QuestionSet], data: EvaluationData, trial: Trial, settings: Settings
+) -> QuestionSet:
+    """Return the questions that choose: people's dev questions, else synthetic val ones."""
+    people = sets.get(PEOPLE, QuestionSet.empty())
+    if len(people) >= settings.evaluation.min_gold:
+        return people
+    return own_words_set(data, trial, settings)
 
 
 def own_words_set(data: EvaluationData, trial: Trial, settings: Settings) -> QuestionSet:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import textwrap
 import time
+from pathlib import Path
 from typing import Any
 
 from ragft_pipeline.serving.commands import add_serve_command
@@ -12,7 +13,7 @@ from ragft_pipeline.settings import Settings
 
 
 def add_release_commands(commands: Any) -> None:
-    """Add champion, promote, rollback, history, search and serve to the subcommands of a parser."""
+    """Add champion, promote, rollback, history, search, export and serve to the subcommands of a parser."""
     champion = commands.add_parser("champion", help="what is served, and why")
     champion.set_defaults(run=_champion)
 
@@ -33,6 +34,10 @@ def add_release_commands(commands: Any) -> None:
     search.add_argument("question")
     search.add_argument("--top", type=int, default=5, help="passages to show (default 5)")
     search.set_defaults(run=_search)
+
+    export = commands.add_parser("export", help="write what is served as plain files")
+    export.add_argument("folder", help="a new folder")
+    export.set_defaults(run=_export)
 
     add_serve_command(commands)
 
@@ -93,6 +98,19 @@ def _search(options: argparse.Namespace, settings: Settings) -> int:
         heading = " > ".join(part for part in (hit.title, hit.heading) if part)
         print(f"\n{place}. {hit.score:.3f}  {hit.path}  {heading}\n   ({parts})")
         print(textwrap.fill(hit.text, 100, initial_indent="   ", subsequent_indent="   "))
+    return 0
+
+
+def _export(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.serving.bundle import BundleStore
+    from ragft_pipeline.serving.export import export_bundle
+    from ragft_pipeline.serving.history import History
+    from ragft_pipeline.store import ArtifactStore
+
+    store = ArtifactStore(settings.store)
+    bundle = BundleStore(store).load(History(store).require_current().bundle)
+    files = export_bundle(bundle, Path(options.folder), settings.compute)
+    print(f"{options.folder}: {files} files, their checksums in SHA256SUMS")
     return 0
 
 

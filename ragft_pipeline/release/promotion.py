@@ -278,21 +278,21 @@ def _judgement(
     sets, _ = question_sets(candidate.data, trial, settings)
     rows = pa.concat_tables(
         [
-            _of_system(candidate.rows, fresh.configuration.name, "candidate"),
-            _of_system(trial.rows(sets, theirs.choices), theirs.name, "champion"),
+            as_system(candidate.rows, fresh.configuration.name, "candidate"),
+            as_system(trial.rows(sets, theirs.choices), theirs.name, "champion"),
         ]
     )
     compared = EvaluationRows(rows, settings.evaluation)
     primary = primary_set(EvaluationRows(candidate.rows, settings.evaluation))
-    pairs = [_paired(name, name, compared) for name in (_PEOPLE,) if name != primary]
+    pairs = [paired(name, name, compared) for name in (_PEOPLE,) if name != primary]
     if known:
         old = frozenset(
             row["question_id"]
             for row in candidate.rows.select(["question_id", "relevant"]).to_pylist()
             if known.issuperset(row["relevant"])
         )
-        unchanged = _paired("unchanged documents'", primary, compared, old)
-        if len(unchanged) < len(_paired(primary, primary, compared)):
+        unchanged = paired("unchanged documents'", primary, compared, old)
+        if len(unchanged) < len(paired(primary, primary, compared)):
             pairs.append(unchanged)
     others = [pair for pair in pairs if len(pair) >= settings.evaluation.min_gold]
     questions = next(iter(sets.values())).texts[: settings.gate.latency_queries]
@@ -300,21 +300,27 @@ def _judgement(
         [Searcher(bundle, settings.compute) for bundle in (fresh, champion)], questions
     )
     return judge(
-        _paired(primary, primary, compared), others, latency, judged_before, settings.gate,
+        paired(primary, primary, compared), others, latency, judged_before, settings.gate,
         settings.evaluation,
     )  # fmt: skip
 
 
-def _of_system(rows: pa.Table, system: str, name: str) -> pa.Table:
+def as_system(rows: pa.Table, system: str, name: str) -> pa.Table:
+    """Return one system's EVAL_ROWS under another name."""
     rows = rows.filter(pc.equal(rows.column("system"), system))
     column = rows.schema.get_field_index("system")
     names = pa.array([name] * rows.num_rows, pa.string())
     return rows.set_column(column, rows.schema.field(column), names)
 
 
-def _paired(
+def paired(
     title: str, question_set: str, rows: EvaluationRows, among: frozenset[str] | None = None
 ) -> Paired:
+    """Return the scores of the systems `candidate` and `champion` on the questions both answered.
+
+    Args:
+        among: leaves out all other questions.
+    """
     left, right = (rows.scores(question_set, name) for name in ("candidate", "champion"))
     shared = sorted(q for q in left.keys() & right.keys() if among is None or q in among)
     return Paired(

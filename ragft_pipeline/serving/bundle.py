@@ -34,6 +34,7 @@ from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.settings import (
     ComputeSettings,
     EmbedderSettings,
+    EvaluationSettings,
     LateInteractionSettings,
     RerankerSettings,
     Settings,
@@ -103,6 +104,7 @@ class Bundle:
             embedder=EmbedderSettings(**kept["embedder"]),
             reranker=RerankerSettings(**kept["reranker"]),
             late_interaction=LateInteractionSettings(**kept["late_interaction"]),
+            evaluation=EvaluationSettings(rerank_depth=self.manifest["second_stage_depth"]),
             compute=compute.model_copy(update={"dtype": kept["dtype"]}),
         )
 

@@ -9,7 +9,7 @@ from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.adapters import Adapter, linear_adapter
 from ragft_pipeline.retrieval.encoder import load_sentence_transformer
 from ragft_pipeline.settings import EmbedderSettings
-from ragft_pipeline.weights import require_embedder, resolve_weights
+from ragft_pipeline.weights import Weights, require_embedder, resolve_weights
 
 if TYPE_CHECKING:
     import torch
@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 QUERY_ADAPTER_FOLDER = "query_adapter"
 
 
-def bake_adapter(adapter: Adapter, embedder: EmbedderSettings, folder: Path) -> None:
+def bake_adapter(
+    adapter: Adapter, embedder: EmbedderSettings, folder: Path, base: Weights | None = None
+) -> None:
     """Write base model and adapter as one sentence-transformers model.
 
     `encode_query` and `encode_document` take the two sides; `encode` is the document side. The
     folder `query_adapter` is for LlamaIndex, which knows only `encode`: a linear adapter that
     turns the document side's vector of a question into the query side's
     (`AdapterEmbeddingModel(HuggingFaceEmbedding(folder), folder / "query_adapter")`).
+
+    Args:
+        base: the model below the adapter, by default the embedder's.
 
     Raises RagftError for an adapter that is not linear.
     """
@@ -32,7 +37,7 @@ def bake_adapter(adapter: Adapter, embedder: EmbedderSettings, folder: Path) -> 
     from sentence_transformers.base.modules import Router
     from sentence_transformers.sentence_transformer.modules import Normalize
 
-    base = require_embedder(resolve_weights(embedder.model))
+    base = base or require_embedder(resolve_weights(embedder.model))
     if base.digest != adapter.base_digest:
         raise RagftError(f"the adapter does not belong to {embedder.model!r}: train it again")
     query = _weight(adapter.query)

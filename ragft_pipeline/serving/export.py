@@ -1,0 +1,113 @@
+"""A bundle as plain files that other systems load: Parquet, model folders, checksums.
+
+Layout::
+
+    README.md, SHA256SUMS, bundle.json
+    index/nodes.parquet, index/vectors.parquet    ids, texts, metadata; vectors by the same ids
+    models/embedder/                              sentence-transformers; the base or the tuned one
+    models/adapter/                               LlamaIndex's AdapterEmbeddingModel (query side)
+    models/embedder_with_adapter/                 both in one sentence-transformers model
+    models/reranker/ or models/late_interaction/  the second stage, where there is one
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.retrieval.adapters import load_adapter
+from ragft_pipeline.retrieval.encoder import vectors_matrix
+from ragft_pipeline.serving.bundle import (
+    MANIFEST,
+    NODES_FILE,
+    TOKENS_FOLDER,
+    VECTORS_FILE,
+    Bundle,
+    describe,
+    retriever_parts,
+)
+from ragft_pipeline.settings import ComputeSettings
+from ragft_pipeline.store import file_sha256
+from ragft_pipeline.tuning.baking import bake_adapter
+
+CHECKSUMS_FILE = "SHA256SUMS"
+_README = """# {system}, corpus version {version}
+
+{nodes} passages, vectors of {width} numbers of length 1; a higher inner product is a better match.
+
+```python
+import duckdb
+duckdb.sql("FROM 'index/nodes.parquet' JOIN 'index/vectors.parquet' USING (node_id)")
+
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer("{model}")
+query = model.encode_query("how is the strainer cleaned?", normalize_embeddings=True)
+```
+
+{hybrid}
+
+| fact | value |
+|---|---|
+{facts}
+
+Check the files with `sha256sum -c SHA256SUMS`.
+"""
+_HYBRID = """The system is a hybrid: {weight:g} times the dense score and {rest:g} times BM25's,
+each scaled to 0..1 over all passages of the question."""
+
+
+def export_bundle(bundle: Bundle, target: Path, compute: ComputeSettings) -> int:
+    """Write a bundle into a new folder; return the number of files.
+
+    Raises RagftError where the folder exists and is not empty, or a part does not fit.
+    """
+    if target.exists() and any(target.iterdir()):
+        raise RagftError(f"{target} is not empty: give a new folder")
+    bundle.verify()
+    target.mkdir(parents=True, exist_ok=True)
+    settings, configuration = bundle.settings(compute), bundle.configuration
+    encoder, adapter = retriever_parts(configuration, bundle.models, settings)
+    models, index = target / "models", target / "index"
+    shutil.copytree(encoder.weights.folder, models / "embedder")
+    model = "models/embedder"
+    if adapter is not None:
+        shutil.copytree(adapter, models / "adapter")
+        fitted = load_adapter(adapter, encoder.weights.digest)
+        if hasattr(fitted.query, "linear"):
+            model = "models/embedder_with_adapter"
+            bake_adapter(fitted, settings.embedder, target / model, base=encoder.weights)
+    for part in ("late_interaction", "reranker"):
+        if part in configuration.parts:
+            shutil.copytree(getattr(bundle.models, part), models / part)
+    index.mkdir()
+    shutil.copyfile(bundle.folder / NODES_FILE, index / "nodes.parquet")
+    vectors = pq.read_table(bundle.folder / VECTORS_FILE).drop_columns(["row_key"])
+    pq.write_table(vectors.rename_columns({"text_id": "node_id"}), index / "vectors.parquet")
+    if (bundle.folder / TOKENS_FOLDER).is_dir():
+        shutil.copytree(bundle.folder / TOKENS_FOLDER, index / TOKENS_FOLDER)
+    facts = describe(bundle)
+    (target / MANIFEST).write_text(json.dumps(bundle.manifest, indent=1), encoding="utf-8")
+    weight = configuration.dense_weight
+    text = _README.format(
+        system=configuration.name,
+        version=bundle.version,
+        nodes=vectors.num_rows,
+        width=vectors_matrix(vectors).shape[1],
+        model=model,
+        hybrid="" if weight is None else _HYBRID.format(weight=weight, rest=1 - weight),
+        facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
+    )
+    (target / "README.md").write_text(text, encoding="utf-8")
+    return write_checksums(target)
+
+
+def write_checksums(folder: Path) -> int:
+    """Write SHA256SUMS over every file below a folder; return their number."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    lines = [f"{file_sha256(path)}  {path.relative_to(folder).as_posix()}" for path in files]
+    (folder / CHECKSUMS_FILE).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return len(files)

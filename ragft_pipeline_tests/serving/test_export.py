@@ -1,0 +1,45 @@
+"""An export loads without us and gives the served numbers."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.retrieval.encoder import vectors_matrix
+from ragft_pipeline.serving.export import export_bundle
+from ragft_pipeline.serving.searcher import Searcher
+from ragft_pipeline.settings import ComputeSettings
+from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline_tests.serving.conftest import ADAPTED, PUMP, make_bundle, noisy_adapter
+
+QUESTION = "when is the strainer cleaned?"
+
+
+def test_an_exported_index_and_model_score_as_the_served_ones(tmp_path: Path) -> None:
+    bundle = make_bundle(ArtifactStore(tmp_path), "pump", PUMP, ADAPTED, noisy_adapter(tmp_path))
+    target = tmp_path / "export"
+    assert export_bundle(bundle, target, ComputeSettings()) > 8
+
+    lines = (target / "SHA256SUMS").read_text(encoding="utf-8").splitlines()
+    for digest, name in (line.split("  ") for line in lines):
+        assert hashlib.sha256((target / name).read_bytes()).hexdigest() == digest
+    vectors = pq.read_table(target / "index/vectors.parquet")
+    model = SentenceTransformer(str(target / "models/embedder_with_adapter"), device="cpu")
+    scores = vectors_matrix(vectors) @ model.encode_query(QUESTION)
+    found = dict(zip(vectors.column("node_id").to_pylist(), scores))
+    for hit in Searcher(bundle).search(QUESTION):
+        assert found[hit.node_id] == pytest.approx(hit.parts["dense"], abs=1e-4)
+    with pytest.raises(RagftError, match="is not empty"):
+        export_bundle(bundle, target, ComputeSettings())
+
+
+def test_an_exported_bundle_must_be_whole(tmp_path: Path) -> None:
+    bundle = make_bundle(ArtifactStore(tmp_path), "pump", PUMP)
+    (bundle.folder / "nodes.parquet").write_bytes(b"")
+    with pytest.raises(RagftError, match="was changed"):
+        export_bundle(bundle, tmp_path / "export", ComputeSettings())
