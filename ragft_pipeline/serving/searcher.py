@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
 
@@ -93,7 +94,7 @@ class Searcher:
         Raises RagftError for a bundle without these vectors, or of another base model.
         """
         encoder, vectors = self._base_parts()
-        with self._models:
+        with self._models, _one_thread():
             asked = encoder.encode([question], "query")
         parts = {"dense": asked @ vectors.T, "bm25": self._lexical.scores([question])}
         first = fuse(parts["dense"], parts["bm25"], self.base_weight)
@@ -150,9 +151,9 @@ class Searcher:
 
     def query_vectors(self, questions: Sequence[str]) -> np.ndarray:
         """Return questions as the retriever compares them, float32 of shape (questions, width)."""
-        with self._models:
+        with self._models, nullcontext() if len(questions) > 1 else _one_thread():
             vectors = self._encoder.encode(questions, "query")
-        return vectors if self._adapter is None else self._adapter.queries(vectors)
+            return vectors if self._adapter is None else self._adapter.queries(vectors)
 
     def document_vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return texts as the retriever compares them, float32 of shape (texts, width)."""
@@ -187,6 +188,23 @@ class Searcher:
         rest = np.full(len(nodes) - len(asked), np.nan)
         found[self.configuration.second_stage] = np.concatenate([second, rest])
         return nodes[order], mixed[order], {name: values[order] for name, values in found.items()}
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute with one thread.
+
+    One question is too little to share: on idle cores two threads are no faster, and on busy ones
+    they wait for each other at every product, thirty times as long as the work takes.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _best(
