@@ -13,7 +13,7 @@ from ragft_pipeline.settings import Settings
 
 
 def add_release_commands(commands: Any) -> None:
-    """Add champion, promote, rollback, history, search, export and serve to the subcommands of a parser."""
+    """Add the subcommands champion, promote, rollback, history, search, export and serve."""
     champion = commands.add_parser("champion", help="what is served, and why")
     champion.set_defaults(run=_champion)
 
@@ -37,6 +37,7 @@ def add_release_commands(commands: Any) -> None:
 
     export = commands.add_parser("export", help="write what is served as plain files")
     export.add_argument("folder", help="a new folder")
+    export.add_argument("--onnx", action="store_true", help="also as ONNX graphs, 8-bit too")
     export.set_defaults(run=_export)
 
     add_serve_command(commands)
@@ -109,7 +110,7 @@ def _export(options: argparse.Namespace, settings: Settings) -> int:
 
     store = ArtifactStore(settings.store)
     bundle = BundleStore(store).load(History(store).require_current().bundle)
-    files = export_bundle(bundle, Path(options.folder), settings.compute)
+    files = export_bundle(bundle, Path(options.folder), settings.compute, options.onnx)
     print(f"{options.folder}: {files} files, their checksums in SHA256SUMS")
     return 0
 

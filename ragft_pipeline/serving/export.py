@@ -8,6 +8,7 @@ Layout::
     models/adapter/                               LlamaIndex's AdapterEmbeddingModel (query side)
     models/embedder_with_adapter/                 both in one sentence-transformers model
     models/reranker/ or models/late_interaction/  the second stage, where there is one
+    models/<part>_onnx/                           with `onnx`: float32 and 8-bit graphs
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.adapters import load_adapter
-from ragft_pipeline.retrieval.encoder import vectors_matrix
+from ragft_pipeline.retrieval.encoder import pick_device, vectors_matrix
 from ragft_pipeline.serving.bundle import (
     MANIFEST,
     NODES_FILE,
@@ -33,8 +34,11 @@ from ragft_pipeline.serving.bundle import (
 from ragft_pipeline.settings import ComputeSettings
 from ragft_pipeline.store import file_sha256
 from ragft_pipeline.tuning.baking import bake_adapter
+from ragft_pipeline.weights import Weights
 
 CHECKSUMS_FILE = "SHA256SUMS"
+_MEASURED = 128  # passages an ONNX graph is compared on
+_EAGER = {"device": "cpu", "model_kwargs": {"attn_implementation": "eager"}}
 _README = """# {system}, corpus version {version}
 
 {nodes} passages, vectors of {width} numbers of length 1; a higher inner product is a better match.
@@ -53,15 +57,21 @@ query = model.encode_query("how is the strainer cleaned?", normalize_embeddings=
 | fact | value |
 |---|---|
 {facts}
-
+{onnx}
 Check the files with `sha256sum -c SHA256SUMS`.
 """
 _HYBRID = """The system is a hybrid: {weight:g} times the dense score and {rest:g} times BM25's,
 each scaled to 0..1 over all passages of the question."""
 
 
-def export_bundle(bundle: Bundle, target: Path, compute: ComputeSettings) -> int:
+def export_bundle(
+    bundle: Bundle, target: Path, compute: ComputeSettings, onnx: bool = False
+) -> int:
     """Write a bundle into a new folder; return the number of files.
+
+    Args:
+        onnx: also write embedder and reranker as ONNX graphs, with agreement and rates in the
+            README (the extra `onnx`).
 
     Raises RagftError where the folder exists and is not empty, or a part does not fit.
     """
@@ -89,6 +99,7 @@ def export_bundle(bundle: Bundle, target: Path, compute: ComputeSettings) -> int
     pq.write_table(vectors.rename_columns({"text_id": "node_id"}), index / "vectors.parquet")
     if (bundle.folder / TOKENS_FOLDER).is_dir():
         shutil.copytree(bundle.folder / TOKENS_FOLDER, index / TOKENS_FOLDER)
+    measured = _onnx_tables(bundle, encoder.weights, models, compute) if onnx else ""
     facts = describe(bundle)
     (target / MANIFEST).write_text(json.dumps(bundle.manifest, indent=1), encoding="utf-8")
     weight = configuration.dense_weight
@@ -100,9 +111,30 @@ def export_bundle(bundle: Bundle, target: Path, compute: ComputeSettings) -> int
         model=model,
         hybrid="" if weight is None else _HYBRID.format(weight=weight, rest=1 - weight),
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
+        onnx=measured,
     )
     (target / "README.md").write_text(text, encoding="utf-8")
     return write_checksums(target)
+
+
+def _onnx_tables(bundle: Bundle, base: Weights, models: Path, compute: ComputeSettings) -> str:
+    from sentence_transformers import CrossEncoder, SentenceTransformer
+
+    from ragft_pipeline.serving.onnx_graphs import export_onnx
+
+    pick_device(compute)  # sets the number of threads
+    passages = bundle.nodes().column("text").to_pylist()[:_MEASURED]
+    embedder = SentenceTransformer(str(base.folder), **_EAGER)
+    made = export_onnx(embedder, "vector", passages, models / "embedder_onnx")
+    tables = [f"\n## ONNX: embedder, {len(passages)} passages\n\n{made.table()}\n"]
+    reranker = bundle.models.reranker
+    if reranker is not None:
+        titles = bundle.nodes().column("title").to_pylist()
+        pairs = list(zip(titles, passages))
+        crossed = CrossEncoder(str(reranker), **_EAGER)
+        made = export_onnx(crossed, "scores", pairs, models / "reranker_onnx")
+        tables.append(f"\n## ONNX: reranker, {len(pairs)} pairs\n\n{made.table()}\n")
+    return "".join(tables)
 
 
 def write_checksums(folder: Path) -> int:

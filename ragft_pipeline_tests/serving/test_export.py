@@ -43,3 +43,15 @@ def test_an_exported_bundle_must_be_whole(tmp_path: Path) -> None:
     (bundle.folder / "nodes.parquet").write_bytes(b"")
     with pytest.raises(RagftError, match="was changed"):
         export_bundle(bundle, tmp_path / "export", ComputeSettings())
+
+
+def test_onnx_graphs_agree_with_the_model(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    bundle = make_bundle(ArtifactStore(tmp_path), "pump", PUMP)
+    export_bundle(bundle, tmp_path / "export", ComputeSettings(), onnx=True)
+    text = (tmp_path / "export/README.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in text.splitlines() if ".onnx |" in line]
+    agreement = {row[0].strip("| "): float(row[1]) for row in rows}
+    assert agreement["model.onnx"] > 0.9999
+    assert agreement["model_int8.onnx"] > 0.95
