@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from fastapi.testclient import TestClient
 
 from ragft_pipeline import schemas
 from ragft_pipeline.evaluation.trial import Models
@@ -19,9 +22,13 @@ from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.serving.bundle import Bundle, BundleStore
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.history import History
-from ragft_pipeline.settings import Settings
+from ragft_pipeline.serving.live import Champion
+from ragft_pipeline.settings import ServeSettings, Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 
+Bundles = tuple[ArtifactStore, Bundle, Bundle]
+ADDRESS = "http://127.0.0.1"
+QUESTION = "how often is the strainer cleaned?"
 UNTUNED, ADAPTED = Configuration("base", 0.5), Configuration("adapter", 0.5)
 PUMP = (
     "The strainer of the pump is cleaned every Friday, after the pressure is let out.",
@@ -109,7 +116,35 @@ def serving_process(store: ArtifactStore, log: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def two_bundles(tmp_path_factory: pytest.TempPathFactory) -> tuple[ArtifactStore, Bundle, Bundle]:
+def two_bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     """A store with a bundle about pumps and one about bread; nothing is promoted in it."""
     store = ArtifactStore(tmp_path_factory.mktemp("bundles"))
     return store, make_bundle(store, "pump", PUMP), make_bundle(store, "bread", BREAD)
+
+
+@pytest.fixture
+def promoted(two_bundles: Bundles, tmp_path: Path) -> Bundles:
+    """A copy of the two bundles; the one about pumps is served."""
+    store = ArtifactStore(tmp_path / "store")
+    shutil.copytree(two_bundles[0].root / "bundles", store.root / "bundles")
+    pump, bread = (BundleStore(store).load(bundle.digest) for bundle in two_bundles[1:])
+    serve(store, pump)
+    return store, pump, bread
+
+
+@contextmanager
+def service(
+    store: ArtifactStore, champion: Champion | None = None, token: str = "", **limits: Any
+) -> Iterator[TestClient]:
+    """Give a client of the service, in this process; it follows the pointer."""
+    from ragft_pipeline.serving.service import create_app
+
+    app = create_app(champion or Champion(store), ServeSettings(**limits), token)
+    with TestClient(app, base_url=ADDRESS) as client:
+        yield client
+
+
+@pytest.fixture
+def client(promoted: Bundles) -> Iterator[TestClient]:
+    with service(promoted[0], max_question_chars=200) as client:
+        yield client

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,45 +13,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from ragft_pipeline.cli import main
-from ragft_pipeline.errors import RagftError
-from ragft_pipeline.serving.bundle import BASE_VECTORS_FILE, Bundle, BundleStore
 from ragft_pipeline.serving.live import Champion
 from ragft_pipeline.serving.searcher import Searcher
-from ragft_pipeline.serving.service import create_app
-from ragft_pipeline.settings import ServeSettings
 from ragft_pipeline.store import ArtifactStore
-from ragft_pipeline_tests.serving.conftest import ADAPTED, PUMP, make_bundle, noisy_adapter, serve
+from ragft_pipeline_tests.serving.conftest import PUMP, QUESTION, Bundles, serve, service
 
-QUESTION = "how often is the strainer cleaned?"
-ADDRESS = "http://127.0.0.1"
 CLIENTS = 32
-
-Bundles = tuple[ArtifactStore, Bundle, Bundle]
-
-
-@pytest.fixture
-def promoted(two_bundles: Bundles, tmp_path: Path) -> Bundles:
-    """A copy of the two bundles; the one about pumps is served."""
-    store = ArtifactStore(tmp_path / "store")
-    shutil.copytree(two_bundles[0].root / "bundles", store.root / "bundles")
-    pump, bread = (BundleStore(store).load(bundle.digest) for bundle in two_bundles[1:])
-    serve(store, pump)
-    return store, pump, bread
-
-
-@contextmanager
-def service(
-    store: ArtifactStore, champion: Champion | None = None, token: str = "", **limits: Any
-) -> Iterator[TestClient]:
-    app = create_app(champion or Champion(store), ServeSettings(**limits), token)
-    with TestClient(app, base_url=ADDRESS) as client:
-        yield client
-
-
-@pytest.fixture
-def client(promoted: Bundles) -> Iterator[TestClient]:
-    with service(promoted[0], max_question_chars=200) as client:
-        yield client
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -245,47 +210,6 @@ def test_a_bundle_that_cannot_be_served_leaves_the_old_one_answering(promoted: B
         assert bread.digest[:12] in client.get("/champion").json()["problem"]
         answer = client.get("/search", params={"question": QUESTION})
         assert answer.json()["served"]["bundle"] == pump.digest
-
-
-def test_the_untuned_hybrid_compared_with_itself_is_the_same(client: TestClient) -> None:
-    found = client.get("/compare", params={"question": QUESTION, "top": 4}).json()
-    assert found["base"] == found["champion"]
-    assert [hit["other_rank"] for hit in found["champion"]] == [1, 2, 3, 4]
-    assert found["base_weight"] == 0.5
-
-
-@pytest.fixture
-def adapted(tmp_path: Path) -> Bundle:
-    return make_bundle(
-        ArtifactStore(tmp_path / "store"), "pump", PUMP, ADAPTED, noisy_adapter(tmp_path)
-    )
-
-
-def test_a_tuned_bundle_brings_the_base_vectors_along(
-    adapted: Bundle, two_bundles: Bundles
-) -> None:
-    plain = two_bundles[1]
-    assert not (plain.folder / BASE_VECTORS_FILE).exists()
-    assert (adapted.folder / BASE_VECTORS_FILE).is_file()
-    untuned, tuned = Searcher(plain), Searcher(adapted)
-    assert tuned.search_base(QUESTION) == untuned.search(QUESTION)
-    assert tuned.search(QUESTION) != untuned.search(QUESTION)
-    del adapted.manifest["base_vectors"]
-    with pytest.raises(RagftError, match="of before bundles had"):
-        Searcher(adapted).search_base(QUESTION)
-
-
-def test_the_ranks_of_both_sides_fit_together(adapted: Bundle) -> None:
-    store = ArtifactStore(adapted.folder.parents[1])
-    serve(store, adapted)
-    with service(store) as client:
-        found = client.get("/compare", params={"question": QUESTION, "top": 2}).json()
-        whole = client.get("/compare", params={"question": QUESTION}).json()
-    for side, other in (("base", "champion"), ("champion", "base")):
-        ranks = {hit["node_id"]: hit["rank"] for hit in whole[other]}
-        assert len(found[side]) == 2
-        assert all(hit["other_rank"] == ranks[hit["node_id"]] for hit in found[side])
-    assert whole["base"][0]["text"] == PUMP[0]
 
 
 def test_the_page_stands_alone_and_puts_nothing_in_as_markup(client: TestClient) -> None:
