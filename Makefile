@@ -7,7 +7,7 @@ EVAL ?= ../shared/eval/tools-faq
 
 export TQDM_DISABLE := 1
 
-.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-serve clean
+.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample

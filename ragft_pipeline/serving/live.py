@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from threading import Lock
 
 from ragft_pipeline.serving.bundle import BundleStore
@@ -9,6 +10,8 @@ from ragft_pipeline.serving.history import Entry, History
 from ragft_pipeline.serving.searcher import Searcher
 from ragft_pipeline.settings import ComputeSettings
 from ragft_pipeline.store import ArtifactStore
+
+_PATIENCE = 4.0  # seconds before a bundle that could not be loaded is tried again
 
 
 class Champion:
@@ -33,6 +36,7 @@ class Champion:
         self.entry: Entry = self._history.require_current()
         self._searcher = Searcher(self._bundles.load(self.entry.bundle), compute)
         self.problem = ""
+        self._refused, self._again_at = 0, 0.0  # the entry that could not be followed, next try
 
     @property
     def searcher(self) -> Searcher:
@@ -45,6 +49,8 @@ class Champion:
         now = self._history.current()
         if now is None or now.number == self.entry.number:
             return
+        if now.number == self._refused and time.monotonic() < self._again_at:
+            return
         if not self._loading.acquire(blocking=False):  # another thread is at it
             return
         try:
@@ -52,6 +58,7 @@ class Champion:
                 self._searcher = Searcher(self._bundles.load(now.bundle), self._compute)
             self.entry, self.problem = now, ""
         except Exception as error:  # the old one goes on answering, whatever is wrong
+            self._refused, self._again_at = now.number, time.monotonic() + _PATIENCE
             self.problem = f"bundle {now.bundle[:12]} cannot be served: {error}"
         finally:
             self._loading.release()
