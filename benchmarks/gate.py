@@ -35,7 +35,7 @@ from ragft_pipeline.evaluation.retrieval_eval import (
 from ragft_pipeline.evaluation.summary import UNTUNED, EvaluationRows, primary_set
 from ragft_pipeline.evaluation.trial import Models, Trial
 from ragft_pipeline.release.gate import Judgement, judge
-from ragft_pipeline.release.promotion import as_system, paired
+from ragft_pipeline.release.judging import as_system, paired
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.settings import ExtractiveGenerator, Settings, load_settings
 from ragft_pipeline.steps import materialize

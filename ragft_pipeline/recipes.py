@@ -528,7 +528,8 @@ eval_report = Recipe(
 
 def _champion(step: Step) -> Produced:
     from ragft_pipeline.evaluation.retrieval_eval import read_choices
-    from ragft_pipeline.release.promotion import Candidate, promote_if_better
+    from ragft_pipeline.release.judging import Candidate
+    from ragft_pipeline.release.promotion import promote_if_better
 
     evaluated = step.artifact("retrieval_eval")
     documents = step.table("corpus_snapshot").sort_by("path").to_pylist()
