@@ -1,4 +1,4 @@
-"""When a corpus version's decision is due: once, and again when its documents came back."""
+"""When a corpus version's decision is due: once it is the corpus, and again when it comes back."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def is_current(snapshots: SnapshotStore, version: str) -> bool:
 
 
 def turn(snapshot: Snapshot) -> str:
-    """Return what makes a version's decision due once more: that its documents came back."""
+    """Return the identity of a version's decision: how often the corpus has come to it by now."""
     store = ArtifactStore(snapshot.folder.parents[1])
     entries = History(store).entries()
-    times = arrivals(entries, snapshot.version)
     decided = [entry.version for entry in entries if entry.by_pipeline]
-    came_back = bool(times) and decided[-1] != snapshot.version
-    back = came_back and is_current(SnapshotStore(store), snapshot.version)
-    return f"{snapshot.version}, turn {max(1, times + back)}"
+    due = not decided or decided[-1] != snapshot.version
+    number = arrivals(entries, snapshot.version)
+    number += due and is_current(SnapshotStore(store), snapshot.version)
+    return f"{snapshot.version}, turn {number}"
