@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from ragft_pipeline.evaluation.question_sets import CHOOSING, HELD_OUT, REPORTING
 from ragft_pipeline.evaluation.second_stages import STAGES, staged_name
 from ragft_pipeline.evaluation.significance import (
+    MIN_CLUSTERS,
     Difference,
     holm,
     paired_difference,
@@ -102,6 +103,10 @@ class EvaluationRows:
         """Return the number of questions of a set."""
         return len(self._groups.get((question_set, BASE), {}))
 
+    def documents(self, question_set: str) -> int:
+        """Return how many document clusters a set's questions are about."""
+        return len({cluster for _, cluster in self.scores(question_set, BASE).values()})
+
     def scores(self, question_set: str, system: str) -> dict[str, tuple[float, str]]:
         """Return nDCG@10 and the document cluster of each question that a system answered."""
         return dict(self._groups.get((question_set, system), {}))
@@ -176,12 +181,14 @@ def _held_out_rows(rows: pa.Table) -> pa.Table:
 def primary_set(rows: EvaluationRows) -> str:
     """Return the set the verdict is on.
 
-    People's test questions where there are enough, of these the ones about held-out documents
-    where they are enough alone; else synthetic test questions, else whatever there is.
+    People's test questions where there are enough, about enough documents to prove anything; of
+    these the ones about held-out documents where they are enough alone. Else synthetic test
+    questions, else whatever there is.
     """
     *people, synthetic = REPORTING
     for name in people:
-        if rows.count(name) >= rows.settings.min_gold:
+        enough = rows.count(name) >= rows.settings.min_gold
+        if enough and rows.documents(name) >= MIN_CLUSTERS:
             return name
     found = [name for name in (synthetic, *people, *CHOOSING) if rows.count(name)]
     return found[0] if found else synthetic
