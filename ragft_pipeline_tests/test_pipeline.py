@@ -193,7 +193,7 @@ def test_taint_names_every_model_of_train_documents_and_the_refit_alone_of_test_
 ) -> None:
     documents = finished.artifact("corpus_snapshot").table().to_pylist()
     path = {row["split"]: row["path"] for row in documents}
-    assert "reached 5 models" in finished.ragft("taint", path["train"]).stdout
+    assert "reached 6 models" in finished.ragft("taint", path["train"]).stdout
     assert "reached 1 models" in finished.ragft("taint", path["test"]).stdout
 
 
