@@ -538,7 +538,6 @@ def _champion(step: Step) -> Produced:
         evaluated.table(),
         read_choices(evaluated.path),
         _evaluation_data(step),
-        _measured_models(step),
         released_models(step),
         {name: step.artifact(name).action for name in _MEASURED},
         {row["doc_key"]: row["path"] for row in reversed(documents)},

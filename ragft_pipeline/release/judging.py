@@ -35,7 +35,7 @@ class Candidate:
         rows: EVAL_ROWS of the measured models.
         choices: the weights that evaluation chose.
         data: the tables it was measured on.
-        measured, released: the models that were measured, and those to serve.
+        released: the models to serve.
         actions: the action of each measured model, by asset.
         paths: the path of each document, by doc_key.
     """
@@ -44,7 +44,6 @@ class Candidate:
     rows: pa.Table
     choices: Choices
     data: EvaluationData
-    measured: Models
     released: Models
     actions: dict[str, str]
     paths: dict[str, str]

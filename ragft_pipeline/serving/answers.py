@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -70,7 +69,7 @@ class Comparison(BaseModel):
 def answer(now: Now, asked: Asked) -> Answer:
     """Search with what is served."""
     hits = now.searcher.search(asked.question, asked.top)
-    passages = [Passage(**_fields(rank, hit)) for rank, hit in enumerate(hits, start=1)]
+    passages = [Passage(**vars(hit), rank=rank) for rank, hit in enumerate(hits, start=1)]
     return Answer(question=asked.question, served=_served(now), hits=passages)
 
 
@@ -90,15 +89,9 @@ def comparison(now: Now, asked: Asked) -> Comparison:
 def _compared(hits: Sequence[Hit], others: Sequence[Hit], top: int) -> list[ComparedPassage]:
     ranks = {hit.node_id: rank for rank, hit in enumerate(others, start=1)}
     return [
-        ComparedPassage(**_fields(rank, hit), other_rank=ranks.get(hit.node_id))
+        ComparedPassage(**vars(hit), rank=rank, other_rank=ranks.get(hit.node_id))
         for rank, hit in enumerate(hits[:top], start=1)
     ]
-
-
-def _fields(rank: int, hit: Hit) -> dict[str, Any]:
-    """Return a passage's fields; a part that did not score it (NaN) is left out."""
-    parts = {name: value for name, value in hit.parts.items() if not math.isnan(value)}
-    return {**vars(hit), "rank": rank, "parts": parts}
 
 
 def _served(now: Now) -> Served:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -10,13 +11,13 @@ from threading import Lock
 import numpy as np
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.evaluation.second_stages import PairScorer
+from ragft_pipeline.evaluation.second_stages import PairScorer, rerank
+from ragft_pipeline.evaluation.systems import Ranking
 from ragft_pipeline.retrieval.adapters import Adapter, load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, vectors_matrix
 from ragft_pipeline.retrieval.lexical import LexicalIndex
-from ragft_pipeline.retrieval.metrics import DEPTH
-from ragft_pipeline.retrieval.reranking import Reranker, blend
-from ragft_pipeline.retrieval.search import fuse, top_k
+from ragft_pipeline.retrieval.reranking import Reranker
+from ragft_pipeline.retrieval.search import fuse
 from ragft_pipeline.serving.bundle import TOKENS_FOLDER, VECTORS_FILE, Bundle, retriever_parts
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.settings import ComputeSettings, Settings
@@ -29,7 +30,8 @@ _EVEN = 0.5
 class Hit:
     """A passage that answers: its score, and the same passage's score in each part.
 
-    `score` orders the hits; scores of different questions or bundles do not compare.
+    Scores of different questions or bundles do not compare, nor those of passages that the second
+    stage saw with those below, which it did not see and which have no score of it in `parts`.
     """
 
     node_id: str
@@ -96,9 +98,9 @@ class Searcher:
         encoder, vectors = self._base_parts()
         with self._models, _one_thread():
             asked = encoder.encode([question], "query")
-        parts = {"dense": asked @ vectors.T, "bm25": self._lexical.scores([question])}
-        first = fuse(parts["dense"], parts["bm25"], self.base_weight)
-        return self._hits(*_best(first, parts), top)
+        dense, words = asked @ vectors.T, self._lexical.scores([question])
+        ranking = Ranking.of(fuse(dense, words, self.base_weight))
+        return self._hits(ranking, {"dense": dense[0], "bm25": words[0]}, top)
 
     @property
     def base_weight(self) -> float:
@@ -129,22 +131,21 @@ class Searcher:
                 self._base = encoder, vectors
             return self._base
 
-    def _hits(
-        self, nodes: np.ndarray, scores: np.ndarray, parts: dict[str, np.ndarray], top: int
-    ) -> list[Hit]:
+    def _hits(self, ranking: Ranking, parts: dict[str, np.ndarray], top: int) -> list[Hit]:
+        """Return the first `top` of one question's ranking; `parts` are scores by node."""
         hits = []
-        for place in range(min(top, len(nodes))):
-            node = int(nodes[place])
+        for node, score in zip(ranking.nodes[0, :top].tolist(), ranking.scores[0, :top].tolist()):
             about = self._about[self.node_ids[node]]
+            found = {name: float(values[node]) for name, values in parts.items()}
             hits.append(
                 Hit(
                     self.node_ids[node],
-                    float(scores[place]),
+                    score,
                     self._texts[node],
                     about["title"],
                     about["heading"],
                     about["path"],
-                    {name: float(values[place]) for name, values in parts.items()},
+                    {name: value for name, value in found.items() if not math.isnan(value)},
                 )
             )
         return hits
@@ -168,26 +169,22 @@ class Searcher:
         with self._models:
             return self._stage.score([(question, passage) for passage in passages])
 
-    def _ranked(self, question: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Return nodes, their scores and each part's, best first."""
-        dense = self.query_vectors([question]) @ self._vectors.T
-        parts = {"dense": dense}
-        first = dense
+    def _ranked(self, question: str) -> tuple[Ranking, dict[str, np.ndarray]]:
+        """Return the ranking and each part's scores of all nodes; NaN where it was not asked."""
+        first = dense = self.query_vectors([question]) @ self._vectors.T
+        parts = {"dense": dense[0]}
         if self.configuration.dense_weight is not None:
-            parts["bm25"] = self._lexical.scores([question])
-            first = fuse(dense, parts["bm25"], self.configuration.dense_weight)
-        nodes, mixed, found = _best(first, parts)
-        asked = nodes[: self._depth]
+            words = self._lexical.scores([question])
+            parts["bm25"] = words[0]
+            first = fuse(dense, words, self.configuration.dense_weight)
+        ranking = Ranking.of(first)
+        asked = ranking.nodes[0, : self._depth]
         second = self.second_scores(question, [self._texts[node] for node in asked])
         if second is None:
-            return nodes, mixed, found
-        head = blend(mixed[None, : len(asked)], second[None], self.configuration.second_weight)[0]
-        order = np.argsort(-head, kind="stable")
-        order = np.concatenate([order, np.arange(len(asked), len(nodes))])
-        mixed = np.concatenate([head, mixed[len(asked) :]])
-        rest = np.full(len(nodes) - len(asked), np.nan)
-        found[self.configuration.second_stage] = np.concatenate([second, rest])
-        return nodes[order], mixed[order], {name: values[order] for name, values in found.items()}
+            return ranking, parts
+        parts[self.configuration.second_stage] = np.full(len(self), np.nan, np.float32)
+        parts[self.configuration.second_stage][asked] = second
+        return rerank(ranking, second[None], self.configuration.second_weight), parts
 
 
 @contextmanager
@@ -205,14 +202,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _best(
-    scores: np.ndarray, parts: dict[str, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Return the best nodes of one row of scores, best first, and their scores in all and each."""
-    nodes = top_k(scores, DEPTH)[0]
-    return nodes, scores[0, nodes], {name: values[0, nodes] for name, values in parts.items()}
 
 
 def _require_same(encoder: Encoder, bundle: Bundle, made_by: str) -> None:
