@@ -25,17 +25,17 @@ from benchmarks.llamaindex_environment import Engines
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.evaluation.question_sets import (
-    QuestionSet,
-    RelevanceIndex,
-    gold_set,
-    synthetic_set,
-)
 from ragft_pipeline.evaluation.significance import Difference, paired_difference
 from ragft_pipeline.questions.pairs import DATASET_FILE
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
+from ragft_pipeline.retrieval.question_sets import (
+    QuestionSet,
+    RelevanceIndex,
+    gold_set,
+    synthetic_set,
+)
 from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.steps import Recipe, materialize

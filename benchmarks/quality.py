@@ -23,7 +23,6 @@ import pyarrow.compute as pc
 from benchmarks.results_file import Results
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.evaluation.choosing import Choices
-from ragft_pipeline.evaluation.question_sets import RelevanceIndex, gold_set
 from ragft_pipeline.evaluation.retrieval_eval import (
     EvaluationData,
     own_words_set,
@@ -32,6 +31,7 @@ from ragft_pipeline.evaluation.retrieval_eval import (
 from ragft_pipeline.evaluation.summary import BASE, UNTUNED, EvaluationRows, markdown_table
 from ragft_pipeline.evaluation.trial import Trial
 from ragft_pipeline.recipes import RECIPES, SPLITS, champion, released_models
+from ragft_pipeline.retrieval.question_sets import RelevanceIndex, gold_set
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.steps import Step, materialize
 from ragft_pipeline.store import ArtifactStore, Workspace

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ragft_pipeline.corpus.snapshots import Snapshot
     from ragft_pipeline.evaluation.retrieval_eval import EvaluationData
     from ragft_pipeline.evaluation.trial import Models
+    from ragft_pipeline.settings import Settings
 
 SPLITS = ("train", "val", "test")
 
@@ -200,12 +202,21 @@ node_embeddings = Recipe(
 )
 
 
+_TRAINING = ("train_qa_pairs", "val_qa_pairs", "train_nodes", "val_nodes")
+
+
 def _teach(step: Step) -> Produced:
     from ragft_pipeline.tuning.teacher import score_with_teacher
+    from ragft_pipeline.tuning.teacher_weight import choose_teacher_weight
 
     statistics = TermStatistics.from_table(step.table("corpus_statistics"))
-    pairs, nodes = step.table("train_qa_pairs"), step.table("train_nodes")
-    scores = score_with_teacher(pairs, nodes, statistics, step.settings, step.work)
+    tables = TrainingTables(*(step.table(name) for name in _TRAINING))
+    pairs, nodes = tables.train_pairs, tables.train_nodes
+    gold = step.table("gold_questions")
+    weight = choose_teacher_weight(tables, gold, statistics, step.settings, step.work)
+    scores = score_with_teacher(
+        pairs, nodes, statistics, weight.bm25_weight, step.settings, step.work
+    )
     ids = [sorted(t.column(c).to_pylist()) for t, c in ((pairs, "question_id"), (nodes, "node_id"))]
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
     made_of = digest_of(
@@ -213,21 +224,26 @@ def _teach(step: Step) -> Produced:
         step.artifact("corpus_statistics").data_version,
         [encoder.identity(kind) for kind in ("query", "document")],
         step.settings.teacher.digest(),
+        weight.bm25_weight,
+        _teacher_model(step.settings),
     )
-    return Produced(scores, data_version=made_of)
+    return Produced(scores, asdict(weight), data_version=made_of)
+
+
+def _teacher_model(settings: Settings) -> str:
+    model = settings.teacher.model
+    return resolve_weights(model).digest if model else ""
 
 
 teacher_scores = Recipe(
     "teacher_scores",
     _teach,
     heavy=True,
-    inputs=("train_qa_pairs", "train_nodes", "corpus_statistics"),
+    inputs=(*_TRAINING, "gold_questions", "corpus_statistics"),
     sections=("teacher", "embedder"),
-    weights=("embedder",),
+    weights=("teacher", "embedder"),
     table=schemas.TEACHER_SCORES,
 )
-
-_TRAINING = ("train_qa_pairs", "val_qa_pairs", "train_nodes", "val_nodes")
 
 
 def _training_tables(step: Step) -> TrainingTables:
@@ -265,7 +281,7 @@ embedding_adapter = Recipe(
     heavy=True,
     keep=_keep,
     inputs=(*_TRAINING, "teacher_scores"),
-    sections=("adapter", "teacher", "embedder"),
+    sections=("adapter", "embedder"),
     weights=("embedder",),
 )
 
@@ -284,7 +300,7 @@ tuned_embedder = Recipe(
     heavy=True,
     keep=_keep,
     inputs=(*_TRAINING, "teacher_scores"),
-    sections=("tuned_embedder", "teacher", "embedder"),
+    sections=("tuned_embedder", "embedder"),
     weights=("embedder",),
 )
 
@@ -307,7 +323,7 @@ stacked_adapter = Recipe(
     _stacked_adapter,
     heavy=True,
     inputs=(*_TRAINING, "teacher_scores", "tuned_embedder"),
-    sections=("adapter", "teacher", "embedder"),
+    sections=("adapter", "embedder"),
     weights=("embedder",),
 )
 
@@ -327,7 +343,7 @@ reranker = Recipe(
     heavy=True,
     keep=_keep,
     inputs=(*_TRAINING, "teacher_scores", "corpus_statistics"),
-    sections=("reranker", "teacher", "embedder"),
+    sections=("reranker", "embedder"),
     weights=("reranker", "embedder"),
 )
 
@@ -346,7 +362,7 @@ late_interaction = Recipe(
     _late_interaction,
     heavy=True,
     inputs=(*_TRAINING, "teacher_scores", "corpus_statistics"),
-    sections=("late_interaction", "teacher", "embedder"),
+    sections=("late_interaction", "embedder"),
     weights=("embedder",),
 )
 
@@ -415,7 +431,8 @@ def _refit(step: Step) -> Produced:
     statistics = TermStatistics.from_table(step.table("corpus_statistics"))
     measured = {name: step.artifact(name) for name in _REFITTED}
     nodes = step.table("chunked_nodes")
-    facts = refit(pairs, nodes, statistics, measured, step.settings, step.work)
+    weight = float(step.artifact("teacher_scores").facts["bm25_weight"])
+    facts = refit(pairs, nodes, statistics, measured, weight, step.settings, step.work)
     if facts["refitted"] != "none":
         record_documents(step.work.model, nodes)
     return Produced(facts=facts)
@@ -425,9 +442,9 @@ refit_models = Recipe(
     "refit_models",
     _refit,
     heavy=True,
-    inputs=(*_PAIRS, "chunked_nodes", "corpus_statistics", *_REFITTED),
+    inputs=(*_PAIRS, "chunked_nodes", "corpus_statistics", "teacher_scores", *_REFITTED),
     sections=("refit", "adapter", "tuned_embedder", "teacher", "embedder"),
-    weights=("embedder",),
+    weights=("teacher", "embedder"),
 )
 
 

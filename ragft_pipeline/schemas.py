@@ -82,11 +82,10 @@ VECTORS = Table(
 TEACHER_SCORES = Table(
     "teacher_scores",
     _schema(
-        question_id=S, node_ids=pa.list_(S), bm25=pa.list_(pa.float32()),
-        dense=pa.list_(pa.float32()),
+        question_id=S, node_ids=pa.list_(S), scores=pa.list_(pa.float32()),
     ),
     key=("question_id",),
-    volatile=("dense",),
+    volatile=("scores",),
 )  # fmt: skip
 EVAL_ROWS = Table(
     "retrieval_eval",

@@ -173,8 +173,13 @@ class StatisticsSettings(Section):
 class TeacherSettings(Section):
     """The hybrid that teaches: bm25_weight * BM25 + (1 - bm25_weight) * base embedder, min-max."""
 
-    bm25_weight: Share = 0.5
+    bm25_weight: Share | None = None
     depth: Annotated[int, Field(ge=8, le=100_000)] = 256
+    model: str | None = None
+    model_weight: Share = 0.5
+    reranked: Annotated[int, Field(ge=2, le=1000)] = 32
+    max_tokens: Annotated[int, Field(ge=16, le=8192)] = 256
+    trust_remote_code: bool = False
 
 
 class AdapterSettings(Section):

@@ -91,7 +91,7 @@ class Recipe:
         compute: makes it.
         inputs: the assets it reads; their data versions are part of the action key.
         sections: the sections of ragft.yaml it reads; their digest is part of the key.
-        weights: sections whose `model` it loads; the weights' digest is part of the key.
+        weights: sections whose `model`, where they name one, it loads; its digest is in the key.
         table: the schema of its table; None for models and pages, whose data version is the key.
         code: raise it when the computation changes.
         versions: the version constants of the row functions it calls.
@@ -124,9 +124,8 @@ class Recipe:
 
     def digest(self, settings: Settings) -> str:
         """Return a digest of the code, the settings and the base models, whatever the inputs."""
-        models = {
-            name: resolve_weights(getattr(settings, name).model).digest for name in self.weights
-        }
+        named = {name: getattr(settings, name).model for name in self.weights}
+        models = {name: resolve_weights(model).digest for name, model in named.items() if model}
         return digest_of(self.code_version(settings), models)
 
 

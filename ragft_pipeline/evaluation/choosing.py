@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ragft_pipeline.evaluation.question_sets import QuestionSet
 from ragft_pipeline.evaluation.second_stages import SecondStage, rerank, staged_name
 from ragft_pipeline.evaluation.systems import FirstStages, Ranking
-from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, score_rankings, smallest_sufficient
-from ragft_pipeline.retrieval.search import fuse, top_k
+from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, nearest_sufficient, score_rankings
+from ragft_pipeline.retrieval.question_sets import QuestionSet
+from ragft_pipeline.retrieval.search import MIDDLE, fuse, top_k
 
 PEOPLE = "gold_dev"
-MIDDLE = 0.5
 
 
 @dataclass
@@ -66,7 +65,7 @@ def choose_fusion(
             best = np.flatnonzero(np.isclose(means, means.max(), atol=1e-4))
             chosen[retriever.name] = float(grid[best[len(best) // 2]])
         else:
-            chosen[retriever.name] = _nearest_sufficient(grid, results, MIDDLE)
+            chosen[retriever.name] = nearest_sufficient(grid, results, MIDDLE)
     return chosen
 
 
@@ -88,13 +87,5 @@ def choose_second_stage(
             score_rankings(rerank(first, scores, weight).nodes, questions.relevant)[PRIMARY]
             for weight in weights
         ]
-        chosen[staged_name(name, stage.name)] = _nearest_sufficient(weights, results, stage.prior)
+        chosen[staged_name(name, stage.name)] = nearest_sufficient(weights, results, stage.prior)
     return chosen
-
-
-def _nearest_sufficient(
-    candidates: Sequence[float], results: Sequence[np.ndarray], prior: float
-) -> float:
-    order = sorted(range(len(candidates)), key=lambda i: abs(candidates[i] - prior))
-    best = smallest_sufficient([candidates[i] for i in order], [results[i] for i in order])
-    return float(candidates[order[best]])

@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from ragft_pipeline import schemas
 from ragft_pipeline.evaluation.choosing import Choices
-from ragft_pipeline.evaluation.question_sets import QuestionSet
 from ragft_pipeline.evaluation.second_stages import SecondStage, staged_name
 from ragft_pipeline.evaluation.systems import (
     DenseRetriever,
@@ -19,6 +18,7 @@ from ragft_pipeline.evaluation.systems import (
     hybrid_name,
 )
 from ragft_pipeline.retrieval.metrics import DEPTH
+from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.search import fuse, top_k
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace

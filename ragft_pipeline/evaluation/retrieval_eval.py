@@ -18,18 +18,18 @@ from ragft_pipeline import schemas
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.choosing import PEOPLE, Choices
 from ragft_pipeline.evaluation.latency import measure_latency
-from ragft_pipeline.evaluation.question_sets import (
+from ragft_pipeline.evaluation.trial import Models, Trial
+from ragft_pipeline.retrieval.question_sets import (
     QuestionSet,
     RelevanceIndex,
     gold_set,
+    in_own_words,
     synthetic_set,
 )
-from ragft_pipeline.evaluation.trial import Models, Trial
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 
 CHOICES_FILE = "choices.json"
-_VERBATIM = ("claim", "keywords")  # question kinds that are cut out of their node word for word
 
 
 def read_choices(folder: Path) -> Choices:
@@ -127,9 +127,8 @@ def own_words_set(data: EvaluationData, trial: Trial, settings: Settings) -> Que
 
     Empty where they are fewer than `evaluation.min_gold`.
     """
-    verbatim = pc.is_in(data.val_pairs.column("kind"), value_set=pa.array(_VERBATIM))
     index = RelevanceIndex(data.nodes, trial.column)
-    own_words = data.val_pairs.filter(pc.invert(verbatim))
+    own_words = in_own_words(data.val_pairs)
     questions = synthetic_set("synthetic_val", own_words, index, trial.column, False)
     enough = len(questions) >= settings.evaluation.min_gold
     return questions.first(settings.evaluation.max_synthetic) if enough else QuestionSet.empty()

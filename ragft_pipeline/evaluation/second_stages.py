@@ -4,33 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
-import pyarrow as pa
 
-from ragft_pipeline.evaluation.question_sets import QuestionSet
 from ragft_pipeline.evaluation.systems import Ranking
-from ragft_pipeline.retrieval.reranking import blend
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.retrieval.question_sets import QuestionSet
+from ragft_pipeline.retrieval.reranking import PairScorer, blend, cached_pair_scores
+from ragft_pipeline.store import Workspace
 
 RERANKER = "reranker"
 LATE_INTERACTION = "late interaction"
 STAGES = (LATE_INTERACTION, RERANKER)
-_PAIR_SCORES = pa.schema([("row_key", pa.string()), ("score", pa.float32())])
-
-
-class PairScorer(Protocol):
-    """Scores (question, passage) pairs: a cross-encoder, or late interaction."""
-
-    @property
-    def identity(self) -> str:
-        """A digest of what decides a pair's score."""
-        ...
-
-    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
-        """Return one raw score a pair, float32."""
-        ...
 
 
 @dataclass
@@ -63,17 +47,9 @@ class SecondStage:
             for node in np.unique(np.concatenate([nodes[row] for nodes in candidates]))
             if (questions.ids[row], int(node)) not in self._scores
         }
-        keys = {pair: digest_of(*texts)[:32] for pair, texts in pairs.items()}
-
-        def score(batch: Sequence[tuple[str, int]]) -> pa.Table:
-            values = self.scorer.score([pairs[pair] for pair in batch])
-            return pa.table({"row_key": [keys[pair] for pair in batch], "score": values})
-
-        name = f"pair_scores_{self.name.replace(' ', '_')}"
-        cache = self.work.rows(name, self.scorer.identity, _PAIR_SCORES)
-        rows = cache.complete(list(pairs), keys.__getitem__, score, batch_size=8192)
-        by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("score").to_pylist()))
-        self._scores |= {pair: by_key[key] for pair, key in keys.items()}
+        name = self.name.replace(" ", "_")
+        scores = cached_pair_scores(self.work, name, self.scorer, list(pairs.values()))
+        self._scores |= dict(zip(pairs, scores.tolist()))
 
     def scores(self, questions: QuestionSet, nodes: np.ndarray) -> np.ndarray:
         """Return the scores of candidates, shape (questions, depth); `ensure` them first."""

@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ragft_pipeline.evaluation.question_sets import CHOOSING, HELD_OUT, REPORTING
 from ragft_pipeline.evaluation.second_stages import STAGES, staged_name
 from ragft_pipeline.evaluation.significance import (
     MIN_CLUSTERS,
@@ -22,6 +21,7 @@ from ragft_pipeline.evaluation.significance import (
 )
 from ragft_pipeline.evaluation.systems import hybrid_name
 from ragft_pipeline.retrieval.metrics import METRICS, PRIMARY
+from ragft_pipeline.retrieval.question_sets import CHOOSING, HELD_OUT, REPORTING
 from ragft_pipeline.settings import EvaluationSettings
 
 ALPHA = 0.05

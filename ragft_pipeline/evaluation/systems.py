@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ragft_pipeline.evaluation.question_sets import QuestionSet
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import DEPTH
+from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.search import fuse, reciprocal_rank_fusion, top_k
 
 BLOCK = 256

@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from ragft_pipeline import schemas
 from ragft_pipeline.evaluation.choosing import Choices, choose_fusion, choose_second_stage
-from ragft_pipeline.evaluation.question_sets import QuestionSet
 from ragft_pipeline.evaluation.second_stages import (
     LATE_INTERACTION,
     RERANKER,
@@ -25,6 +24,7 @@ from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import METRICS, score_rankings
+from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.reranking import Reranker
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace

@@ -41,6 +41,15 @@ def score_rankings(rankings: np.ndarray, relevant: Sequence[Set[int]]) -> dict[s
     }
 
 
+def nearest_sufficient(
+    candidates: Sequence[float], scores: Sequence[np.ndarray], prior: float
+) -> float:
+    """Return the candidate nearest to `prior` that is within one standard error of the best."""
+    order = sorted(range(len(candidates)), key=lambda i: abs(candidates[i] - prior))
+    best = smallest_sufficient([candidates[i] for i in order], [scores[i] for i in order])
+    return float(candidates[order[best]])
+
+
 def mean_of(values: np.ndarray) -> float:
     """Return the mean, 0 of nothing."""
     return float(values.mean()) if len(values) else 0.0

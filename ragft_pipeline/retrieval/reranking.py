@@ -6,15 +6,16 @@ import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import pyarrow as pa
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype, quiet_transformers
 from ragft_pipeline.retrieval.search import min_max
 from ragft_pipeline.settings import ComputeSettings, RerankerSettings
-from ragft_pipeline.store import digest_of
+from ragft_pipeline.store import Workspace, digest_of
 from ragft_pipeline.weights import folder_digest
 
 if TYPE_CHECKING:
@@ -22,6 +23,36 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 _BLOCK = 1024
+_PAIR_SCORES = pa.schema([("row_key", pa.string()), ("score", pa.float32())])
+
+
+class PairScorer(Protocol):
+    """Scores (question, passage) pairs: a cross-encoder, or late interaction."""
+
+    @property
+    def identity(self) -> str:
+        """A digest of what decides a pair's score."""
+        ...
+
+    def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
+        """Return one raw score a pair, float32."""
+        ...
+
+
+def cached_pair_scores(
+    work: Workspace, name: str, scorer: PairScorer, pairs: Sequence[tuple[str, str]]
+) -> np.ndarray:
+    """Return each pair's score, float32; only pairs that this scorer never saw are computed."""
+    keys = [digest_of(*pair)[:32] for pair in pairs]
+
+    def score(batch: Sequence[int]) -> pa.Table:
+        values = scorer.score([pairs[place] for place in batch])
+        return pa.table({"row_key": [keys[place] for place in batch], "score": values})
+
+    cache = work.rows(f"pair_scores_{name}", scorer.identity, _PAIR_SCORES)
+    rows = cache.complete(range(len(pairs)), keys.__getitem__, score, batch_size=8192)
+    by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("score").to_pylist()))
+    return np.array([by_key[key] for key in keys], dtype=np.float32)
 
 
 class Reranker:

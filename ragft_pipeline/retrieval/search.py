@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+MIDDLE = 0.5
+"""The dense weight of a hybrid where nothing tells which part is better."""
+
 _RRF = 60
 
 

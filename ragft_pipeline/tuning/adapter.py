@@ -232,8 +232,7 @@ class _Batches:
         for start in range(0, len(order), recipe.batch_size):
             batch = order[start : start + recipe.batch_size]
             columns = self._teacher.columns(batch, recipe.nodes_per_step, self._random)
-            weight = self._settings.teacher.bm25_weight
-            yield batch, columns, *self._teacher.dense(batch, columns, weight)
+            yield batch, columns, *self._teacher.dense(batch, columns)
 
 
 def _fit(

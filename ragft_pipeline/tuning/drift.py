@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
-from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
+from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
 from ragft_pipeline.retrieval.reranking import Reranker
-from ragft_pipeline.retrieval.search import fuse, top_k
 from ragft_pipeline.steps import Step
+from ragft_pipeline.tuning.candidates import hybrid_candidates
 from ragft_pipeline.tuning.data import Questions, Validation, node_texts
 
 _RERANKED = 10
@@ -42,11 +42,10 @@ def embedder_gain(step: Step, model: Path, pairs: pa.Table) -> np.ndarray:
 
 def reranker_gain(step: Step, model: Path, pairs: pa.Table) -> np.ndarray:
     """Return nDCG@10 of the hybrid's first 10 reranked minus as they were, for each row."""
-    judged, queries, nodes = _base_vectors(step, pairs)
+    judged = _validation(step, pairs)
     statistics = TermStatistics.from_table(step.table("corpus_statistics"))
-    lexical = LexicalIndex(list(judged.nodes.values()), statistics)
-    words = lexical.scores(judged.questions.texts)
-    first = top_k(fuse(queries @ nodes.T, words, 1 - step.settings.teacher.bm25_weight), _RERANKED)
+    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
+    first, _ = hybrid_candidates(judged, statistics, _RERANKED, encoder, step.work)
     texts = list(judged.nodes.values())
     asked = [(q, texts[i]) for q, row in zip(judged.questions.texts, first) for i in row]
     scores = Reranker(model, step.settings.reranker, step.settings.compute).score(asked)
@@ -63,10 +62,14 @@ JUDGES = {
 }
 
 
-def _base_vectors(step: Step, pairs: pa.Table) -> tuple[Validation, np.ndarray, np.ndarray]:
+def _validation(step: Step, pairs: pa.Table) -> Validation:
     columns = (pairs.column(name).to_pylist() for name in ("question_id", "question", "node_id"))
     texts = node_texts(step.table("train_nodes"), step.table("val_nodes"))
-    judged = Validation(Questions(*columns), texts)
+    return Validation(Questions(*columns), texts)
+
+
+def _base_vectors(step: Step, pairs: pa.Table) -> tuple[Validation, np.ndarray, np.ndarray]:
+    judged = _validation(step, pairs)
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
     _, queries = cached_vectors(step.work, encoder, judged.questions.by_id(), "query")
     _, nodes = cached_vectors(step.work, encoder, judged.nodes, "document")

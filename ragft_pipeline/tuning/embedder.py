@@ -24,8 +24,9 @@ from ragft_pipeline.retrieval.encoder import (
 )
 from ragft_pipeline.retrieval.metrics import mean_of, smallest_sufficient
 from ragft_pipeline.retrieval.search import top_k
+from ragft_pipeline.schemas import TEACHER_SCORES
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.store import Workspace, digest_of, table_digest
 from ragft_pipeline.tuning.cards import write_card
 from ragft_pipeline.tuning.checkpoint import Checkpoint
 from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
@@ -142,7 +143,6 @@ def fit_embedder(
         np.array([column[node_id] for node_id in questions.node_ids]),
         vectors,
         TeacherLists(teacher, questions, node_ids),
-        settings.teacher.bm25_weight,
     )
     torch.manual_seed(recipe.seed)
     device = pick_device(settings.compute)
@@ -152,8 +152,8 @@ def fit_embedder(
     if recipe.recipe == "lora":
         add_low_rank(model, recipe.rank)
     training = digest_of(
-        recipe.digest(), embedder.digest(), settings.teacher.digest(), base.weights.digest,
-        questions.ids, node_ids,
+        recipe.digest(), embedder.digest(), table_digest(teacher, TEACHER_SCORES.volatile),
+        base.weights.digest, questions.ids, node_ids,
     )  # fmt: skip
     folder = work.store.root / "staging" / "training"
     checkpoint = Checkpoint(folder / f"{work.asset}-{training[:24]}" / "checkpoint.pt")

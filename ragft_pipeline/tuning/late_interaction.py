@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
-from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
+from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings, smallest_sufficient
 from ragft_pipeline.retrieval.reranking import blend
-from ragft_pipeline.retrieval.search import fuse, top_k
 from ragft_pipeline.retrieval.token_vectors import (
     cached_tokens,
     encode_tokens,
@@ -28,9 +27,9 @@ from ragft_pipeline.retrieval.token_vectors import (
 )
 from ragft_pipeline.settings import LateInteractionSettings, Settings
 from ragft_pipeline.store import Workspace
+from ragft_pipeline.tuning.candidates import hybrid_candidates
 from ragft_pipeline.tuning.cards import write_card
 from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
-from ragft_pipeline.tuning.teacher import mixed_scores
 
 _LOADING = """
 from ragft_pipeline.retrieval.late_interaction import LateInteraction
@@ -66,7 +65,7 @@ def tune_late_interaction(
         strengths = _strengths(recipe)
         whole = _whole_tuning(tables, teacher, encoder, settings, work)
         choices = [shrink(whole, strength) for strength in strengths]
-    candidates, first = _candidates(val, encoder, statistics, settings, work)
+    candidates, first = hybrid_candidates(val, statistics, recipe.depth, encoder, work)
     scores = [
         _val_ndcg(LateInteraction(encoder, choice, stored), val, candidates, first)
         for choice in choices
@@ -130,24 +129,6 @@ def shrink(tuning: QuestionTuning, strength: float) -> QuestionTuning | None:
         identity = np.eye(len(tuning.map), dtype=np.float32)
         drawn = identity + np.float32(strength) * (tuning.map - identity)
     return QuestionTuning(tuning.base_digest, weights, drawn)
-
-
-def _candidates(
-    val: Validation,
-    encoder: Encoder,
-    statistics: TermStatistics,
-    settings: Settings,
-    work: Workspace,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the teacher's best nodes of each val question and their scores."""
-    if not len(val.questions):
-        return np.zeros((0, 0), np.int64), np.zeros((0, 0))
-    _, queries = cached_vectors(work, encoder, val.questions.by_id(), "query")
-    _, nodes = cached_vectors(work, encoder, val.nodes, "document")
-    words = LexicalIndex(list(val.nodes.values()), statistics).scores(val.questions.texts)
-    mixed = fuse(queries @ nodes.T, words, 1 - settings.teacher.bm25_weight)
-    best = top_k(mixed, settings.late_interaction.depth)
-    return best, np.take_along_axis(mixed, best, axis=1)
 
 
 def _val_ndcg(
@@ -232,7 +213,7 @@ def _lists(
     lists = []
     for question_id, source in zip(questions.ids, questions.node_ids):
         row = rows[question_id]
-        scores = mixed_scores(row, settings.teacher.bm25_weight)
+        scores = np.asarray(row["scores"], np.float32)
         names = np.array(row["node_ids"], dtype=object)
         others = np.flatnonzero(names != source)
         rest = others[recipe.hard_negatives :]

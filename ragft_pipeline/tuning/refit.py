@@ -29,6 +29,7 @@ def refit_models(
     nodes: pa.Table,
     statistics: TermStatistics,
     measured: dict[str, Artifact],
+    bm25_weight: float,
     settings: Settings,
     work: Workspace,
 ) -> dict[str, Any]:
@@ -37,13 +38,14 @@ def refit_models(
     Args:
         pairs, nodes: QA_PAIRS and NODES of all splits.
         measured: the measured models by asset, for their chosen strengths.
+        bm25_weight: the teacher's, chosen before.
 
     Returns facts: which parts were refitted, and their losses.
     """
     if settings.refit.models == "none" or not pairs.num_rows:
         work.model.mkdir(parents=True, exist_ok=True)
         return {"refitted": "none"}
-    teacher = score_with_teacher(pairs, nodes, statistics, settings, work)
+    teacher = score_with_teacher(pairs, nodes, statistics, bm25_weight, settings, work)
     questions, texts = Questions.from_table(pairs), node_texts(nodes)
 
     def strength(asset: str) -> float:

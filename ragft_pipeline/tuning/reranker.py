@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, pick_device, pick_dtype
-from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
+from ragft_pipeline.retrieval.encoder import Encoder, pick_device, pick_dtype
+from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings
 from ragft_pipeline.retrieval.reranking import (
     is_cross_encoder,
     load_cross_encoder,
     new_cross_encoder,
 )
-from ragft_pipeline.retrieval.search import fuse, top_k
 from ragft_pipeline.settings import RerankerSettings, Settings
 from ragft_pipeline.store import Workspace
+from ragft_pipeline.tuning.candidates import hybrid_candidates
 from ragft_pipeline.tuning.cards import write_card
 from ragft_pipeline.tuning.data import TrainingTables, Validation
 from ragft_pipeline.tuning.reranker_lists import ListMaker, TrainingList, training_columns
@@ -69,7 +69,7 @@ def train_reranker(
     weights = require_embedder(resolve_weights(recipe.model))
     new_head = not is_cross_encoder(weights.folder)
     questions = tables.questions(recipe.max_questions)
-    maker = ListMaker(tables.train_nodes, teacher, settings.teacher.bm25_weight, recipe)
+    maker = ListMaker(tables.train_nodes, teacher, recipe)
     lists = maker.lists(questions, recipe.easy_share if new_head else 0.0)
     val = _candidates(tables.validation(recipe.val_questions), statistics, settings, work)
 
@@ -147,11 +147,8 @@ def _candidates(
     if not len(val.questions):
         return None
     encoder = Encoder.base(settings.embedder, settings.compute)
-    _, nodes = cached_vectors(work, encoder, val.nodes, "document")
-    _, queries = cached_vectors(work, encoder, val.questions.by_id(), "query")
-    words = LexicalIndex(list(val.nodes.values()), statistics).scores(val.questions.texts)
-    scores = fuse(queries @ nodes.T, words, 1 - settings.teacher.bm25_weight)
-    return Candidates(val, top_k(scores, max(settings.reranker.val_depths)))
+    depth = max(settings.reranker.val_depths)
+    return Candidates(val, hybrid_candidates(val, statistics, depth, encoder, work)[0])
 
 
 def fit_reranker(

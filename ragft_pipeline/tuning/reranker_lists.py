@@ -18,7 +18,6 @@ import pyarrow as pa
 
 from ragft_pipeline.settings import RerankerSettings
 from ragft_pipeline.tuning.data import Questions
-from ragft_pipeline.tuning.teacher import mixed_scores
 
 _HARD, _MEDIUM, _EASY = (0, 30), (30, 90), (5, 60)  # ranks, likely false negatives left out
 _FALSE_NEGATIVE = 0.95  # of the source's score: what scores higher may answer as well
@@ -43,12 +42,9 @@ class ListMaker:
     Args:
         nodes: NODES of train.
         teacher: TEACHER_SCORES of the questions.
-        bm25_weight: of the teacher's mixture.
     """
 
-    def __init__(
-        self, nodes: pa.Table, teacher: pa.Table, bm25_weight: float, recipe: RerankerSettings
-    ) -> None:
+    def __init__(self, nodes: pa.Table, teacher: pa.Table, recipe: RerankerSettings) -> None:
         ids = nodes.column("node_id").to_pylist()
         self._texts = dict(sorted(zip(ids, nodes.column("text").to_pylist())))
         self._document = dict(zip(ids, nodes.column("doc_key").to_pylist()))
@@ -57,7 +53,6 @@ class ListMaker:
             self._nodes_of.setdefault(document, set()).add(node_id)
         self._every = list(self._texts)
         self._teacher = {row["question_id"]: row for row in teacher.to_pylist()}
-        self._bm25_weight = bm25_weight
         self._recipe = recipe
         self._random = np.random.default_rng(recipe.seed)
 
@@ -72,7 +67,7 @@ class ListMaker:
     def _list(self, questions: Questions, row: int, easy: bool) -> TrainingList:
         question, source = questions.texts[row], questions.node_ids[row]
         ranked = self._teacher[questions.ids[row]]
-        scores = dict(zip(ranked["node_ids"], mixed_scores(ranked, self._bm25_weight).tolist()))
+        scores = dict(zip(ranked["node_ids"], ranked["scores"]))
         node_ids = [source, *self._negatives(source, scores, easy)]
         lowest = min(scores.values(), default=0.0)  # what the teacher did not list is at most this
         passages = [self._texts[node_id] for node_id in node_ids]

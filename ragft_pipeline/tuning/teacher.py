@@ -1,7 +1,8 @@
 """Teacher scores: how a hybrid of BM25 and the base embedder ranks the train nodes.
 
 A lexical and a dense ranker err differently; their sum is a better teacher for the dense one than
-either (DESIGN.md cites our trials). Only train questions and train nodes enter.
+either (DESIGN.md cites our trials). A cross-encoder that the user has may rank the hybrid's best
+anew. Only train questions and train nodes enter.
 """
 
 from __future__ import annotations
@@ -11,12 +12,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
+from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
+from ragft_pipeline.retrieval.reranking import (
+    Reranker,
+    blend,
+    cached_pair_scores,
+    is_cross_encoder,
+)
 from ragft_pipeline.retrieval.search import fuse, min_max, top_k
-from ragft_pipeline.settings import Settings
+from ragft_pipeline.settings import RerankerSettings, Settings, TeacherSettings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import Questions, node_texts
+from ragft_pipeline.weights import resolve_weights
 
 _BLOCK = 512
 
@@ -25,13 +34,15 @@ def score_with_teacher(
     pairs: pa.Table,
     nodes: pa.Table,
     statistics: TermStatistics,
+    bm25_weight: float,
     settings: Settings,
     work: Workspace,
 ) -> pa.Table:
-    """Return a TEACHER_SCORES table: each train question's best nodes with both scores.
+    """Return a TEACHER_SCORES table: each train question's best nodes, best first, 0..1.
 
-    Scores are min-max over all train nodes; the `teacher.depth` best by their mixture are kept,
-    best first, and always the question's own source node.
+    BM25 and the base embedder are min-max over all train nodes; the `teacher.depth` best by their
+    mixture are kept, and always the question's own source node. With `teacher.model`, a
+    cross-encoder, the best `teacher.reranked` of them are ordered by both.
     """
     questions, texts = Questions.from_table(pairs), node_texts(nodes)
     encoder = Encoder.base(settings.embedder, settings.compute)
@@ -39,34 +50,78 @@ def score_with_teacher(
     _, question_vectors = cached_vectors(work, encoder, questions.by_id(), "query")
     lexical = LexicalIndex(list(texts.values()), statistics)
     column = {node_id: index for index, node_id in enumerate(node_ids)}
-    parts = []
+    best, scores = [], []
     for start in range(0, len(questions), _BLOCK):
         part = slice(start, start + _BLOCK)
         words = min_max(lexical.scores(questions.texts[part]))
         dense = min_max(question_vectors[part] @ node_vectors.T)
-        mixed = fuse(dense, words, 1 - settings.teacher.bm25_weight)
+        mixed = fuse(dense, words, 1 - bm25_weight)
         own = np.array([column[node_id] for node_id in questions.node_ids[part]])
         mixed_top = np.where(np.arange(len(node_ids)) == own[:, None], np.inf, mixed)
         kept = np.sort(top_k(mixed_top, settings.teacher.depth), axis=1)
-        order = np.argsort(-np.take_along_axis(mixed, kept, axis=1), axis=1, kind="stable")
-        kept = np.take_along_axis(kept, order, axis=1)
-        parts.append(
-            pa.table(
-                {
-                    "question_id": questions.ids[part],
-                    "node_ids": _lists(pa.array(node_ids).take(pa.array(kept.reshape(-1))), kept),
-                    "bm25": _lists(_picked(words, kept), kept),
-                    "dense": _lists(_picked(dense, kept), kept),
-                },
-                schema=schemas.TEACHER_SCORES.schema,
-            )
+        listed, listed_scores = _best_first(kept, np.take_along_axis(mixed, kept, axis=1))
+        best.append(listed)
+        scores.append(listed_scores)
+    if not best:
+        return schemas.TEACHER_SCORES.schema.empty_table()
+    listed, listed_scores = np.concatenate(best), np.concatenate(scores).astype(np.float32)
+    if settings.teacher.model is not None:
+        passages = list(texts.values())
+        listed, listed_scores = _reranked(
+            questions.texts, passages, listed, listed_scores, settings.teacher, settings, work
         )
-    return pa.concat_tables(parts) if parts else schemas.TEACHER_SCORES.schema.empty_table()
+    return pa.table(
+        {
+            "question_id": questions.ids,
+            "node_ids": _lists(pa.array(node_ids).take(pa.array(listed.reshape(-1))), listed),
+            "scores": _lists(pa.array(listed_scores.reshape(-1)), listed),
+        },
+        schema=schemas.TEACHER_SCORES.schema,
+    )
 
 
-def _picked(scores: np.ndarray, kept: np.ndarray) -> pa.Array:
-    picked = np.take_along_axis(scores, kept, axis=1).reshape(-1)
-    return pa.array(picked.astype(np.float32))
+def _reranked(
+    questions: list[str],
+    passages: list[str],
+    listed: np.ndarray,
+    scores: np.ndarray,
+    recipe: TeacherSettings,
+    settings: Settings,
+    work: Workspace,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Order the first `reranked` of each list by the blend with a cross-encoder's scores.
+
+    The blend spans from the score of the last of them to 1: what lies below stays below.
+    """
+    assert recipe.model is not None
+    own = RerankerSettings(
+        model=recipe.model,
+        max_tokens=recipe.max_tokens,
+        trust_remote_code=recipe.trust_remote_code,
+    )
+    folder = resolve_weights(recipe.model).folder
+    if not is_cross_encoder(folder):
+        raise RagftError(
+            f"teacher.model = {recipe.model!r} is no cross-encoder (a model that scores pairs)"
+        )
+    scorer = Reranker(folder, own, settings.compute)
+    depth = min(recipe.reranked, listed.shape[1])
+    asked = [
+        (question, passages[i]) for question, row in zip(questions, listed) for i in row[:depth]
+    ]
+    judged = cached_pair_scores(work, "teacher", scorer, asked).reshape(-1, depth)
+    floor = scores[:, depth - 1 : depth]
+    mixed = floor + (1 - floor) * blend(scores[:, :depth], judged, recipe.model_weight)
+    top, top_scores = _best_first(listed[:, :depth], mixed)
+    return (
+        np.concatenate([top, listed[:, depth:]], axis=1),
+        np.concatenate([top_scores, scores[:, depth:]], axis=1).astype(np.float32),
+    )
+
+
+def _best_first(nodes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return np.take_along_axis(nodes, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
 def _lists(values: pa.Array, shape_of: np.ndarray) -> pa.ListArray:
@@ -93,8 +148,7 @@ class TeacherLists:
         self._offsets = lists.offsets.to_numpy()
         known = pc.index_in(lists.flatten(), pa.array(node_ids))
         self._nodes = known.to_numpy(zero_copy_only=False)
-        self._bm25 = scores.column("bm25").combine_chunks().flatten().to_numpy()
-        self._dense = scores.column("dense").combine_chunks().flatten().to_numpy()
+        self._scores = scores.column("scores").combine_chunks().flatten().to_numpy()
         column = {node_id: index for index, node_id in enumerate(node_ids)}
         self._own = np.array([column[node_id] for node_id in questions.node_ids])
         self._width = len(node_ids)
@@ -112,10 +166,8 @@ class TeacherLists:
         wanted = np.concatenate([self._own[batch], *listed, rest])
         return np.unique(wanted)
 
-    def dense(
-        self, batch: np.ndarray, columns: np.ndarray, bm25_weight: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mixed scores, float32 (batch, columns), and the column of each source.
+    def dense(self, batch: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the scores, float32 (batch, columns), and the column of each source.
 
         A node that the teacher did not list is taken for as good as the worst listed one.
         """
@@ -124,14 +176,8 @@ class TeacherLists:
         target = np.empty((len(batch), len(columns)), np.float32)
         for row, question in enumerate(batch):
             part = slice(self._offsets[question], self._offsets[question + 1])
-            mixed = bm25_weight * self._bm25[part] + (1 - bm25_weight) * self._dense[part]
+            scores = self._scores[part]
             here = place[self._nodes[part]]
-            target[row] = mixed.min()
-            target[row, here[here >= 0]] = mixed[here >= 0]
+            target[row] = scores.min()
+            target[row, here[here >= 0]] = scores[here >= 0]
         return target, place[self._own[batch]]
-
-
-def mixed_scores(row: dict[str, list[float]], bm25_weight: float) -> np.ndarray:
-    """Return the mixture of a TEACHER_SCORES row's two lists, float32."""
-    bm25, dense = np.asarray(row["bm25"], np.float32), np.asarray(row["dense"], np.float32)
-    return bm25_weight * bm25 + (1 - bm25_weight) * dense

@@ -36,7 +36,6 @@ class Lesson:
         own: the position of each question's source passage, int of shape (questions,).
         vectors: the base model's unit vectors of the passages, float32 (passages, dimension).
         teacher: the teacher's scores, questions against passages.
-        bm25_weight: of the teacher's two scores.
     """
 
     questions: list[str]
@@ -44,7 +43,6 @@ class Lesson:
     own: np.ndarray
     vectors: np.ndarray
     teacher: TeacherLists
-    bm25_weight: float
 
 
 Step = tuple[np.ndarray, np.ndarray]
@@ -106,7 +104,7 @@ def hard_negatives(lesson: Lesson, rows: np.ndarray, recipe: TunedEmbedderSettin
         return np.zeros(0, np.int64)
     _, first = np.unique(lesson.own[rows], return_index=True)
     every = np.arange(len(lesson.passages))
-    scores, own = lesson.teacher.dense(rows[first], every, lesson.bm25_weight)
+    scores, own = lesson.teacher.dense(rows[first], every)
     limit = recipe.false_negative * np.take_along_axis(scores, own[:, None], axis=1)
     scores = np.where((scores < limit) & (every != own[:, None]), scores, -np.inf)
     best = np.argsort(-scores, axis=1, kind="stable")[:, : recipe.hard_negatives]
@@ -252,7 +250,7 @@ def _add_gradients(
     from torch.nn import functional
 
     rows, columns = step
-    scores, own = lesson.teacher.dense(rows, columns, lesson.bm25_weight)
+    scores, own = lesson.teacher.dense(rows, columns)
     questions = [lesson.questions[row] for row in rows]
     passages = [] if one_sided else [lesson.passages[column] for column in columns]
     frozen = torch.from_numpy(lesson.vectors[columns]) if one_sided else None

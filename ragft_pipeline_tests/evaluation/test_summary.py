@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 
 from ragft_pipeline import schemas
-from ragft_pipeline.evaluation.question_sets import HELD_OUT
 from ragft_pipeline.evaluation.second_stages import RERANKER, staged_name
 from ragft_pipeline.evaluation.summary import (
     BASE,
@@ -19,6 +18,7 @@ from ragft_pipeline.evaluation.summary import (
 )
 from ragft_pipeline.evaluation.systems import hybrid_name
 from ragft_pipeline.retrieval.metrics import METRICS
+from ragft_pipeline.retrieval.question_sets import HELD_OUT
 from ragft_pipeline.settings import EvaluationSettings
 
 SETS = ("gold_test", "gold_dev", HELD_OUT)

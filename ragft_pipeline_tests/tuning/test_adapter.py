@@ -55,8 +55,7 @@ def _teacher(flip: bool = False) -> pa.Table:
         order = [best, *(n for n in range(4) if n != best)]
         scores = [1.0, 0.1, 0.1, 0.0]
         rows.append(
-            {"question_id": question, "node_ids": [ids[n] for n in order], "bm25": scores,
-             "dense": scores}
+            {"question_id": question, "node_ids": [ids[n] for n in order], "scores": scores}
         )  # fmt: skip
     return pa.Table.from_pylist(rows, schema=schemas.TEACHER_SCORES.schema)
 
@@ -114,7 +113,7 @@ def test_steps_of_a_large_corpus_see_sources_best_and_a_random_rest() -> None:
     columns = teacher.columns(np.arange(4), 64, np.random.default_rng(0))
     assert set(range(4)) <= set(columns.tolist())
     assert len(columns) <= 64
-    target, own = teacher.dense(np.arange(4), columns, 0.5)
+    target, own = teacher.dense(np.arange(4), columns)
     assert target.shape == (4, len(columns))
     assert [many[columns[place]] for place in own] == QUESTIONS.node_ids
     best = [many[columns[place]] for place in target.argmax(axis=1)]

@@ -94,7 +94,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Task:
     statistics = TermStatistics.of(list(node_texts(train_nodes).values()))
     work = Workspace(ArtifactStore(store), "teacher_scores", tmp_path_factory.mktemp("teacher"))
     teacher = score_with_teacher(
-        train_pairs, train_nodes, statistics, Settings(store=str(store)), work
+        train_pairs, train_nodes, statistics, 0.5, Settings(store=str(store)), work
     )
     return Task(tables, teacher, store)
 
@@ -140,7 +140,7 @@ def test_hard_negatives_join_a_step_and_are_no_answers(task: Task, tmp_path: Pat
         sources = np.unique(lesson.own[rows])
         assert set(sources) < set(columns.tolist())
         mined = towers.hard_negatives(lesson, rows, recipe)
-        scores, own = lesson.teacher.dense(rows, np.arange(len(lesson.passages)), 0.5)
+        scores, own = lesson.teacher.dense(rows, np.arange(len(lesson.passages)))
         surely_below = scores < 0.9 * scores[np.arange(len(rows)), own][:, None]
         assert surely_below[:, mined].any(axis=0).all()
 
@@ -155,7 +155,6 @@ def _lesson(task: Task, folder: Path) -> towers.Lesson:
         np.array([list(nodes).index(node_id) for node_id in questions.node_ids]),
         vectors,
         towers.TeacherLists(task.teacher, questions, list(nodes)),
-        0.5,
     )
 
 

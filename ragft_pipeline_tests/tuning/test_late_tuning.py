@@ -53,7 +53,7 @@ def _tune(work: Workspace, recipe: LateInteractionSettings) -> tuple[dict, Train
     (train_pairs, train_nodes), (val_pairs, val_nodes) = _tables("train"), _tables("val")
     tables = TrainingTables(train_pairs, val_pairs, train_nodes, val_nodes)
     statistics = TermStatistics.of(list(node_texts(train_nodes).values()))
-    teacher = score_with_teacher(train_pairs, train_nodes, statistics, settings, work)
+    teacher = score_with_teacher(train_pairs, train_nodes, statistics, 0.5, settings, work)
     return tune_late_interaction(tables, teacher, statistics, settings, work), tables
 
 

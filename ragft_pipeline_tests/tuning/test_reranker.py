@@ -60,8 +60,7 @@ def _tables(number: int = 96, train: int = 80) -> tuple[TrainingTables, pa.Table
         {
             "question_id": f"q{row:03}",
             "node_ids": [ids[i] for i in best[row]],
-            "bm25": scores[row][best[row]].tolist(),
-            "dense": scores[row][best[row]].tolist(),
+            "scores": scores[row][best[row]].tolist(),
         }
         for row in range(train)
     ]
@@ -74,7 +73,7 @@ def _tables(number: int = 96, train: int = 80) -> tuple[TrainingTables, pa.Table
 def _maker(**changes: Any) -> tuple[ListMaker, Questions, RerankerSettings, pa.Table]:
     recipe = RerankerSettings.model_validate(changes)
     tables, teacher = _tables()
-    return ListMaker(tables.train_nodes, teacher, 0.5, recipe), tables.questions(), recipe, teacher
+    return ListMaker(tables.train_nodes, teacher, recipe), tables.questions(), recipe, teacher
 
 
 def _work(folder: Path) -> Workspace:
@@ -88,8 +87,8 @@ def test_lists_hold_the_declared_mix() -> None:
     for one in maker.lists(questions, 0.0):
         question_id, source = by_text[one.question]
         row = ranked[question_id]
-        limit = 0.95 * row["bm25"][row["node_ids"].index(source)]
-        order = [n for n, s in zip(row["node_ids"], row["bm25"]) if s < limit and n != source]
+        limit = 0.95 * row["scores"][row["node_ids"].index(source)]
+        order = [n for n, s in zip(row["node_ids"], row["scores"]) if s < limit and n != source]
         assert one.node_ids[0] == source
         assert len(set(one.node_ids)) == len(one.node_ids) == 7
         assert set(one.node_ids[1:4]) <= set(order[:30])
@@ -100,9 +99,9 @@ def test_likely_false_negatives_are_never_negatives() -> None:
     tables, teacher = _tables()
     rows = teacher.to_pylist()
     for row in rows:  # the runner-up scores as well as the source
-        row["bm25"] = row["dense"] = [1.0, 0.97, *[0.5] * (len(row["node_ids"]) - 2)]
+        row["scores"] = [1.0, 0.97, *[0.5] * (len(row["node_ids"]) - 2)]
     teacher = pa.Table.from_pylist(rows, schema=teacher.schema)
-    maker = ListMaker(tables.train_nodes, teacher, 0.5, RerankerSettings(random_negatives=8))
+    maker = ListMaker(tables.train_nodes, teacher, RerankerSettings(random_negatives=8))
     twins = {q: row["node_ids"][1] for q, row in zip(tables.questions().texts, rows)}
     lists = maker.lists(tables.questions(), 0.5)
     assert all(twins[one.question] not in one.node_ids[1:] for one in lists)
@@ -137,10 +136,10 @@ def test_windows_of_unspaced_scripts_are_cut_by_characters() -> None:
         }
     )
     teacher = pa.Table.from_pylist(
-        [{"question_id": "q", "node_ids": ["a", "b"], "bm25": [1.0, 0.0], "dense": [1.0, 0.0]}],
+        [{"question_id": "q", "node_ids": ["a", "b"], "scores": [1.0, 0.0]}],
         schema=schemas.TEACHER_SCORES.schema,
     )
-    maker = ListMaker(nodes, teacher, 0.5, RerankerSettings(easy_words=10))
+    maker = ListMaker(nodes, teacher, RerankerSettings(easy_words=10))
     (one,) = maker.lists(Questions(["q"], ["阀门在北墙上"], ["a"]), 1.0)
     assert "阀门在北墙上" in one.passages[0]
     assert all(len(re.findall(r"\w", part)) == 10 for part in one.passages)

@@ -1,4 +1,4 @@
-"""The question sets of an evaluation, and which nodes count as right for each question."""
+"""Sets of questions, and which nodes count as right for each question."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 CHOOSING = ("gold_dev", "synthetic_val")
 HELD_OUT = "gold_test_held_out"
 REPORTING = (HELD_OUT, "gold_test", "synthetic_test")
+_VERBATIM = ("claim", "keywords")  # question kinds that are cut out of their node word for word
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,12 @@ def synthetic_set(
         [held_out] * len(rows),
         relevant,
     )
+
+
+def in_own_words(pairs: pa.Table) -> pa.Table:
+    """Return the QA_PAIRS that are not cut out of their node: those may choose between rankers."""
+    verbatim = pc.is_in(pairs.column("kind"), value_set=pa.array(_VERBATIM))
+    return pairs.filter(pc.invert(verbatim))
 
 
 def gold_set(name: str, gold: pa.Table, part: str, index: RelevanceIndex) -> QuestionSet:

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from ragft_pipeline import schemas
-from ragft_pipeline.evaluation.question_sets import RelevanceIndex, gold_set, synthetic_set
+from ragft_pipeline.retrieval.question_sets import RelevanceIndex, gold_set, synthetic_set
 
 NODES = pa.table(
     {

@@ -1,0 +1,86 @@
+"""How much the teacher trusts BM25 against the base embedder: chosen per corpus, never trained on.
+
+People's dev questions say it best; synthetic val questions that are cut out of their node would
+give BM25 all the weight, so of those only the others may say it, and test documents never do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
+from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, nearest_sufficient, score_rankings
+from ragft_pipeline.retrieval.question_sets import (
+    QuestionSet,
+    RelevanceIndex,
+    gold_set,
+    in_own_words,
+    synthetic_set,
+)
+from ragft_pipeline.retrieval.search import MIDDLE, fuse, top_k
+from ragft_pipeline.settings import Settings
+from ragft_pipeline.store import Workspace
+from ragft_pipeline.tuning.data import TrainingTables, node_texts
+
+_WEIGHTS = tuple(n / 10 for n in range(11))
+_ENOUGH = 20  # fewer questions choose nothing
+_MOST = 1000
+
+
+@dataclass(frozen=True)
+class TeacherWeight:
+    """The weight of BM25, and what chose it: a question set's name, or `settings`, or `nothing`."""
+
+    bm25_weight: float
+    chosen_on: str
+    questions: int = 0
+
+
+def choose_teacher_weight(
+    tables: TrainingTables,
+    gold: pa.Table,
+    statistics: TermStatistics,
+    settings: Settings,
+    work: Workspace,
+) -> TeacherWeight:
+    """Return the weight nearest to one half that the choosing questions cannot tell from the best.
+
+    Args:
+        gold: GOLD_QUESTIONS; of these, dev questions about train and val documents choose.
+        statistics: of the corpus, for BM25.
+    """
+    if settings.teacher.bm25_weight is not None:
+        return TeacherWeight(settings.teacher.bm25_weight, "settings")
+    nodes = pa.concat_tables([tables.train_nodes, tables.val_nodes])
+    texts = node_texts(nodes)
+    questions = _choosing(tables, gold, nodes, list(texts))
+    if len(questions) < _ENOUGH:
+        return TeacherWeight(1 - MIDDLE, "nothing", len(questions))
+    encoder = Encoder.base(settings.embedder, settings.compute)
+    _, queries = cached_vectors(work, encoder, questions.by_id(), "query")
+    _, vectors = cached_vectors(work, encoder, texts, "document")
+    dense = queries @ vectors.T
+    words = LexicalIndex(list(texts.values()), statistics).scores(questions.texts)
+    results = [
+        score_rankings(top_k(fuse(dense, words, 1 - weight), DEPTH), questions.relevant)[PRIMARY]
+        for weight in _WEIGHTS
+    ]
+    chosen = nearest_sufficient(_WEIGHTS, results, 1 - MIDDLE)
+    return TeacherWeight(chosen, questions.name, len(questions))
+
+
+def _choosing(
+    tables: TrainingTables, gold: pa.Table, nodes: pa.Table, node_ids: list[str]
+) -> QuestionSet:
+    column = {node_id: place for place, node_id in enumerate(node_ids)}
+    index = RelevanceIndex(nodes, column)
+    seen = gold.filter(pc.not_equal(gold.column("split"), "test"))
+    people = gold_set("gold_dev", seen, "dev", index)
+    if len(people) >= _ENOUGH:
+        return people.first(_MOST)
+    own_words = in_own_words(tables.val_pairs)
+    return synthetic_set("synthetic_val", own_words, index, column, False).first(_MOST)
