@@ -96,4 +96,29 @@ EVAL_ROWS = Table(
     ),
     key=("question_id", "question_set", "system"),
 )  # fmt: skip
+TOOL_CATALOG = Table(
+    "tool_catalog",
+    _schema(
+        tool_id=S, scope=S, scope_id=S, kind=S, path=S, title=S, split=S, description=S,
+    ),
+    key=("tool_id",),
+)  # fmt: skip
+ROUTER_QUESTIONS = Table(
+    "router_questions",
+    _schema(
+        question_id=S, question=S, form=S, doc_key=S, cluster=S, split=S, node_ids=pa.list_(S),
+        gain_vector=F, gain_summary=F, gain_keyword=F,
+    ),
+    key=("question_id",),
+)  # fmt: skip
+ROUTER_EVAL = Table(
+    "router_eval",
+    _schema(
+        question_id=S, question=S, question_set=S, system=S, cluster=S, held_out=B,
+        first_rank=N, recall_at_1=F, recall_at_5=F, recall_at_10=F,
+        confidence=F, picked=N, abstained=B,
+        ndcg_first=F, ndcg_picked=F, ndcg_all=F, ndcg_best=F, kind=S, best_kinds=pa.list_(S),
+    ),
+    key=("question_id", "question_set", "system"),
+)  # fmt: skip
 LATENCY = Table("latency", _schema(system=S, queries=N, p50_ms=F, p95_ms=F), key=("system",))

@@ -318,6 +318,21 @@ class RefitSettings(Section):
     models: Literal["cheap", "all", "none"] = "cheap"
 
 
+class RouterSettings(Section):
+    """The router: which documents' tools, and which kind of index, a question is sent to."""
+
+    summaries: bool = False
+    vectors_per_tool: Count = 0
+    max_questions: Positive = 6000
+    strengths: tuple[Share, ...] = (0.0, 0.5, 1.0)
+    max_tools: Annotated[int, Field(ge=1, le=100)] = 10
+    max_loss: Annotated[float, Field(ge=0.0, le=0.2)] = 0.01
+    rerank_depth: Annotated[int, Field(ge=0, le=100)] = 8
+    rerank_questions: Count = 40
+    min_questions: Positive = 20
+    seed: Count = 13
+
+
 class GateSettings(Section):
     """What a candidate must show before it replaces what is served."""
 
@@ -382,6 +397,7 @@ class Settings(Section):
     evaluation: EvaluationSettings = EvaluationSettings()
     late_interaction: LateInteractionSettings = LateInteractionSettings()
     refit: RefitSettings = RefitSettings()
+    router: RouterSettings = RouterSettings()
     gate: GateSettings = GateSettings()
     retrain_policy: RetrainPolicy = RetrainPolicy()
     automation: AutomationSettings = AutomationSettings()

@@ -104,6 +104,32 @@ retrieval_eval = build_asset(
     "Every system on every question set: one row a question a system.",
     {"parquet", "duckdb"},
 )
+tool_catalog = build_asset(
+    recipes.tool_catalog,
+    "routing",
+    "A tool for every document and folder and kind of index, described by titles, headings and key "
+    "phrases: what a router chooses among.",
+    {"parquet"},
+)
+router_questions = build_asset(
+    recipes.router_questions,
+    "routing",
+    "Facts, overviews and look-ups, with what each kind of index gains on them.",
+    {"parquet"},
+)
+query_router = build_asset(
+    recipes.query_router,
+    "routing",
+    "Picks the documents and the kinds of index for a question, says how sure it is, and sends a "
+    "question it is not sure of to all of them.",
+    {"torch", "scikitlearn"},
+)
+router_eval = build_asset(
+    recipes.router_eval,
+    "routing",
+    "Routing on questions about documents it never saw: tools found, regret, confidence, kinds.",
+    {"parquet"},
+)
 refit_models = build_asset(
     recipes.refit_models,
     "release",

@@ -36,6 +36,24 @@ _SET_TITLES = {
 
 
 @dataclass(frozen=True)
+class Section:
+    """A further section of the page.
+
+    Attributes:
+        sentences: what to know first.
+        table: rows of cells, the first row the header.
+        plots: PNG bytes by name.
+        note: how to read it.
+    """
+
+    title: str
+    sentences: Sequence[str]
+    table: Sequence[Sequence[str]]
+    plots: Mapping[str, bytes]
+    note: str
+
+
+@dataclass(frozen=True)
 class ReportInput:
     """What the page is made of."""
 
@@ -48,6 +66,7 @@ class ReportInput:
     corpus: dict[str, Any]
     skipped: list[dict[str, str]]
     assets: Mapping[str, Mapping[str, Any]]
+    sections: Sequence[Section] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,8 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
     refit = _refit_tables(given, settings)
     page = _render(given, tables, refit, verdict, plots, _examples(given, verdict, rows), latency)
     (work.folder / REPORT_FILE).write_text(page, encoding="utf-8")
+    for section in given.sections:
+        plots = {**plots, **section.plots}
     for name, data in plots.items():
         (work.folder / f"{name}.png").write_bytes(data)
     summary = {
@@ -91,6 +112,7 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
         "tables": {name: [asdict(result) for result in part] for name, part in tables.items()},
         "refit": {name: [asdict(result) for result in part] for name, part in refit.items()},
         "latency": latency,
+        "sections": {s.title: {"sentences": s.sentences, "table": s.table} for s in given.sections},
         "markdown": markdown,
     }
     (work.folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1), encoding="utf-8")
@@ -176,6 +198,10 @@ def _render(
         primary=PRIMARY,
         base=BASE,
         plots={name: base64.b64encode(data).decode() for name, data in plots.items()},
+        sections=[
+            (section, [base64.b64encode(data).decode() for data in section.plots.values()])
+            for section in given.sections
+        ],
         examples=examples,
         latency=latency,
         markdown=markdown_table,

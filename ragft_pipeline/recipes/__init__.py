@@ -1,0 +1,110 @@
+"""Every asset as plain Python: what it reads, what it calls, what it returns.
+
+`ragft_pipeline.defs` turns these into Dagster assets; a notebook can run them with
+`steps.materialize`.
+"""
+
+from __future__ import annotations
+
+from ragft_pipeline.recipes.corpus import (
+    SPLITS,
+    chunked_nodes,
+    corpus_snapshot,
+    corpus_statistics,
+    gold_questions,
+    test_nodes,
+    train_nodes,
+    val_nodes,
+)
+from ragft_pipeline.recipes.datasets import (
+    node_embeddings,
+    teacher_scores,
+    test_qa_pairs,
+    train_qa_pairs,
+    val_qa_pairs,
+)
+from ragft_pipeline.recipes.evaluation import (
+    eval_report,
+    refit_eval,
+    released_models,
+    retrieval_eval,
+)
+from ragft_pipeline.recipes.models import (
+    embedding_adapter,
+    late_interaction,
+    reranker,
+    stacked_adapter,
+    tuned_embedder,
+)
+from ragft_pipeline.recipes.release import (
+    champion,
+    refit_models,
+)
+from ragft_pipeline.recipes.routing import (
+    query_router,
+    router_eval,
+    router_questions,
+    tool_catalog,
+)
+from ragft_pipeline.steps import Recipe
+
+RECIPES: tuple[Recipe, ...] = (
+    corpus_snapshot,
+    chunked_nodes,
+    train_nodes,
+    val_nodes,
+    test_nodes,
+    gold_questions,
+    corpus_statistics,
+    train_qa_pairs,
+    val_qa_pairs,
+    test_qa_pairs,
+    node_embeddings,
+    teacher_scores,
+    tool_catalog,
+    router_questions,
+    tuned_embedder,
+    stacked_adapter,
+    embedding_adapter,
+    late_interaction,
+    reranker,
+    query_router,
+    retrieval_eval,
+    router_eval,
+    refit_models,
+    refit_eval,
+    eval_report,
+    champion,
+)
+
+__all__ = [
+    "RECIPES",
+    "SPLITS",
+    "champion",
+    "chunked_nodes",
+    "corpus_snapshot",
+    "corpus_statistics",
+    "embedding_adapter",
+    "eval_report",
+    "gold_questions",
+    "late_interaction",
+    "node_embeddings",
+    "query_router",
+    "refit_eval",
+    "refit_models",
+    "released_models",
+    "reranker",
+    "retrieval_eval",
+    "router_eval",
+    "router_questions",
+    "stacked_adapter",
+    "teacher_scores",
+    "test_nodes",
+    "test_qa_pairs",
+    "tool_catalog",
+    "train_nodes",
+    "train_qa_pairs",
+    "tuned_embedder",
+    "val_nodes",
+    "val_qa_pairs",
+]

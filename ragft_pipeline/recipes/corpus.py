@@ -1,0 +1,135 @@
+"""The corpus: the frozen documents, their nodes and splits, people's questions, term statistics."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ragft_pipeline import schemas
+from ragft_pipeline.corpus.chunking import CHUNKER_VERSION, FrozenDocument, chunk_documents
+from ragft_pipeline.corpus.gold import read_gold_questions
+from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES
+from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.steps import Produced, Recipe, Step
+from ragft_pipeline.tuning.data import node_texts
+from ragft_pipeline.weights import require_embedder, resolve_weights
+
+SPLITS = ("train", "val", "test")
+
+
+def _snapshot(step: Step) -> Produced:
+    facts = {name: step.snapshot.facts[name] for name in ("documents", "skipped", "characters")}
+    return Produced(
+        step.snapshot.table(schemas.DOCUMENTS), facts, data_version=step.snapshot.data_version
+    )
+
+
+corpus_snapshot = Recipe(
+    "corpus_snapshot",
+    _snapshot,
+    table=schemas.DOCUMENTS,
+    identity=lambda snapshot: snapshot.data_version,
+)
+
+
+def frozen_documents(step: Step, version: str) -> list[FrozenDocument]:
+    """Return a version's documents, one entry a distinct text."""
+    rows = step.snapshots.load(version).table(schemas.DOCUMENTS).sort_by("path").to_pylist()
+    documents = {
+        row["doc_key"]: FrozenDocument(
+            row["doc_key"],
+            row["markdown"],
+            row["title"],
+            row["cluster"],
+            row["split"],
+            partial(step.snapshots.text, row["doc_key"]),
+        )
+        for row in reversed(rows)
+    }
+    return [documents[key] for key in sorted(documents)]
+
+
+def guarded_documents(step: Step, version: str) -> list[FrozenDocument]:
+    """Return the val and test documents of earlier versions that a version no longer has."""
+    snapshot = step.snapshots.load(version)
+    present = set(snapshot.table(schemas.DOCUMENTS).column("doc_key").to_pylist())
+    return [
+        FrozenDocument(
+            row["doc_key"],
+            row["path"].lower().endswith(MARKDOWN_SUFFIXES),
+            "",
+            row["cluster"],
+            row["split"],
+            partial(step.snapshots.text, row["doc_key"]),
+        )
+        for row in snapshot.table(schemas.LEDGER).to_pylist()
+        if row["split"] != "train" and row["doc_key"] not in present
+    ]
+
+
+def cut_version(step: Step, version: str) -> pa.Table:
+    """Return the NODES table of any frozen version."""
+    return chunk_documents(
+        frozen_documents(step, version),
+        guarded_documents(step, version),
+        step.settings.chunking,
+        require_embedder(resolve_weights(step.settings.embedder.model)),
+        step.work,
+    )
+
+
+chunked_nodes = Recipe(
+    "chunked_nodes",
+    lambda step: Produced(cut_version(step, step.version)),
+    inputs=("corpus_snapshot",),
+    sections=("chunking", "embedder"),
+    weights=("embedder",),
+    versions=(CHUNKER_VERSION,),
+    table=schemas.NODES,
+    identity=lambda snapshot: snapshot.guard,
+)
+
+
+def _split_recipe(split: str) -> Recipe:
+    def select(step: Step) -> Produced:
+        nodes = step.table("chunked_nodes")
+        return Produced(nodes.filter(pc.equal(nodes.column("split"), split)))
+
+    return Recipe(f"{split}_nodes", select, inputs=("chunked_nodes",), table=schemas.NODES)
+
+
+train_nodes, val_nodes, test_nodes = (_split_recipe(split) for split in SPLITS)
+
+
+def _gold(step: Step) -> Produced:
+    table, left_out = read_gold_questions(
+        step.snapshot.gold_text, step.table("corpus_snapshot"), step.snapshots.text
+    )
+    return Produced(table, {f"left_out_{reason}": n for reason, n in left_out.items()})
+
+
+gold_questions = Recipe(
+    "gold_questions", _gold, inputs=("corpus_snapshot",), table=schemas.GOLD_QUESTIONS
+)
+
+
+def _statistics(step: Step) -> Produced:
+    """Count the train nodes of the version whose statistics are in force."""
+    anchor = str(step.snapshot.facts["statistics_version"])
+    nodes = cut_version(step, anchor)
+    texts = node_texts(nodes.filter(pc.equal(nodes.column("split"), "train")))
+    return Produced(TermStatistics.of(list(texts.values())).to_table(), {"statistics_of": anchor})
+
+
+corpus_statistics = Recipe(
+    "corpus_statistics",
+    _statistics,
+    inputs=("train_nodes",),
+    sections=("chunking", "embedder"),
+    weights=("embedder",),
+    versions=(CHUNKER_VERSION,),
+    table=schemas.CORPUS_STATISTICS,
+    identity=lambda snapshot: str(snapshot.facts["statistics_version"]),
+)

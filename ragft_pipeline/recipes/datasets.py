@@ -1,0 +1,109 @@
+"""The datasets: questions, vectors and the teacher's scores."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from ragft_pipeline import schemas
+from ragft_pipeline.questions.embedded import EMBEDDED_VERSION
+from ragft_pipeline.questions.extractive import EXTRACTIVE_VERSION
+from ragft_pipeline.questions.llm import PROMPT_VERSION
+from ragft_pipeline.questions.pairs import make_qa_pairs
+from ragft_pipeline.recipes.corpus import SPLITS
+from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_table
+from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.settings import Settings
+from ragft_pipeline.steps import Produced, Recipe, Step
+from ragft_pipeline.store import digest_of
+from ragft_pipeline.tuning.data import TrainingTables, node_texts
+from ragft_pipeline.weights import resolve_weights
+
+
+def _pairs_recipe(split: str) -> Recipe:
+    def write(step: Step) -> Produced:
+        statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+        made = make_qa_pairs(step.table(f"{split}_nodes"), statistics, step.settings, step.work)
+        facts = {"drafted": made.drafted}
+        facts |= {f"filtered_{name}": number for name, number in made.turned_away.items()}
+        kinds = made.table.column("kind").to_pylist()
+        facts |= {f"kind_{kind}": kinds.count(kind) for kind in sorted(set(kinds))}
+        return Produced(made.table, facts)
+
+    return Recipe(
+        f"{split}_qa_pairs",
+        write,
+        inputs=(f"{split}_nodes", "corpus_statistics"),
+        sections=("questions", "embedder"),
+        weights=("embedder",),
+        versions=(EXTRACTIVE_VERSION, PROMPT_VERSION, EMBEDDED_VERSION),
+        table=schemas.QA_PAIRS,
+        heavy=True,
+    )
+
+
+train_qa_pairs, val_qa_pairs, test_qa_pairs = (_pairs_recipe(split) for split in SPLITS)
+
+
+def _embed(step: Step) -> Produced:
+    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
+    texts = node_texts(step.table("chunked_nodes"))
+    ids, vectors = cached_vectors(step.work, encoder, texts, "document")
+    made_of = digest_of(ids, encoder.identity("document"))
+    facts = {"dimension": int(vectors.shape[1])}
+    return Produced(vectors_table(ids, ids, vectors), facts, data_version=made_of)
+
+
+node_embeddings = Recipe(
+    "node_embeddings",
+    _embed,
+    heavy=True,
+    inputs=("chunked_nodes",),
+    sections=("embedder",),
+    weights=("embedder",),
+    table=schemas.VECTORS,
+)
+
+
+TRAINING = ("train_qa_pairs", "val_qa_pairs", "train_nodes", "val_nodes")
+PAIRS = tuple(f"{split}_qa_pairs" for split in SPLITS)
+
+
+def _teach(step: Step) -> Produced:
+    from ragft_pipeline.tuning.teacher import score_with_teacher
+    from ragft_pipeline.tuning.teacher_weight import choose_teacher_weight
+
+    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    tables = TrainingTables(*(step.table(name) for name in TRAINING))
+    pairs, nodes = tables.train_pairs, tables.train_nodes
+    gold = step.table("gold_questions")
+    weight = choose_teacher_weight(tables, gold, statistics, step.settings, step.work)
+    scores = score_with_teacher(
+        pairs, nodes, statistics, weight.bm25_weight, step.settings, step.work
+    )
+    ids = [sorted(t.column(c).to_pylist()) for t, c in ((pairs, "question_id"), (nodes, "node_id"))]
+    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
+    made_of = digest_of(
+        ids,
+        step.artifact("corpus_statistics").data_version,
+        [encoder.identity(kind) for kind in ("query", "document")],
+        step.settings.teacher.digest(),
+        weight.bm25_weight,
+        _teacher_model(step.settings),
+    )
+    return Produced(scores, asdict(weight), data_version=made_of)
+
+
+def _teacher_model(settings: Settings) -> str:
+    model = settings.teacher.model
+    return resolve_weights(model).digest if model else ""
+
+
+teacher_scores = Recipe(
+    "teacher_scores",
+    _teach,
+    heavy=True,
+    inputs=(*TRAINING, "gold_questions", "corpus_statistics"),
+    sections=("teacher", "embedder"),
+    weights=("teacher", "embedder"),
+    table=schemas.TEACHER_SCORES,
+)

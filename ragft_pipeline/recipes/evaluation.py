@@ -1,0 +1,162 @@
+"""The evaluation: every system on every set, what a release gains, and the page that says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ragft_pipeline import schemas
+from ragft_pipeline.recipes.corpus import SPLITS
+from ragft_pipeline.recipes.models import REFITTED
+from ragft_pipeline.steps import Produced, Recipe, Step
+
+if TYPE_CHECKING:
+    from ragft_pipeline.evaluation.retrieval_eval import EvaluationData
+    from ragft_pipeline.evaluation.trial import Models
+
+
+def evaluation_data(step: Step) -> EvaluationData:
+    """Return the tables an evaluation reads."""
+    from ragft_pipeline.evaluation.retrieval_eval import EvaluationData
+
+    return EvaluationData(
+        nodes=step.table("chunked_nodes"),
+        train_pairs=step.table("train_qa_pairs"),
+        val_pairs=step.table("val_qa_pairs"),
+        test_pairs=step.table("test_qa_pairs"),
+        gold=step.table("gold_questions"),
+    )
+
+
+def measured_models(step: Step) -> Models:
+    """Return the models that were trained without the test documents."""
+    from ragft_pipeline.evaluation.trial import Models
+
+    return Models(
+        tuned_embedder=step.artifact("tuned_embedder").model,
+        adapter=step.artifact("embedding_adapter").model,
+        stacked_adapter=step.artifact("stacked_adapter").model,
+        reranker=step.artifact("reranker").model,
+        late_interaction=step.artifact("late_interaction").model,
+    )
+
+
+def _evaluate(step: Step) -> Produced:
+    from ragft_pipeline.evaluation.retrieval_eval import evaluate_retrieval
+
+    data, models = evaluation_data(step), measured_models(step)
+    return Produced(*evaluate_retrieval(data, models, step.settings, step.work))
+
+
+retrieval_eval = Recipe(
+    "retrieval_eval",
+    _evaluate,
+    heavy=True,
+    inputs=(
+        "chunked_nodes", "node_embeddings", "train_qa_pairs", "val_qa_pairs", "test_qa_pairs",
+        "gold_questions", "tuned_embedder", "embedding_adapter", "stacked_adapter", "reranker",
+        "late_interaction",
+    ),
+    sections=("evaluation", "late_interaction", "embedder"),
+    weights=("embedder",),
+    table=schemas.EVAL_ROWS,
+)  # fmt: skip
+
+
+def released_models(step: Step) -> Models:
+    """Return what a release of this version serves: refitted parts, else the measured ones."""
+    from ragft_pipeline.evaluation.trial import Models
+
+    def released(asset: str) -> Path:
+        refitted = step.artifact("refit_models").model / asset
+        return refitted if refitted.is_dir() else step.artifact(asset).model
+
+    return Models(
+        tuned_embedder=released("tuned_embedder"),
+        adapter=released("embedding_adapter"),
+        stacked_adapter=released("stacked_adapter"),
+        late_interaction=step.artifact("late_interaction").model,
+    )
+
+
+def _evaluate_refit(step: Step) -> Produced:
+    from ragft_pipeline.evaluation.retrieval_eval import evaluate_refit, read_choices
+
+    return Produced(
+        evaluate_refit(
+            step.table("chunked_nodes"),
+            step.table("gold_questions"),
+            released_models(step),
+            read_choices(step.artifact("retrieval_eval").path),
+            step.settings,
+            step.work,
+        )
+    )
+
+
+refit_eval = Recipe(
+    "refit_eval",
+    _evaluate_refit,
+    heavy=True,
+    inputs=(
+        "chunked_nodes", "node_embeddings", "gold_questions", "refit_models", *REFITTED,
+        "late_interaction", "retrieval_eval",
+    ),
+    sections=("evaluation", "late_interaction", "embedder"),
+    weights=("embedder",),
+    table=schemas.EVAL_ROWS,
+)  # fmt: skip
+
+
+def _report(step: Step) -> Produced:
+    from ragft_pipeline.evaluation.report import ReportInput, write_report
+    from ragft_pipeline.evaluation.retrieval_eval import read_choices
+    from ragft_pipeline.recipes import RECIPES
+    from ragft_pipeline.routing.report import routing_section
+
+    evaluated = step.artifact("retrieval_eval")
+    assets = {
+        recipe.name: {**link.facts, "how": link.how, "seconds": link.seconds}
+        for recipe in RECIPES
+        if recipe.name != "eval_report" and (link := step.store.linked(step.version, recipe.name))
+    }
+    section = routing_section(step.table("router_eval"))
+    given = ReportInput(
+        version=step.version,
+        rows=evaluated.table(),
+        latency=evaluated.table(schemas.LATENCY.name),
+        nodes=step.table("chunked_nodes"),
+        refitted=step.table("refit_eval"),
+        choices=read_choices(evaluated.path).to_json(),
+        corpus=corpus_facts(step),
+        skipped=step.snapshot.table(schemas.SKIPPED).to_pylist(),
+        assets=assets,
+        sections=[section] if section else [],
+    )
+    report = write_report(given, step.settings, step.work)
+    facts = {"verdict": report.verdict.sentence, "recommended": report.verdict.recommended}
+    return Produced(facts={**facts, "table": report.markdown, **report.metrics})
+
+
+def corpus_facts(step: Step) -> dict[str, object]:
+    """Return what a reader of the report wants to know of the corpus."""
+    facts = step.snapshot.facts
+    nodes = {split: step.artifact(f"{split}_nodes").facts["row_count"] for split in SPLITS}
+    pairs = {split: step.artifact(f"{split}_qa_pairs").facts["row_count"] for split in SPLITS}
+    return {
+        "source": facts["source"],
+        "documents": facts["documents"],
+        "skipped documents": facts["skipped"],
+        "characters": facts["characters"],
+        "nodes": ", ".join(f"{split} {number}" for split, number in nodes.items()),
+        "synthetic questions": ", ".join(f"{split} {number}" for split, number in pairs.items()),
+        "gold questions": step.artifact("gold_questions").facts["row_count"],
+    }
+
+
+eval_report = Recipe(
+    "eval_report",
+    _report,
+    inputs=("retrieval_eval", "refit_eval", "router_eval", "corpus_snapshot", "chunked_nodes"),
+    sections=("evaluation",),
+)

@@ -1,0 +1,143 @@
+"""The models: what is trained, and what may be kept from an earlier version."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.recipes.datasets import TRAINING
+from ragft_pipeline.retraining import decide, record_training
+from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.steps import Decision, Produced, Recipe, Step
+from ragft_pipeline.store import Artifact
+from ragft_pipeline.tuning.data import TrainingTables
+
+
+def training_tables(step: Step) -> TrainingTables:
+    """Return what a model is trained on; RagftError where there are no questions."""
+    if not step.table("train_qa_pairs").num_rows:
+        raise RagftError(
+            f"{step.work.asset}: there are no training questions for {step.version}; "
+            "add documents or loosen questions.* in ragft.yaml"
+        )
+    return TrainingTables(*(step.table(name) for name in TRAINING))
+
+
+def _trained(step: Step, tables: TrainingTables, facts: dict[str, Any]) -> Produced:
+    record_training(step.work.folder, tables)
+    return Produced(facts=facts)
+
+
+def _keep(step: Step, model: Artifact) -> Decision:
+    from ragft_pipeline.tuning.drift import JUDGES
+
+    return decide(step, model, training_tables(step), JUDGES[model.asset])
+
+
+def _adapter(step: Step) -> Produced:
+    from ragft_pipeline.tuning.adapter import train_adapter
+
+    tables = training_tables(step)
+    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
+    teacher = step.table("teacher_scores")
+    return _trained(step, tables, train_adapter(tables, teacher, encoder, step.settings, step.work))
+
+
+embedding_adapter = Recipe(
+    "embedding_adapter",
+    _adapter,
+    heavy=True,
+    keep=_keep,
+    inputs=(*TRAINING, "teacher_scores"),
+    sections=("adapter", "embedder"),
+    weights=("embedder",),
+)
+
+
+def _tuned_embedder(step: Step) -> Produced:
+    from ragft_pipeline.tuning.embedder import train_embedder
+
+    tables = training_tables(step)
+    facts = train_embedder(tables, step.table("teacher_scores"), step.settings, step.work)
+    return _trained(step, tables, facts)
+
+
+tuned_embedder = Recipe(
+    "tuned_embedder",
+    _tuned_embedder,
+    heavy=True,
+    keep=_keep,
+    inputs=(*TRAINING, "teacher_scores"),
+    sections=("tuned_embedder", "embedder"),
+    weights=("embedder",),
+)
+
+
+def tuned_encoder(step: Step) -> Encoder:
+    """Return the tuned embedder."""
+    folder = step.artifact("tuned_embedder").model
+    return Encoder.tuned(folder, step.settings.embedder, step.settings.compute)
+
+
+def _stacked_adapter(step: Step) -> Produced:
+    from ragft_pipeline.tuning.adapter import train_adapter
+
+    tables, teacher = training_tables(step), step.table("teacher_scores")
+    facts = train_adapter(tables, teacher, tuned_encoder(step), step.settings, step.work)
+    return _trained(step, tables, facts)
+
+
+stacked_adapter = Recipe(
+    "stacked_adapter",
+    _stacked_adapter,
+    heavy=True,
+    inputs=(*TRAINING, "teacher_scores", "tuned_embedder"),
+    sections=("adapter", "embedder"),
+    weights=("embedder",),
+)
+
+
+def _reranker(step: Step) -> Produced:
+    from ragft_pipeline.tuning.reranker import train_reranker
+
+    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    tables, teacher = training_tables(step), step.table("teacher_scores")
+    facts = train_reranker(tables, teacher, statistics, step.settings, step.work)
+    return _trained(step, tables, facts)
+
+
+reranker = Recipe(
+    "reranker",
+    _reranker,
+    heavy=True,
+    keep=_keep,
+    inputs=(*TRAINING, "teacher_scores", "corpus_statistics"),
+    sections=("reranker", "embedder"),
+    weights=("reranker", "embedder"),
+)
+
+
+def _late_interaction(step: Step) -> Produced:
+    from ragft_pipeline.tuning.late_interaction import tune_late_interaction
+
+    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    tables, teacher = training_tables(step), step.table("teacher_scores")
+    facts = tune_late_interaction(tables, teacher, statistics, step.settings, step.work)
+    return _trained(step, tables, facts)
+
+
+late_interaction = Recipe(
+    "late_interaction",
+    _late_interaction,
+    heavy=True,
+    inputs=(*TRAINING, "teacher_scores", "corpus_statistics"),
+    sections=("late_interaction", "embedder"),
+    weights=("embedder",),
+)
+
+MEASURED = (
+    "tuned_embedder", "embedding_adapter", "stacked_adapter", "reranker", "late_interaction",
+)  # fmt: skip
+
+REFITTED = ("embedding_adapter", "tuned_embedder", "stacked_adapter")

@@ -1,0 +1,81 @@
+"""The release: models of all documents, and the champion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from ragft_pipeline.recipes.datasets import PAIRS
+from ragft_pipeline.recipes.evaluation import evaluation_data, released_models
+from ragft_pipeline.recipes.models import MEASURED, REFITTED
+from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.steps import Produced, Recipe, Step
+from ragft_pipeline.taint import record_documents
+
+if TYPE_CHECKING:
+    from ragft_pipeline.corpus.snapshots import Snapshot
+
+
+def _refit(step: Step) -> Produced:
+    from ragft_pipeline.tuning.refit import refit_models as refit
+
+    pairs = pa.concat_tables([step.table(name) for name in PAIRS])
+    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    measured = {name: step.artifact(name) for name in REFITTED}
+    nodes = step.table("chunked_nodes")
+    weight = float(step.artifact("teacher_scores").facts["bm25_weight"])
+    facts = refit(pairs, nodes, statistics, measured, weight, step.settings, step.work)
+    if facts["refitted"] != "none":
+        record_documents(step.work.model, nodes)
+    return Produced(facts=facts)
+
+
+refit_models = Recipe(
+    "refit_models",
+    _refit,
+    heavy=True,
+    inputs=(*PAIRS, "chunked_nodes", "corpus_statistics", "teacher_scores", *REFITTED),
+    sections=("refit", "adapter", "tuned_embedder", "teacher", "embedder"),
+    weights=("teacher", "embedder"),
+)
+
+
+def _champion(step: Step) -> Produced:
+    from ragft_pipeline.evaluation.retrieval_eval import read_choices
+    from ragft_pipeline.release.judging import Candidate
+    from ragft_pipeline.release.promotion import promote_if_better
+
+    evaluated = step.artifact("retrieval_eval")
+    documents = step.table("corpus_snapshot").sort_by("path").to_pylist()
+    candidate = Candidate(
+        step.version,
+        evaluated.table(),
+        read_choices(evaluated.path),
+        evaluation_data(step),
+        released_models(step),
+        {name: step.artifact(name).action for name in MEASURED},
+        {row["doc_key"]: row["path"] for row in reversed(documents)},
+    )
+    decision = promote_if_better(candidate, step.settings, step.work)
+    return Produced(facts=decision.facts(), data_version=decision.bundle.digest)
+
+
+def _turn(snapshot: Snapshot) -> str:
+    from ragft_pipeline.release.turns import turn
+
+    return turn(snapshot)
+
+
+champion = Recipe(
+    "champion",
+    _champion,
+    heavy=True,
+    inputs=(
+        "corpus_snapshot", "chunked_nodes", "node_embeddings", *PAIRS, "gold_questions",
+        *MEASURED, "retrieval_eval", "refit_models", "refit_eval", "eval_report",
+    ),
+    sections=("gate", "evaluation", "reranker", "late_interaction", "embedder"),
+    weights=("embedder",),
+    identity=_turn,
+)  # fmt: skip

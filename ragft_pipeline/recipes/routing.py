@@ -1,0 +1,175 @@
+"""Routing: the corpus's tools, the questions a router learns from, the router, its evaluation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ragft_pipeline import schemas
+from ragft_pipeline.errors import TransientError
+from ragft_pipeline.recipes.corpus import SPLITS
+from ragft_pipeline.recipes.datasets import PAIRS
+from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.steps import Produced, Recipe, Step
+from ragft_pipeline.store import digest_of
+
+if TYPE_CHECKING:
+    from ragft_pipeline.retrieval.reranking import Reranker
+    from ragft_pipeline.routing.catalog import ToolDocument
+    from ragft_pipeline.settings import LLMGenerator, Settings
+
+
+def _documents(step: Step, *splits: str) -> list[ToolDocument]:
+    from ragft_pipeline.routing.catalog import tool_documents
+
+    return tool_documents(step.table("corpus_snapshot"), _nodes(step, *splits))
+
+
+def _nodes(step: Step, *splits: str) -> pa.Table:
+    nodes = step.table("chunked_nodes")
+    return nodes.filter(pc.is_in(nodes.column("split"), value_set=pa.array(splits)))
+
+
+def _catalog(step: Step) -> Produced:
+    from ragft_pipeline.routing.catalog import make_catalog
+
+    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    model, identity = None, ""
+    generator = _summary_model(step.settings)
+    if generator is not None:
+        from ragft_pipeline.questions.llm import open_model
+
+        model = open_model(generator, step.settings.compute)
+        identity = digest_of(generator.digest())
+    table = make_catalog(_documents(step, *SPLITS), statistics, model, identity, step.work)
+    if failures := step.work.counts.get("llm_failures"):
+        raise TransientError(
+            f"tool_catalog: {failures} documents got no summary; the others' are kept: run again, "
+            "or set router.summaries: false"
+        )
+    return Produced(table)
+
+
+def _summary_model(settings: Settings) -> LLMGenerator | None:
+    from ragft_pipeline.settings import LLMGenerator
+
+    if not settings.router.summaries:
+        return None
+    found = [g for g in settings.questions.generators if isinstance(g, LLMGenerator)]
+    return found[0] if found else None
+
+
+tool_catalog = Recipe(
+    "tool_catalog",
+    _catalog,
+    heavy=True,
+    inputs=("corpus_snapshot", "chunked_nodes", "corpus_statistics"),
+    sections=("router", "questions"),
+    table=schemas.TOOL_CATALOG,
+)
+
+
+def _questions(step: Step) -> Produced:
+    from ragft_pipeline.routing.questions import (
+        KindSearch,
+        router_questions_table,
+        typed_questions,
+    )
+
+    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
+    catalog = step.table("tool_catalog")
+    parts = []
+    for place, split in enumerate(SPLITS):
+        known = KindSearch.of(_documents(step, *SPLITS[: place + 1]), catalog, encoder, step.work)
+        rows = typed_questions(
+            _documents(step, split),
+            _nodes(step, split),
+            step.table(f"{split}_qa_pairs"),
+            step.settings.router.max_questions,
+        )
+        parts.append(router_questions_table(rows, known.gains(rows, encoder, step.work), split))
+    return Produced(pa.concat_tables(parts))
+
+
+router_questions = Recipe(
+    "router_questions",
+    _questions,
+    heavy=True,
+    inputs=("corpus_snapshot", "chunked_nodes", "tool_catalog", *PAIRS),
+    sections=("router", "embedder"),
+    weights=("embedder",),
+    table=schemas.ROUTER_QUESTIONS,
+)
+
+
+def _scorer(step: Step) -> Reranker:
+    from ragft_pipeline.retrieval.reranking import Reranker
+
+    folder = step.artifact("reranker").model
+    return Reranker(folder, step.settings.reranker, step.settings.compute)
+
+
+def _train(step: Step) -> Produced:
+    from ragft_pipeline.routing.training import RouterTables, train_router
+
+    seen = SPLITS[:2]
+    questions = step.table("router_questions")
+    tables = RouterTables(
+        _documents(step, *SPLITS),
+        step.table("chunked_nodes"),
+        step.table("tool_catalog"),
+        questions.filter(pc.is_in(questions.column("split"), value_set=pa.array(seen))),
+        step.table("train_qa_pairs"),
+        step.table("val_qa_pairs"),
+        step.table("teacher_scores"),
+        step.table("gold_questions"),
+    )
+    return Produced(facts=train_router(tables, _scorer(step), step.settings, step.work))
+
+
+query_router = Recipe(
+    "query_router",
+    _train,
+    heavy=True,
+    inputs=(
+        "corpus_snapshot", "chunked_nodes", "tool_catalog", "router_questions", "train_qa_pairs",
+        "val_qa_pairs", "teacher_scores", "gold_questions", "reranker",
+    ),
+    sections=("router", "adapter", "reranker", "embedder"),
+    weights=("embedder",),
+)  # fmt: skip
+
+
+def _evaluate(step: Step) -> Produced:
+    from ragft_pipeline.routing.evaluation import RoutingData, evaluate_routing
+    from ragft_pipeline.routing.router import Router
+
+    questions = step.table("router_questions")
+    data = RoutingData(
+        _documents(step, *SPLITS),
+        step.table("chunked_nodes"),
+        step.table("tool_catalog"),
+        questions.filter(pc.equal(questions.column("split"), "test")),
+        step.table("test_qa_pairs"),
+        step.table("gold_questions"),
+    )
+    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
+    router = Router.load(step.artifact("query_router").model, encoder.weights.digest)
+    return Produced(evaluate_routing(data, router, _scorer(step), step.settings, step.work))
+
+
+router_eval = Recipe(
+    "router_eval",
+    _evaluate,
+    heavy=True,
+    inputs=(
+        "corpus_snapshot", "chunked_nodes", "tool_catalog", "router_questions", "test_qa_pairs",
+        "gold_questions", "query_router", "reranker",
+    ),
+    sections=("router", "reranker", "embedder"),
+    weights=("embedder",),
+    table=schemas.ROUTER_EVAL,
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Routing: the tools of a corpus, and the tuned router that picks among them."""

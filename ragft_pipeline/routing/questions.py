@@ -1,0 +1,164 @@
+"""Questions a router learns from: facts, overviews and look-ups, and what each index kind gains.
+
+A question's best kind is not what its template says but what a search of that kind achieves on it:
+`gain_*` is nDCG@10 of the dense index, of a document's summary, and of BM25.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline import schemas
+from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.lexical import LexicalIndex
+from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
+from ragft_pipeline.retrieval.question_sets import in_own_words
+from ragft_pipeline.retrieval.search import top_k
+from ragft_pipeline.routing.catalog import DOCUMENT, KINDS, ToolDocument, identifiers
+from ragft_pipeline.store import Workspace, digest_of
+
+FACT, OVERVIEW, IDENTIFIER = "fact", "overview", "identifier"
+GAINS = tuple(f"gain_{kind}" for kind in KINDS)
+_TOP = 10
+_BLOCK = 512
+_LOOKUPS = 2
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_OVERVIEW_FORMS = (
+    "What is {} about?", "Summarise {}", "Give me an overview of {}", "What does {} cover?",
+    "The main points of {}",
+)  # fmt: skip
+_UNSPACED_FORMS = ("{}讲了什么？", "概括一下{}", "{}的主要内容", "{}概述")
+_LOOKUP_FORMS = ("{}", "{}", "where is {}", "look up {}")
+_UNSPACED_LOOKUPS = ("{}", "{}", "查找{}")
+
+
+def typed_questions(
+    documents: Sequence[ToolDocument], nodes: pa.Table, pairs: pa.Table, max_facts: int
+) -> list[dict[str, Any]]:
+    """Return a split's questions as ROUTER_QUESTIONS rows without their gains.
+
+    Args:
+        documents: of the split.
+        nodes: NODES of the split.
+        pairs: QA_PAIRS of the split; of those in their own words (word for word from the text,
+            BM25 would gain most on all) `max_facts` are the facts, chosen by hash.
+
+    An overview's right nodes are all of its document; a look-up's are those that hold the name.
+    """
+    clusters = dict(zip(*(nodes.column(name).to_pylist() for name in ("doc_key", "cluster"))))
+    rows = [
+        _row(row["question"], FACT, row["doc_key"], row["cluster"], [row["node_id"]])
+        for row in in_own_words(pairs).sort_by("question_id").to_pylist()[:max_facts]
+    ]
+    for document in documents:
+        cluster = clusters[document.doc_key]
+        draw = random.Random(document.key)
+        unspaced = bool(_UNSPACED.search(document.title))
+        form = draw.choice(_UNSPACED_FORMS if unspaced else _OVERVIEW_FORMS)
+        question = form.format(document.title)
+        rows.append(_row(question, OVERVIEW, document.doc_key, cluster, document.node_ids))
+        names = identifiers(document.texts)
+        for name in draw.sample(names, min(_LOOKUPS, len(names))):
+            holding = [i for i, text in zip(document.node_ids, document.texts) if name in text]
+            form = draw.choice(_UNSPACED_LOOKUPS if unspaced else _LOOKUP_FORMS)
+            rows.append(_row(form.format(name), IDENTIFIER, document.doc_key, cluster, holding))
+    return list({row["question_id"]: row for row in rows}.values())
+
+
+def _row(
+    question: str, form: str, doc_key: str, cluster: str, node_ids: list[str]
+) -> dict[str, Any]:
+    return {
+        "question_id": digest_of(question, form, doc_key)[:32],
+        "question": question,
+        "form": form,
+        "doc_key": doc_key,
+        "cluster": cluster,
+        "node_ids": sorted(set(node_ids)),
+    }
+
+
+@dataclass(frozen=True)
+class KindSearch:
+    """The three kinds of index over some documents, as untuned as they come.
+
+    Attributes:
+        documents: what is searched.
+        node_ids, vectors, lexical: their nodes, the base embedder's vectors of them, BM25.
+        summaries: vectors of the documents' descriptions, in the order of the documents.
+    """
+
+    documents: Sequence[ToolDocument]
+    node_ids: list[str]
+    vectors: np.ndarray
+    lexical: LexicalIndex
+    summaries: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        documents: Sequence[ToolDocument],
+        catalog: pa.Table,
+        encoder: Encoder,
+        work: Workspace,
+    ) -> KindSearch:
+        """Index the documents' nodes and descriptions, encoding only what is new."""
+        pairs = [pair for one in documents for pair in zip(one.node_ids, one.texts)]
+        texts = dict(sorted(pairs))
+        node_ids, vectors = cached_vectors(work, encoder, texts, "document")
+        described = {
+            row["scope_id"]: row["description"]
+            for row in catalog.to_pylist()
+            if row["scope"] == DOCUMENT and row["kind"] == "summary"
+        }
+        own = {document.doc_key: described[document.doc_key] for document in documents}
+        _, summaries = cached_vectors(work, encoder, own, "document")
+        lexical = LexicalIndex(list(texts.values()))
+        return cls(documents, node_ids, vectors, lexical, summaries)
+
+    def gains(
+        self, rows: Sequence[dict[str, Any]], encoder: Encoder, work: Workspace
+    ) -> np.ndarray:
+        """Return nDCG@10 of each kind for questions, float (questions, 3) in the order of KINDS."""
+        column = {node_id: place for place, node_id in enumerate(self.node_ids)}
+        relevant = [frozenset(column[node_id] for node_id in row["node_ids"]) for row in rows]
+        asked = {row["question_id"]: row["question"] for row in rows}
+        _, queries = cached_vectors(work, encoder, asked, "query")
+        parts = []
+        for start in range(0, len(rows), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            rankings = (
+                top_k(queries[block] @ self.vectors.T, _TOP),
+                self._summary_rankings(queries[block], column),
+                top_k(self.lexical.scores(list(asked.values())[block]), _TOP),
+            )
+            scores = [score_rankings(ranking, relevant[block])[PRIMARY] for ranking in rankings]
+            parts.append(np.stack(scores, axis=1))
+        return np.concatenate(parts) if parts else np.zeros((0, len(KINDS)))
+
+    def _summary_rankings(self, queries: np.ndarray, column: dict[str, int]) -> np.ndarray:
+        """Return the best documents' nodes in reading order, until there are enough."""
+        best = top_k(queries @ self.summaries.T, _TOP)
+        rankings = np.full((len(queries), _TOP), -1, np.int64)
+        for row, ranked in enumerate(best):
+            nodes = [column[node_id] for i in ranked for node_id in self.documents[i].node_ids]
+            first = list(dict.fromkeys(nodes))[:_TOP]
+            rankings[row, : len(first)] = first
+        return rankings
+
+
+def router_questions_table(
+    rows: Sequence[dict[str, Any]], gains: np.ndarray, split: str
+) -> pa.Table:
+    """Return a split's ROUTER_QUESTIONS."""
+    whole = [
+        {**row, "split": split, **dict(zip(GAINS, own))} for row, own in zip(rows, gains.tolist())
+    ]
+    return pa.Table.from_pylist(whole, schema=schemas.ROUTER_QUESTIONS.schema)

@@ -1,0 +1,348 @@
+"""Training of the router: maps over frozen tool vectors, index kinds, and its thresholds.
+
+The maps are taught as the adapter is, by a softmax over the whole catalog, the teacher's best node
+of each document standing for it. Everything else is chosen on people's dev questions about train
+and val documents, else on val questions in their own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.metrics import mean_of, nearest_sufficient, smallest_sufficient
+from ragft_pipeline.retrieval.reranking import PairScorer, blend
+from ragft_pipeline.retrieval.search import top_k
+from ragft_pipeline.routing.asked import Asked, Passages, ndcg, people_asked, synthetic_asked
+from ragft_pipeline.routing.catalog import ToolDocument
+from ragft_pipeline.routing.index_kinds import KindClassifier
+from ragft_pipeline.routing.questions import GAINS
+from ragft_pipeline.routing.router import CANDIDATES, Choice, Router, picks, searched_kinds, shares
+from ragft_pipeline.routing.tool_index import ToolIndex
+from ragft_pipeline.schemas import TEACHER_SCORES
+from ragft_pipeline.settings import Settings
+from ragft_pipeline.store import Workspace
+from ragft_pipeline.tuning.cards import write_card
+from ragft_pipeline.tuning.data import Questions
+from ragft_pipeline.tuning.maps import MapLesson, Maps, fit_maps
+from ragft_pipeline.tuning.teacher import TeacherLists
+
+_WEIGHTS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+_USUAL_WEIGHT = 0.7
+_TEMPERATURES = np.exp(np.linspace(np.log(0.005), np.log(0.5), 60))
+_COVERAGES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99, 1.01)
+_FLOORS = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.0)
+_RERANK_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5)
+_MOST = 1000
+_LOADING = """
+from ragft_pipeline.routing.router import Router
+router = Router.load(THIS_FOLDER, BASE_DIGEST)
+"""
+
+
+@dataclass(frozen=True)
+class RouterTables:
+    """What a router learns from. Test documents are there to be told apart from, no more.
+
+    Attributes:
+        documents: all documents; the maps are taught over the train ones alone.
+        nodes: their NODES.
+        catalog: TOOL_CATALOG.
+        questions: ROUTER_QUESTIONS of train and val.
+        train_pairs, val_pairs: QA_PAIRS.
+        teacher: TEACHER_SCORES of the train questions.
+        gold: GOLD_QUESTIONS; dev questions about train and val documents choose.
+    """
+
+    documents: Sequence[ToolDocument]
+    nodes: pa.Table
+    catalog: pa.Table
+    questions: pa.Table
+    train_pairs: pa.Table
+    val_pairs: pa.Table
+    teacher: pa.Table
+    gold: pa.Table
+
+
+def train_router(
+    tables: RouterTables, scorer: PairScorer | None, settings: Settings, work: Workspace
+) -> dict[str, Any]:
+    """Train the router and save it into the workspace's model folder.
+
+    Args:
+        scorer: a cross-encoder for the best tools' best passages; val decides whether it counts.
+
+    Returns facts: what chose, what was chosen, and recall@1 before and after.
+    """
+    encoder = Encoder.base(settings.embedder, settings.compute)
+    index = ToolIndex.of(
+        tables.documents, tables.catalog, settings.router.vectors_per_tool, encoder, work
+    )
+    passages = Passages.of(tables.documents, encoder, work)
+    asked = choosing_questions(tables, passages, encoder, settings, work)
+    router, losses = _trained_maps(tables, index, encoder, settings, work)
+    kinds = _kinds(tables, encoder, work)
+    router = Router(router.adapter, kinds, router.choice)
+    router, recall = _chosen_scores(router, index, asked, settings)
+    router = _chosen_reranking(router, scorer, index, asked, settings)
+    scores = reranked(router, scorer, index, asked)
+    router = _calibrated(router, scores, asked)
+    router = _chosen_picks(router, scores, passages, asked, settings)
+    router.save(work.model)
+    facts = {
+        "chosen_on": asked.questions.name,
+        "chosen_on_questions": len(asked),
+        "tools": len(index),
+        "vectors": len(index.vectors),
+        "loss_first_epoch": losses[0],
+        "loss_last_epoch": losses[-1],
+        "kind_temperature": kinds.temperature,
+        **recall,
+        **vars(router.choice),
+    }
+    write_card(
+        work.model,
+        f"Router over {len(index)} documents of {settings.embedder.model}",
+        "Picks the documents and the kinds of index that a question is sent to.",
+        {"base_digest": encoder.weights.digest, **facts},
+        _LOADING,
+    )
+    return facts
+
+
+def choosing_questions(
+    tables: RouterTables, passages: Passages, encoder: Encoder, settings: Settings, work: Workspace
+) -> Asked:
+    """Return people's dev questions about train and val documents, else val questions."""
+    column = passages.column
+    seen = tables.gold.filter(pc.not_equal(tables.gold.column("split"), "test"))
+    questions = people_asked(seen, "dev", tables.nodes, column, _MOST)
+    if len(questions) < settings.router.min_questions:
+        questions = synthetic_asked(
+            "synthetic_val", tables.val_pairs, tables.nodes, column, False, _MOST
+        )
+    return Asked.of(questions, passages, encoder, work)
+
+
+def tool_teacher(teacher: pa.Table, nodes: pa.Table) -> pa.Table:
+    """Return TEACHER_SCORES with documents in the place of nodes: each as good as its best node."""
+    owners: dict[str, list[str]] = {}
+    for node_id, doc_key in zip(*(nodes.column(n).to_pylist() for n in ("node_id", "doc_key"))):
+        owners.setdefault(node_id, []).append(doc_key)
+    rows = []
+    for row in teacher.to_pylist():
+        best: dict[str, float] = {}
+        for node_id, score in zip(row["node_ids"], row["scores"]):  # best first
+            for doc_key in owners[node_id]:
+                best.setdefault(doc_key, score)
+        rows.append(
+            {
+                "question_id": row["question_id"],
+                "node_ids": list(best),
+                "scores": list(best.values()),
+            }
+        )
+    return pa.Table.from_pylist(rows, schema=TEACHER_SCORES.schema)
+
+
+def _trained_maps(
+    tables: RouterTables, index: ToolIndex, encoder: Encoder, settings: Settings, work: Workspace
+) -> tuple[Router, list[float]]:
+    """Return a router with maps at full strength, taught over the train documents alone."""
+    import torch
+
+    train = [place for place, one in enumerate(tables.documents) if one.split == "train"]
+    rows = [np.arange(index.starts[i], index.starts[i + 1]) for i in train]
+    starts = np.concatenate([[0], np.cumsum([len(own) for own in rows])])
+    keys = [index.doc_keys[i] for i in train]
+    pairs = tables.train_pairs.sort_by("question_id").slice(0, settings.router.max_questions)
+    columns = (pairs.column(name).to_pylist() for name in ("question_id", "question", "doc_key"))
+    questions = Questions(*columns)
+    kept = pc.is_in(tables.teacher.column("question_id"), pa.array(questions.ids, pa.string()))
+    teacher = tool_teacher(tables.teacher.filter(kept), tables.nodes)
+    _, queries = cached_vectors(work, encoder, questions.by_id(), "query")
+    torch.manual_seed(settings.router.seed)
+    recipe = settings.adapter
+    maps = Maps(recipe, index.vectors.shape[1])
+    lists = TeacherLists(teacher, questions, keys)
+    lesson = MapLesson(queries, index.vectors[np.concatenate(rows)], lists, starts)
+    losses = fit_maps(maps, lesson, recipe, work.progress)
+    nothing = np.zeros((1, 1), np.float32)
+    unset = KindClassifier(nothing, nothing)
+    choice = Choice(_USUAL_WEIGHT, 1.0, 1.0, settings.router.max_tools, 0.0)
+    return Router(maps.adapter(encoder.weights.digest), unset, choice), losses
+
+
+def _kinds(tables: RouterTables, encoder: Encoder, work: Workspace) -> KindClassifier:
+    def part(split: str) -> tuple[np.ndarray, list[str], np.ndarray]:
+        rows = tables.questions.filter(pc.equal(tables.questions.column("split"), split))
+        asked = dict(zip(*(rows.column(n).to_pylist() for n in ("question_id", "question"))))
+        _, queries = cached_vectors(work, encoder, asked, "query")
+        gains = np.stack([rows.column(name).to_numpy() for name in GAINS], axis=1)
+        return queries, list(asked.values()), gains
+
+    learnt = KindClassifier.fit(*part("train"))
+    val = part("val")
+    return learnt.calibrated(*val) if len(val[1]) else learnt
+
+
+def _chosen_scores(
+    router: Router, index: ToolIndex, asked: Asked, settings: Settings
+) -> tuple[Router, dict[str, float]]:
+    """Choose the maps' strength and the weight beside BM25 by the reciprocal rank of the tool."""
+    words = index.lexical.scores(asked.questions.texts)
+    strengths = sorted(set(settings.router.strengths))
+    adapters = [router.adapter.shrunk(strength) for strength in strengths]
+
+    def found(adapter: Any, weight: float) -> np.ndarray:
+        dense = index.dense(adapter.queries(asked.vectors), adapter.documents(index.vectors))
+        tried = Router(adapter, router.kinds, router.choice).with_choice(dense_weight=weight)
+        ranks = asked.first_ranks(top_k(tried.scores(dense, words), CANDIDATES))
+        return np.where(ranks > 0, 1 / np.maximum(ranks, 1), 0.0)
+
+    if not len(asked):
+        return router, {"strength": strengths[-1]}
+    results = [found(adapter, _USUAL_WEIGHT) for adapter in adapters]
+    best = smallest_sufficient(strengths, results)
+    weighed = [found(adapters[best], weight) for weight in _WEIGHTS]
+    weight = nearest_sufficient(_WEIGHTS, weighed, _USUAL_WEIGHT)
+    chosen = Router(adapters[best], router.kinds, router.choice).with_choice(dense_weight=weight)
+    return chosen, {
+        "strength": strengths[best],
+        "choosing_mrr_untuned": mean_of(results[0]) if strengths[0] == 0 else float("nan"),
+        "choosing_mrr": mean_of(weighed[_WEIGHTS.index(weight)]),
+    }
+
+
+def _chosen_reranking(
+    router: Router,
+    scorer: PairScorer | None,
+    index: ToolIndex,
+    asked: Asked,
+    settings: Settings,
+) -> Router:
+    """Choose how much the cross-encoder counts among the best tools; of doubts, nothing."""
+    recipe = settings.router
+    if scorer is None or not recipe.rerank_depth or not recipe.rerank_questions or not len(asked):
+        return router
+    part = Asked(
+        asked.questions.first(recipe.rerank_questions), *_first(asked, recipe.rerank_questions)
+    )
+    results = []
+    for weight in _RERANK_WEIGHTS:
+        tried = router.with_choice(rerank_weight=weight, rerank_depth=recipe.rerank_depth)
+        ranks = part.first_ranks(top_k(reranked(tried, scorer, index, part), CANDIDATES))
+        results.append(np.where(ranks > 0, 1 / np.maximum(ranks, 1), 0.0))
+    weight = _RERANK_WEIGHTS[smallest_sufficient(_RERANK_WEIGHTS, results)]
+    return router.with_choice(rerank_weight=weight, rerank_depth=recipe.rerank_depth)
+
+
+def _first(asked: Asked, limit: int) -> tuple[np.ndarray, list[frozenset[int]]]:
+    place = {question_id: row for row, question_id in enumerate(asked.questions.ids)}
+    rows = [place[question_id] for question_id in asked.questions.first(limit).ids]
+    return asked.vectors[rows], [asked.tools[row] for row in rows]
+
+
+def reranked(
+    router: Router, scorer: PairScorer | None, index: ToolIndex, asked: Asked
+) -> np.ndarray:
+    """Return the router's scores of all tools, its reranking included, (questions, tools)."""
+    queries = router.adapter.queries(asked.vectors)
+    vectors = router.adapter.documents(index.vectors)
+    scores = router.scores(
+        index.dense(queries, vectors), index.lexical.scores(asked.questions.texts)
+    )
+    choice = router.choice
+    if scorer is None or not choice.rerank_weight or not len(asked):
+        return scores
+    best = top_k(scores, choice.rerank_depth)
+    pairs = [
+        (text, index.best_text(query, vectors, tool))
+        for text, query, row in zip(asked.questions.texts, queries, best)
+        for tool in row
+    ]
+    return with_second_opinion(scores, best, scorer.score(pairs), choice.rerank_weight)
+
+
+def with_second_opinion(
+    scores: np.ndarray, best: np.ndarray, opinions: np.ndarray, weight: float
+) -> np.ndarray:
+    """Return scores with those of the best tools blended with a second scorer's, in their range."""
+    first = np.take_along_axis(scores, best, axis=1)
+    low, high = first.min(axis=1, keepdims=True), first.max(axis=1, keepdims=True)
+    mixed = low + (high - low) * blend(first, opinions.reshape(first.shape), weight)
+    changed = scores.copy()
+    np.put_along_axis(changed, best, mixed.astype(scores.dtype), axis=1)
+    return changed
+
+
+def _calibrated(router: Router, scores: np.ndarray, asked: Asked) -> Router:
+    """Choose the temperature under which the right tools are likeliest."""
+    if not len(asked):
+        return router.with_choice(temperature=0.05)
+    best = top_k(scores, CANDIDATES)
+    values = np.take_along_axis(scores, best, axis=1)
+    right = np.array([[tool in own for tool in row] for row, own in zip(best, asked.tools)])
+
+    def loss(temperature: float) -> float:
+        likely = (shares(values, temperature) * right).sum(axis=1)
+        return float(-np.log(np.maximum(likely, 1e-3)).mean())
+
+    return router.with_choice(temperature=min(_TEMPERATURES.tolist(), key=loss))
+
+
+def _chosen_picks(
+    router: Router, scores: np.ndarray, passages: Passages, asked: Asked, settings: Settings
+) -> Router:
+    """Choose how many tools and which kinds to search: the least that loses at most `max_loss`.
+
+    Kinds first, on all tools that may be picked; then the coverage, abstaining included.
+    """
+    recipe = settings.router
+    if not len(asked):
+        return router.with_choice(coverage=_COVERAGES[-1])
+    dense = asked.vectors @ passages.vectors.T
+    words = passages.lexical.scores(asked.questions.texts)
+    whole = ndcg(list(passages.search_all(dense, words)), asked.questions)
+    best, confidences = router.confidences(scores)
+    kind_shares = router.kinds.shares(asked.vectors, asked.questions.texts)
+
+    def within(picked: np.ndarray, floor: float) -> np.ndarray:
+        return ndcg(
+            [
+                passages.search_within(
+                    dense[row],
+                    words[row],
+                    best[row, : picked[row]].tolist(),
+                    searched_kinds(kind_shares[row], floor),
+                )
+                for row in range(len(asked))
+            ],
+            asked.questions,
+        )
+
+    most = np.full(len(asked), min(recipe.max_tools, best.shape[1]))
+    every_kind = within(most, 0.0)
+    floor = next(
+        value
+        for value in _FLOORS
+        if _at_most(every_kind - within(most, value), recipe.max_loss / 2) or value == 0.0
+    )
+    for coverage in _COVERAGES:
+        picked, abstained = picks(confidences, coverage, recipe.max_tools)
+        kept = np.where(abstained, whole, within(picked, floor))
+        if _at_most(whole - kept, recipe.max_loss):
+            break
+    return router.with_choice(coverage=coverage, kind_floor=floor)
+
+
+def _at_most(losses: np.ndarray, limit: float) -> bool:
+    """Whether the mean loss and one standard error of it are at most the limit."""
+    error = losses.std(ddof=1) / np.sqrt(len(losses)) if len(losses) > 1 else 0.0
+    return mean_of(losses) + float(error) <= limit

@@ -1,0 +1,120 @@
+"""The tool catalog: what an entry says, and what an edit changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from ragft_pipeline import schemas
+from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.routing.catalog import (
+    KINDS,
+    ToolDocument,
+    identifiers,
+    make_catalog,
+    tool_documents,
+)
+from ragft_pipeline.store import ArtifactStore, Workspace
+
+TEXTS = {
+    "pumps/north.md": ["# North pump\n\nThe strainer is cleaned on Mondays.", "Flag --dry-run."],
+    "pumps/south.md": ["# South pump\n\nThe belt BX-41 is changed in May."],
+    "night.md": ["# Night watch\n\nThe watch begins at ten, see watch_log.csv."],
+}
+STATISTICS = TermStatistics.of([text for texts in TEXTS.values() for text in texts])
+
+
+def _documents(**changes: list[str]) -> list[ToolDocument]:
+    texts = {**TEXTS, **changes}
+    return [
+        ToolDocument(
+            f"key of {path} {hash(tuple(parts))}", path, parts[0].split("\n")[0].strip("# "),
+            "train", [f"{path}{part}" for part in parts], ["" for _ in parts], parts,
+        )
+        for path, parts in texts.items()
+    ]  # fmt: skip
+
+
+def _make(
+    folder: Path, documents: list[ToolDocument], model: object = None
+) -> tuple[pa.Table, Workspace]:
+    store = ArtifactStore(folder)
+    with store.staging("tool_catalog") as staged:
+        work = Workspace(store, "tool_catalog", staged)
+        table = make_catalog(documents, STATISTICS, model, "m" if model else "", work)  # type: ignore[arg-type]
+        action = f"{len(list((folder / 'artifacts').glob('*/*')))}"
+        store.publish(
+            "tool_catalog", action, staged, data_version=action, facts={}, inputs={}, lineage=""
+        )
+        work.published()
+    return table, work
+
+
+def test_every_document_and_folder_has_a_tool_of_each_kind(tmp_path: Path) -> None:
+    table, _ = _make(tmp_path, _documents())
+    assert table.schema == schemas.TOOL_CATALOG.schema
+    rows = table.to_pylist()
+    assert len(rows) == len(KINDS) * (3 + 1)  # three documents and one folder
+    by_id = {(row["path"], row["kind"]): row["description"] for row in rows}
+    assert "--dry-run" in by_id["pumps/north.md", "keyword"]
+    assert "--dry-run" not in by_id["pumps/north.md", "vector"].replace("dry", "")
+    assert "strainer" in by_id["pumps/north.md", "summary"]
+    assert by_id["pumps", "summary"].endswith("pumps: North pump; South pump.")
+
+
+def test_an_edit_computes_the_entries_of_its_document_alone(tmp_path: Path) -> None:
+    before, first = _make(tmp_path, _documents())
+    edited = _documents(**{"night.md": ["# Night watch\n\nThe watch begins at eleven."]})
+    after, second = _make(tmp_path, edited)
+    assert first.counts["rows_computed"] == 3
+    assert second.counts["rows_computed"] == 1
+    assert second.counts["rows_reused"] == 2
+    old = {tuple(row.items()) for row in before.to_pylist()}
+    new = {tuple(row.items()) for row in after.to_pylist()}
+    assert {dict(row)["path"] for row in new - old} == {"night.md"}
+
+
+def test_a_summary_that_failed_is_asked_for_again_and_the_others_are_not(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    class Model:
+        def __init__(self, failing: str) -> None:
+            self.failing = failing
+
+        def ask(self, prompts: list[str], seeds: list[int]) -> list[Reply | None]:
+            asked.append(len(prompts))
+            return [
+                None if self.failing in prompt else Reply(" A line.\n", 9, 3) for prompt in prompts
+            ]
+
+    table, work = _make(tmp_path, _documents(), Model("Night"))
+    assert work.counts["llm_failures"] == 1
+    assert "night.md" not in table.column("path").to_pylist()
+    table, work = _make(tmp_path, _documents(), Model("nothing"))
+    assert asked == [3, 1]
+    assert all("A line." in row["description"] for row in table.to_pylist() if row["split"])
+
+
+def test_documents_are_one_a_distinct_text_with_nodes_in_reading_order() -> None:
+    documents = pa.Table.from_pylist(
+        [{"path": path, "doc_key": "same", "title": path} for path in ("b.md", "a.md")]
+    )
+    nodes = pa.Table.from_pylist(
+        [
+            {"node_id": f"n{start}", "doc_key": "same", "split": "val", "heading": "", "text": "",
+             "start_char": start}
+            for start in (50, 0)
+        ]
+    )  # fmt: skip
+    (found,) = tool_documents(documents, nodes)
+    assert (found.path, found.node_ids, found.folder) == ("a.md", ["n0", "n50"], "")
+
+
+def test_identifiers_are_names_no_sentence_holds_by_chance() -> None:
+    text = "Set --dry-run or retryCount in app.yaml4, see BX-41, E404 and HandoverNote. A b-side."
+    found = identifiers([text, "BX-41"])
+    assert found[0] == "BX-41"
+    assert {"--dry-run", "retryCount", "E404", "HandoverNote"} <= set(found)
+    assert not {"Set", "A", "see"} & set(found)
