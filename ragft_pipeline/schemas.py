@@ -110,6 +110,7 @@ ROUTER_QUESTIONS = Table(
         gain_vector=F, gain_summary=F, gain_keyword=F,
     ),
     key=("question_id",),
+    volatile=("gain_vector", "gain_summary"),
 )  # fmt: skip
 ROUTER_EVAL = Table(
     "router_eval",

@@ -26,7 +26,7 @@ from ragft_pipeline_tests.corpora import write_corpus
 from ragft_pipeline_tests.equality import assert_same_version
 from ragft_pipeline_tests.store.test_rows import Lengths, complete
 
-DATA = RECIPES[: [recipe.name for recipe in RECIPES].index("teacher_scores") + 1]
+DATA = RECIPES[: [recipe.name for recipe in RECIPES].index("router_questions") + 1]
 RACED = (*DATA, *(recipe for recipe in RECIPES if recipe.name == "embedding_adapter"))
 WORKER = """
 import json, sys

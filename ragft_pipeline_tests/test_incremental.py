@@ -39,7 +39,7 @@ from ragft_pipeline_tests.questions.openai_server import OpenAIServer, Request, 
 
 EXAMPLES = int(os.environ.get("RAGFT_EXAMPLES", "3"))
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}
-DATA = RECIPES[: [recipe.name for recipe in RECIPES].index("teacher_scores") + 1]
+DATA = RECIPES[: [recipe.name for recipe in RECIPES].index("router_questions") + 1]
 MODELS = tuple(BY_NAME[name] for name in ("tuned_embedder", "embedding_adapter", "reranker"))
 TRAINING = ("train_nodes", "corpus_statistics", "train_qa_pairs", "teacher_scores")
 SMALL = """

@@ -68,11 +68,20 @@ class Trial:
         return {node_id: index for index, node_id in enumerate(self.node_ids)}
 
     def choose(self, questions: QuestionSet) -> Choices:
-        """Choose the weights of fusion and of the second stages on questions."""
+        """Choose the weights of fusion and of the second stages on questions.
+
+        Without any, hybrids weigh both parts alike and second stages have their usual weights.
+        """
         recipe = self.settings.evaluation
         choices = Choices(questions.name, len(questions))
         choices.fusion_weights = choose_fusion(self.stages, questions, recipe.fusion_weights)
         for stage in self.second_stages:
+            if not len(questions):
+                names = map(hybrid_name, choices.fusion_weights)
+                choices.second_stage_weights |= {
+                    staged_name(name, stage.name): stage.prior for name in names
+                }
+                continue
             part = questions.first(stage.limit)
             first = self._candidates(stage, questions, part, choices)
             choices.second_stage_weights |= choose_second_stage(

@@ -39,7 +39,7 @@ class EmbeddedModel:
         """Answer the prompts; the seed picks the word an answer begins with."""
         import torch
 
-        tokenizer, model = _load(self._weights, self._compute)
+        tokenizer, model = load_language_model(self._weights, self._compute)
         chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
         texts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
         openers = [_OPENERS[seed % len(_OPENERS)] for seed in seeds]
@@ -71,7 +71,8 @@ class EmbeddedModel:
 
 
 @lru_cache(maxsize=1)
-def _load(weights: Weights, compute: ComputeSettings) -> tuple[Any, Any]:
+def load_language_model(weights: Weights, compute: ComputeSettings) -> tuple[Any, Any]:
+    """Return the tokenizer and the model, loaded once a process."""
     from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype, quiet_transformers
 
     quiet_transformers()
@@ -106,6 +107,7 @@ def unpacked_folder(weights: Weights) -> Path:
 
 
 def _read_gguf(weights: Weights) -> tuple[Any, Any]:
+    """Return the tokenizer and the model, loaded once a process."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     assert weights.file is not None

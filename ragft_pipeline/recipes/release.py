@@ -45,6 +45,7 @@ def _champion(step: Step) -> Produced:
     from ragft_pipeline.evaluation.retrieval_eval import read_choices
     from ragft_pipeline.release.judging import Candidate
     from ragft_pipeline.release.promotion import promote_if_better
+    from ragft_pipeline.serving.bundle import RoutingParts
 
     evaluated = step.artifact("retrieval_eval")
     documents = step.table("corpus_snapshot").sort_by("path").to_pylist()
@@ -56,6 +57,11 @@ def _champion(step: Step) -> Produced:
         released_models(step),
         {name: step.artifact(name).action for name in MEASURED},
         {row["doc_key"]: row["path"] for row in reversed(documents)},
+        RoutingParts(
+            step.artifact("query_router").model,
+            step.artifact("reranker").model,
+            step.table("tool_catalog"),
+        ),
     )
     decision = promote_if_better(candidate, step.settings, step.work)
     return Produced(facts=decision.facts(), data_version=decision.bundle.digest)
@@ -73,7 +79,8 @@ champion = Recipe(
     heavy=True,
     inputs=(
         "corpus_snapshot", "chunked_nodes", "node_embeddings", *PAIRS, "gold_questions",
-        *MEASURED, "retrieval_eval", "refit_models", "refit_eval", "eval_report",
+        *MEASURED, "retrieval_eval", "refit_models", "refit_eval", "eval_report", "query_router",
+        "tool_catalog",
     ),
     sections=("gate", "evaluation", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),

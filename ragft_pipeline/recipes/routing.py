@@ -8,13 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
-from ragft_pipeline.errors import TransientError
+from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.datasets import PAIRS
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Produced, Recipe, Step
 from ragft_pipeline.store import digest_of
+from ragft_pipeline.taint import record_documents
 
 if TYPE_CHECKING:
     from ragft_pipeline.retrieval.reranking import Reranker
@@ -58,8 +59,11 @@ def _summary_model(settings: Settings) -> LLMGenerator | None:
 
     if not settings.router.summaries:
         return None
-    found = [g for g in settings.questions.generators if isinstance(g, LLMGenerator)]
-    return found[0] if found else None
+    models = (g for g in settings.questions.generators if isinstance(g, LLMGenerator))
+    served = [model for model in models if model.base_url is not None]
+    if not served:
+        raise RagftError("router.summaries: no llm of questions.generators has a base_url")
+    return served[0]
 
 
 tool_catalog = Recipe(
@@ -127,7 +131,9 @@ def _train(step: Step) -> Produced:
         step.table("teacher_scores"),
         step.table("gold_questions"),
     )
-    return Produced(facts=train_router(tables, _scorer(step), step.settings, step.work))
+    facts = train_router(tables, _scorer(step), step.settings, step.work)
+    record_documents(step.work.model, _nodes(step, *seen))
+    return Produced(facts=facts)
 
 
 query_router = Recipe(

@@ -6,10 +6,13 @@ import argparse
 import textwrap
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.serving.commands import add_serve_command
 from ragft_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from ragft_pipeline.serving.searcher import Hit, Searcher
 
 
 def add_release_commands(commands: Any) -> None:
@@ -33,6 +36,9 @@ def add_release_commands(commands: Any) -> None:
     search = commands.add_parser("search", help="search with what is served")
     search.add_argument("question")
     search.add_argument("--top", type=int, default=5, help="passages to show (default 5)")
+    search.add_argument(
+        "--route", action="store_true", help="search only the documents that the router picks"
+    )
     search.set_defaults(run=_search)
 
     export = commands.add_parser("export", help="write what is served as plain files")
@@ -94,12 +100,32 @@ def _search(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.store import ArtifactStore
 
     searcher = Champion(ArtifactStore(settings.store), settings.compute).searcher
-    for place, hit in enumerate(searcher.search(options.question, options.top), start=1):
+    hits = (
+        _routed(searcher, options.question, options.top)
+        if options.route
+        else searcher.search(options.question, options.top)
+    )
+    for place, hit in enumerate(hits, start=1):
         parts = ", ".join(f"{name} {value:.3f}" for name, value in hit.parts.items())
         heading = " > ".join(part for part in (hit.title, hit.heading) if part)
         print(f"\n{place}. {hit.score:.3f}  {hit.path}  {heading}\n   ({parts})")
         print(textwrap.fill(hit.text, 100, initial_indent="   ", subsequent_indent="   "))
     return 0
+
+
+def _routed(searcher: Searcher, question: str, top: int) -> list[Hit]:
+    """Say where the router sends a question, and search there."""
+    route, documents = searcher.route(question)
+    kinds = ", ".join(f"{kind} {share:.2f}" for kind, share in route.kinds.items())
+    if route.abstained:
+        print(f"route: everything, for the first {route.picked} documents are not sure enough")
+    else:
+        print(f"route: {len(documents)} of {len(searcher.tool_router)} documents")
+    index = searcher.tool_router.index
+    for tool, confidence in route.tools[: route.picked]:
+        print(f"   {confidence:.2f}  {searcher.path_of(index.doc_keys[tool])}")
+    print(f"   kinds: {kinds}; to search: {', '.join(route.searched_kinds)}")
+    return searcher.search_within(question, documents, top)
 
 
 def _export(options: argparse.Namespace, settings: Settings) -> int:

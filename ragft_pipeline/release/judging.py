@@ -17,7 +17,7 @@ from ragft_pipeline.evaluation.retrieval_eval import EvaluationData, question_se
 from ragft_pipeline.evaluation.summary import EvaluationRows, primary_set
 from ragft_pipeline.evaluation.trial import Models, Trial
 from ragft_pipeline.release.gate import Judgement, Paired, judge
-from ragft_pipeline.serving.bundle import Bundle
+from ragft_pipeline.serving.bundle import Bundle, RoutingParts
 from ragft_pipeline.serving.configuration import ASSETS
 from ragft_pipeline.serving.searcher import Searcher
 from ragft_pipeline.settings import Settings
@@ -38,6 +38,7 @@ class Candidate:
         released: the models to serve.
         actions: the action of each measured model, by asset.
         paths: the path of each document, by doc_key.
+        routing: the version's router and tools; None where it has none.
     """
 
     version: str
@@ -47,6 +48,7 @@ class Candidate:
     released: Models
     actions: dict[str, str]
     paths: dict[str, str]
+    routing: RoutingParts | None = None
 
 
 def measured_models(bundle: Bundle, store: ArtifactStore) -> Models | None:

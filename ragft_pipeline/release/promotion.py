@@ -7,7 +7,7 @@ models, these get an index over the new documents.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
@@ -23,7 +23,7 @@ from ragft_pipeline.release.gate import Judgement
 from ragft_pipeline.release.judging import Candidate, judge_bundles, measured_models
 from ragft_pipeline.release.notify import tell
 from ragft_pipeline.release.turns import is_current
-from ragft_pipeline.serving.bundle import Bundle, BundleStore
+from ragft_pipeline.serving.bundle import ROUTER_RERANKER, Bundle, BundleStore
 from ragft_pipeline.serving.configuration import ASSETS, Configuration
 from ragft_pipeline.serving.history import Entry, Event, History, current_user
 from ragft_pipeline.settings import Settings
@@ -188,16 +188,20 @@ def _bundle(
     measured = {ASSETS[part]: candidate.actions[ASSETS[part]] for part in configuration.parts}
     return BundleStore(work.store).build(
         candidate.version, configuration, candidate.released, measured,
-        candidate.data.nodes, candidate.paths, settings, work,
+        candidate.data.nodes, candidate.paths, settings, work, candidate.routing,
     )  # fmt: skip
 
 
 def _over_new_documents(
     champion: Bundle, candidate: Candidate, settings: Settings, work: Workspace
 ) -> Bundle:
-    """Return the champion's models and weights over the candidate's documents."""
+    """Return the champion's models and weights, its router too, over the candidate's documents."""
     own = champion.settings(settings.compute)
+    routing = candidate.routing
+    if routing is not None and champion.router is not None:
+        beside = champion.router.parent / ROUTER_RERANKER
+        routing = replace(routing, router=champion.router, reranker=beside)
     return BundleStore(work.store).build(
         candidate.version, champion.configuration, champion.models, champion.measured,
-        candidate.data.nodes, candidate.paths, own, work,
+        candidate.data.nodes, candidate.paths, own, work, routing,
     )  # fmt: skip

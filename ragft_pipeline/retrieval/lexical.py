@@ -9,6 +9,7 @@ checks.
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,17 +97,26 @@ class LexicalIndex:
 
     @cached_property
     def _weights(self) -> sparse.csc_matrix:
-        rows, columns, values = [], [], []
+        columns, values, starts = array("i"), array("f"), array("q", [0])  # a number each: no lists
+        weights: list[float] = []  # inverse frequencies, by column
         mean = max(self.statistics.mean_length, 1e-9)
-        for row, text in enumerate(self._texts):
+        for text in self._texts:
             counts = Counter(lexical_terms(text))
             norm = K1 * (1 - B + B * sum(counts.values()) / mean)
             for term, count in counts.items():
-                rows.append(row)
-                columns.append(self._vocabulary.setdefault(term, len(self._vocabulary)))
-                values.append(self.statistics.idf(term) * count / (count + norm))
+                column = self._vocabulary.setdefault(term, len(self._vocabulary))
+                if column == len(weights):
+                    weights.append(self.statistics.idf(term))
+                columns.append(column)
+                values.append(weights[column] * count / (count + norm))
+            starts.append(len(columns))
         shape = (len(self._texts), max(1, len(self._vocabulary)))
-        return sparse.csr_matrix((values, (rows, columns)), shape=shape, dtype=np.float32).T.tocsr()
+        parts = (
+            np.frombuffer(values, np.float32),
+            np.frombuffer(columns, np.int32),
+            np.frombuffer(starts, np.int64),
+        )
+        return sparse.csr_matrix(parts, shape=shape).T.tocsr()
 
     def scores(self, queries: Sequence[str]) -> np.ndarray:
         """Return BM25 scores, float32 of shape (queries, texts)."""

@@ -20,9 +20,9 @@ from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.routing.asked import Asked, Passages, ndcg, people_asked, synthetic_asked
 from ragft_pipeline.routing.catalog import KINDS, ToolDocument
 from ragft_pipeline.routing.questions import GAINS
+from ragft_pipeline.routing.reordering import reranked
 from ragft_pipeline.routing.router import CANDIDATES, Router, searched_kinds
 from ragft_pipeline.routing.tool_index import ToolIndex, describing
-from ragft_pipeline.routing.training import reranked
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 

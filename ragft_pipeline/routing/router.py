@@ -31,6 +31,7 @@ class Choice:
         max_tools: where so many do not reach it, the router abstains: everything is searched.
         kind_floor: kinds with a smaller share than this are not searched.
         rerank_weight: of the cross-encoder among the best `rerank_depth`; 0 leaves it out.
+        vectors_per_tool: passages a tool that it was calibrated with; 0 for all.
     """
 
     dense_weight: float
@@ -40,6 +41,7 @@ class Choice:
     kind_floor: float
     rerank_weight: float = 0.0
     rerank_depth: int = 0
+    vectors_per_tool: int = 0
 
 
 @dataclass(frozen=True)

@@ -52,11 +52,30 @@ class ToolIndex:
             vectors_per_tool: passages kept a tool, those that differ most; 0 for all.
         """
         texts = {node: text for one in documents for node, text in zip(one.node_ids, one.texts)}
-        _, node_vectors = cached_vectors(work, encoder, texts, "document")
-        row = {node_id: place for place, node_id in enumerate(texts)}
+        node_ids, node_vectors = cached_vectors(work, encoder, texts, "document")
         descriptions = describing(catalog)
         own = {one.doc_key: descriptions[one.doc_key] for one in documents}
         _, described = cached_vectors(work, encoder, own, "document")
+        return cls.assembled(documents, own, described, node_ids, node_vectors, vectors_per_tool)
+
+    @classmethod
+    def assembled(
+        cls,
+        documents: Sequence[ToolDocument],
+        own: dict[str, str],
+        described: np.ndarray,
+        node_ids: Sequence[str],
+        node_vectors: np.ndarray,
+        vectors_per_tool: int = 0,
+    ) -> ToolIndex:
+        """Index documents whose vectors are there.
+
+        Args:
+            own: each document's description, in the order of the documents.
+            described: the descriptions' vectors, float32 (documents, width).
+            node_ids, node_vectors: the documents' nodes and their vectors.
+        """
+        row = {node_id: place for place, node_id in enumerate(node_ids)}
         shown: list[str] = []
         parts: list[np.ndarray] = []
         starts = [0]

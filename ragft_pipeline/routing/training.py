@@ -17,12 +17,13 @@ import pyarrow.compute as pc
 
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.metrics import mean_of, nearest_sufficient, smallest_sufficient
-from ragft_pipeline.retrieval.reranking import PairScorer, blend
+from ragft_pipeline.retrieval.reranking import PairScorer
 from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.routing.asked import Asked, Passages, ndcg, people_asked, synthetic_asked
 from ragft_pipeline.routing.catalog import ToolDocument
 from ragft_pipeline.routing.index_kinds import KindClassifier
 from ragft_pipeline.routing.questions import GAINS
+from ragft_pipeline.routing.reordering import reranked
 from ragft_pipeline.routing.router import CANDIDATES, Choice, Router, picks, searched_kinds, shares
 from ragft_pipeline.routing.tool_index import ToolIndex
 from ragft_pipeline.schemas import TEACHER_SCORES
@@ -41,6 +42,7 @@ _FLOORS = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.0)
 _RERANK_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5)
 _MOST = 1000
 _LOADING = """
+from ragft_pipeline.routing.reordering import reranked
 from ragft_pipeline.routing.router import Router
 router = Router.load(THIS_FOLDER, BASE_DIGEST)
 """
@@ -88,7 +90,9 @@ def train_router(
     asked = choosing_questions(tables, passages, encoder, settings, work)
     router, losses = _trained_maps(tables, index, encoder, settings, work)
     kinds = _kinds(tables, encoder, work)
-    router = Router(router.adapter, kinds, router.choice)
+    router = Router(router.adapter, kinds, router.choice).with_choice(
+        vectors_per_tool=settings.router.vectors_per_tool
+    )
     router, recall = _chosen_scores(router, index, asked, settings)
     router = _chosen_reranking(router, scorer, index, asked, settings)
     scores = reranked(router, scorer, index, asked)
@@ -247,39 +251,6 @@ def _first(asked: Asked, limit: int) -> tuple[np.ndarray, list[frozenset[int]]]:
     place = {question_id: row for row, question_id in enumerate(asked.questions.ids)}
     rows = [place[question_id] for question_id in asked.questions.first(limit).ids]
     return asked.vectors[rows], [asked.tools[row] for row in rows]
-
-
-def reranked(
-    router: Router, scorer: PairScorer | None, index: ToolIndex, asked: Asked
-) -> np.ndarray:
-    """Return the router's scores of all tools, its reranking included, (questions, tools)."""
-    queries = router.adapter.queries(asked.vectors)
-    vectors = router.adapter.documents(index.vectors)
-    scores = router.scores(
-        index.dense(queries, vectors), index.lexical.scores(asked.questions.texts)
-    )
-    choice = router.choice
-    if scorer is None or not choice.rerank_weight or not len(asked):
-        return scores
-    best = top_k(scores, choice.rerank_depth)
-    pairs = [
-        (text, index.best_text(query, vectors, tool))
-        for text, query, row in zip(asked.questions.texts, queries, best)
-        for tool in row
-    ]
-    return with_second_opinion(scores, best, scorer.score(pairs), choice.rerank_weight)
-
-
-def with_second_opinion(
-    scores: np.ndarray, best: np.ndarray, opinions: np.ndarray, weight: float
-) -> np.ndarray:
-    """Return scores with those of the best tools blended with a second scorer's, in their range."""
-    first = np.take_along_axis(scores, best, axis=1)
-    low, high = first.min(axis=1, keepdims=True), first.max(axis=1, keepdims=True)
-    mixed = low + (high - low) * blend(first, opinions.reshape(first.shape), weight)
-    changed = scores.copy()
-    np.put_along_axis(changed, best, mixed.astype(scores.dtype), axis=1)
-    return changed
 
 
 def _calibrated(router: Router, scores: np.ndarray, asked: Asked) -> Router:

@@ -8,6 +8,7 @@ Layout below the store's root::
                      base_vectors.parquet   the base embedder's, where these are others
                      tokens/            their token vectors, for late interaction
                      models/<part>/     the tuned parts
+                     routing/           the router, its tools and their descriptions' vectors
 
 The base embedder is named by its digest, not copied. The digest of a bundle is that of its
 contents, so the same parts over the same nodes are the same bundle.
@@ -47,6 +48,24 @@ FORMAT = 1
 MANIFEST, NODES_FILE, VECTORS_FILE, BASE_VECTORS_FILE, TOKENS_FOLDER, MODELS_FOLDER = (
     "bundle.json", "nodes.parquet", "vectors.parquet", "base_vectors.parquet", "tokens", "models",
 )  # fmt: skip
+ROUTING_FOLDER, ROUTER, ROUTER_RERANKER, TOOLS_FILE, TOOL_VECTORS_FILE = (
+    "routing", "router", "reranker", "tools.parquet", "tool_vectors.parquet",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RoutingParts:
+    """What a bundle routes with.
+
+    Attributes:
+        router: the router's folder.
+        reranker: the cross-encoder's, which the bundle takes where the router counts on it.
+        catalog: TOOL_CATALOG of the bundle's documents.
+    """
+
+    router: Path
+    reranker: Path
+    catalog: pa.Table
 
 
 @dataclass(frozen=True)
@@ -97,6 +116,12 @@ class Bundle:
         """Return the NODES table, with the column `path`."""
         return pq.read_table(self.folder / NODES_FILE)
 
+    @property
+    def router(self) -> Path | None:
+        """The router's folder; None for a bundle without one."""
+        folder = self.folder / ROUTING_FOLDER / ROUTER
+        return folder if folder.is_dir() else None
+
     def settings(self, compute: ComputeSettings) -> Settings:
         """Return the settings it was made with, and this machine's threads and device."""
         kept = self.manifest["settings"]
@@ -137,6 +162,7 @@ class BundleStore:
         paths: dict[str, str],
         settings: Settings,
         work: Workspace,
+        routing: RoutingParts | None = None,
     ) -> Bundle:
         """Build a bundle and publish it; the existing one where it is the same.
 
@@ -145,6 +171,7 @@ class BundleStore:
             measured: the action of the measured model behind each part, by asset.
             nodes: the NODES of the corpus version.
             paths: the path of each document, by doc_key.
+            routing: the router and its tools; None for a bundle that does not route.
 
         Raises RagftError where an adapter belongs to another base than its embedder.
         """
@@ -154,6 +181,8 @@ class BundleStore:
             named = [paths.get(key, "") for key in nodes.column("doc_key").to_pylist()]
             pq.write_table(nodes.append_column("path", [named]), staged / NODES_FILE)
             index = _write_index(staged, configuration, models, nodes, settings, work)
+            if routing is not None:
+                _write_routing(staged / ROUTING_FOLDER, routing, settings, work)
             manifest = {
                 "format": FORMAT,
                 "version": version,
@@ -233,6 +262,22 @@ def _write_index(
     }
 
 
+def _write_routing(
+    folder: Path, routing: RoutingParts, settings: Settings, work: Workspace
+) -> None:
+    """Write the router, its tools, and the base embedder's vectors of their descriptions."""
+    from ragft_pipeline.routing.router import Router
+    from ragft_pipeline.routing.tool_index import describing
+
+    _copy_folder(routing.router, folder / ROUTER)
+    base = Encoder.base(settings.embedder, settings.compute)
+    if Router.load(routing.router, base.weights.digest).choice.rerank_weight:
+        _copy_folder(routing.reranker, folder / ROUTER_RERANKER)
+    pq.write_table(routing.catalog, folder / TOOLS_FILE)
+    ids, vectors = cached_vectors(work, base, describing(routing.catalog), "document")
+    pq.write_table(vectors_table(ids, ids, vectors), folder / TOOL_VECTORS_FILE)
+
+
 def _identities(encoder: Encoder) -> dict[str, str]:
     return {"query": encoder.identity("query"), "document": encoder.identity("document")}
 
@@ -241,14 +286,17 @@ def _copy_models(models: Models, folder: Path) -> None:
     """Give the bundle the models' files, as hard links where the file system allows it."""
     for field in fields(models):
         source = getattr(models, field.name)
-        if source is None:
-            continue
-        for file in sorted(source.rglob("*")):
-            relative = file.relative_to(source)
-            if file.is_file() and relative.parts[0] != "checkpoints":
-                target = folder / field.name / relative
-                target.parent.mkdir(parents=True, exist_ok=True)
-                link_or_copy(file, target)
+        if source is not None:
+            _copy_folder(source, folder / field.name)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    for file in sorted(source.rglob("*")):
+        relative = file.relative_to(source)
+        if file.is_file() and relative.parts[0] != "checkpoints":
+            place = target / relative
+            place.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(file, place)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

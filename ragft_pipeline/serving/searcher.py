@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,8 +21,13 @@ from ragft_pipeline.retrieval.reranking import Reranker
 from ragft_pipeline.retrieval.search import fuse
 from ragft_pipeline.serving.bundle import TOKENS_FOLDER, VECTORS_FILE, Bundle, retriever_parts
 from ragft_pipeline.serving.configuration import Configuration
+from ragft_pipeline.serving.routing import load_tool_router
 from ragft_pipeline.settings import ComputeSettings, Settings
 from ragft_pipeline.tuning.data import node_texts
+
+if TYPE_CHECKING:
+    from ragft_pipeline.routing.router import Route
+    from ragft_pipeline.routing.tool_router import ToolRouter
 
 _EVEN = 0.5
 
@@ -68,7 +74,12 @@ class Searcher:
         nodes = bundle.nodes()
         texts = node_texts(nodes)
         self._texts = list(texts.values())
-        self._about = {row["node_id"]: row for row in nodes.to_pylist()}
+        rows = nodes.to_pylist()
+        self._about = {row["node_id"]: row for row in rows}
+        self._owners: dict[str, set[str]] = {}
+        for row in rows:
+            self._owners.setdefault(row["node_id"], set()).add(row["doc_key"])
+        self._paths = {row["doc_key"]: row["path"] for row in rows}
         self.node_ids = list(texts)
         self._vectors = _vectors_of(bundle, VECTORS_FILE, self.node_ids)
         self._lexical = LexicalIndex(self._texts)
@@ -79,6 +90,8 @@ class Searcher:
         self._models = Lock()  # tokenizers refuse to be used by two threads at once
         self._loading_base = Lock()
         self._base: tuple[Encoder, np.ndarray] | None = None
+        self._loading_router = Lock()
+        self._router: ToolRouter | None = None
 
     def __len__(self) -> int:
         return len(self.node_ids)
@@ -86,6 +99,67 @@ class Searcher:
     def search(self, question: str, top: int = 10) -> list[Hit]:
         """Return the best `top` passages (at most 100), best first."""
         return self._hits(*self._ranked(question), top)
+
+    def search_within(self, question: str, documents: Collection[str], top: int = 10) -> list[Hit]:
+        """Return the best passages of some documents, by their doc_keys; others are not looked at.
+
+        Scores are scaled within these documents, so they do not compare with those of `search`.
+        """
+        wanted = set(documents)
+        nodes = [
+            place
+            for place, node_id in enumerate(self.node_ids)
+            if not self._owners[node_id].isdisjoint(wanted)
+        ]
+        return self._hits(*self._ranked(question, np.array(nodes, np.int64)), top)
+
+    def route(self, question: str) -> tuple[Route, list[str]]:
+        """Return where the router sends a question, and the documents to search, best first.
+
+        Raises RagftError for a bundle without a router.
+        """
+        router = self.tool_router
+        with self._models, _one_thread():
+            route = router.route(question)
+        return route, router.doc_keys(route)
+
+    @property
+    def tool_router(self) -> ToolRouter:
+        """The bundle's router over its documents; loaded at the first use.
+
+        Raises RagftError for a bundle without one.
+        """
+        with self._loading_router:
+            if self._router is None:
+                encoder, vectors = self._base_parts()
+                self._router = load_tool_router(
+                    self.bundle, encoder, self.node_ids, vectors, self._settings
+                )
+            return self._router
+
+    def tool_confidences(
+        self, question: str, documents: Sequence[str]
+    ) -> tuple[np.ndarray, dict[str, float]]:
+        """Return how sure the router is of each of some documents, and the share of each kind."""
+        tools = self.tool_router
+        place = {key: at for at, key in enumerate(tools.index.doc_keys)}
+        wanted = np.array([place[key] for key in documents])
+        with self._models, _one_thread():
+            return tools.confidences(question, wanted), tools.kinds(question)
+
+    def described_confidences(self, question: str, descriptions: Sequence[str]) -> np.ndarray:
+        """Return how sure the router is of tools by their descriptions alone."""
+        tools = self.tool_router
+        with self._models:
+            return tools.confidences_by_description(question, descriptions)
+
+    def has_document(self, doc_key: str) -> bool:
+        """Say whether a document is searched."""
+        return doc_key in self._paths
+
+    def path_of(self, doc_key: str) -> str:
+        """Return a document's path."""
+        return self._paths[doc_key]
 
     def search_base(self, question: str, top: int = 10) -> list[Hit]:
         """Return what the untuned hybrid answers over the same nodes: to compare with `search`.
@@ -169,15 +243,24 @@ class Searcher:
         with self._models:
             return self._stage.score([(question, passage) for passage in passages])
 
-    def _ranked(self, question: str) -> tuple[Ranking, dict[str, np.ndarray]]:
-        """Return the ranking and each part's scores of all nodes; NaN where it was not asked."""
-        first = dense = self.query_vectors([question]) @ self._vectors.T
+    def _ranked(
+        self, question: str, within: np.ndarray | None = None
+    ) -> tuple[Ranking, dict[str, np.ndarray]]:
+        """Return the ranking and each part's scores of all nodes; NaN where it was not asked.
+
+        Args:
+            within: places of the nodes to rank; all of them by default.
+        """
+        nodes = np.arange(len(self)) if within is None else within
+        dense = self.query_vectors([question]) @ self._vectors.T
         parts = {"dense": dense[0]}
+        first = dense[:, nodes]
         if self.configuration.dense_weight is not None:
             words = self._lexical.scores([question])
             parts["bm25"] = words[0]
-            first = fuse(dense, words, self.configuration.dense_weight)
+            first = fuse(first, words[:, nodes], self.configuration.dense_weight)
         ranking = Ranking.of(first)
+        ranking = Ranking(nodes[ranking.nodes], ranking.scores)
         asked = ranking.nodes[0, : self._depth]
         second = self.second_scores(question, [self._texts[node] for node in asked])
         if second is None:

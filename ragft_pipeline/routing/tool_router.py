@@ -1,0 +1,145 @@
+"""A router over its tools, for one question at a time: what an application holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ragft_pipeline.retrieval.lexical import LexicalIndex
+from ragft_pipeline.retrieval.nearest import EXACT_UP_TO, NearestVectors
+from ragft_pipeline.retrieval.reranking import PairScorer
+from ragft_pipeline.retrieval.search import top_k
+from ragft_pipeline.routing.catalog import KINDS
+from ragft_pipeline.routing.reordering import with_second_opinion
+from ragft_pipeline.routing.router import CANDIDATES, Route, Router, shares
+from ragft_pipeline.routing.tool_index import ToolIndex
+
+_BLOCK = 65_536
+_NEIGHBOURS = 256  # vectors, and tools by their words, that are looked at in a large catalog
+
+
+class ToolRouter:
+    """Routes questions; it never changes, so one object may serve many threads.
+
+    Args:
+        router: how to choose.
+        index: what to choose among; not only the tools that it was trained on.
+        encode: makes base vectors of questions, float32 (questions, width).
+        scorer: the cross-encoder that the router was calibrated with, where it counts on one.
+
+    A catalog with more vectors than `NearestVectors` compares one by one is searched for
+    candidates first, by vectors and by words; these are scored as all are in a small one. Its
+    vectors are kept in 16 bits a number.
+    """
+
+    def __init__(
+        self,
+        router: Router,
+        index: ToolIndex,
+        encode: Callable[[Sequence[str]], np.ndarray],
+        scorer: PairScorer | None = None,
+    ) -> None:
+        self.router = router
+        self.index = index
+        self._encode = encode
+        self._scorer = scorer if router.choice.rerank_weight else None
+        self.vectors = _mapped(router, index.vectors)
+        self._nearest = NearestVectors(self.vectors)
+        self._owner = np.repeat(np.arange(len(index)), np.diff(index.starts))
+        index.lexical.scores([""])  # builds the index now, not at the first question
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def route(self, question: str) -> Route:
+        """Return where a question goes."""
+        asked = self._encode([question])
+        query = self.router.adapter.queries(asked)
+        words = self.index.lexical.scores([question])
+        if self._nearest.exact:
+            tools = np.arange(len(self))
+            dense = self.index.dense(query, self.vectors)
+        else:
+            tools = self._candidates(query, words)
+            dense = self._dense_of(query, tools)
+            words = words[:, tools]
+        scores = self.router.scores(dense, words)
+        if self._scorer is not None:
+            scores = self._second_opinion(question, query, tools, scores, self._scorer)
+        best = top_k(scores, CANDIDATES)
+        confidences = shares(
+            np.take_along_axis(scores, best, axis=1), self.router.choice.temperature
+        )
+        kinds = self.router.kinds.shares(asked, [question])
+        return self.router.routes(tools[best], confidences, kinds)[0]
+
+    def confidences(self, question: str, tools: np.ndarray) -> np.ndarray:
+        """Return how sure the router is of each of some tools, and of no other, with sum 1.
+
+        Args:
+            tools: places in the index.
+        """
+        query = self.router.adapter.queries(self._encode([question]))
+        words = self.index.lexical.scores([question])[:, tools]
+        return self._shared(self._dense_of(query, tools), words)
+
+    def confidences_by_description(self, question: str, descriptions: Sequence[str]) -> np.ndarray:
+        """Return how sure the router is of tools it knows nothing of but a description."""
+        asked = self._encode([question])
+        described = self._encode(descriptions)  # descriptions compare as questions do
+        query = self.router.adapter.queries(asked)
+        dense = query @ self.router.adapter.documents(described).T
+        return self._shared(dense, LexicalIndex(descriptions).scores([question]))
+
+    def kinds(self, question: str) -> dict[str, float]:
+        """Return the share of each index kind."""
+        found = self.router.kinds.shares(self._encode([question]), [question])[0]
+        return dict(zip(KINDS, found.tolist()))
+
+    def _shared(self, dense: np.ndarray, words: np.ndarray) -> np.ndarray:
+        scores = self.router.scores(dense, words)
+        return np.asarray(shares(scores, self.router.choice.temperature)[0])
+
+    def doc_keys(self, route: Route) -> list[str]:
+        """Return the documents that a route says to search, best first; all of them if none."""
+        if route.abstained:
+            return self.index.doc_keys
+        return [self.index.doc_keys[tool] for tool, _ in route.tools[: route.picked]]
+
+    def _candidates(self, query: np.ndarray, words: np.ndarray) -> np.ndarray:
+        near = self._nearest.search(query, _NEIGHBOURS)[0]
+        named = top_k(words, min(_NEIGHBOURS, len(self)))[0]
+        return np.unique(np.concatenate([self._owner[near[near >= 0]], named]))
+
+    def _dense_of(self, query: np.ndarray, tools: np.ndarray) -> np.ndarray:
+        starts, ends = self.index.starts[tools], self.index.starts[tools + 1]
+        rows = np.concatenate([np.arange(start, end) for start, end in zip(starts, ends)])
+        places = np.concatenate([[0], np.cumsum(ends - starts)[:-1]])
+        near = self.vectors[rows].astype(np.float32, copy=False)
+        return np.maximum.reduceat(query @ near.T, places, axis=1)
+
+    def _second_opinion(
+        self,
+        question: str,
+        query: np.ndarray,
+        tools: np.ndarray,
+        scores: np.ndarray,
+        scorer: PairScorer,
+    ) -> np.ndarray:
+        choice = self.router.choice
+        best = top_k(scores, choice.rerank_depth)
+        texts = [self.index.best_text(query[0], self.vectors, tool) for tool in tools[best[0]]]
+        opinions = scorer.score([(question, text) for text in texts])
+        return with_second_opinion(scores, best, opinions, choice.rerank_weight)
+
+
+def _mapped(router: Router, vectors: np.ndarray) -> np.ndarray:
+    """Return the tools' vectors as questions are compared with them."""
+    if len(vectors) <= EXACT_UP_TO:
+        return router.adapter.documents(vectors.astype(np.float32, copy=False))
+    mapped = np.empty(vectors.shape, np.float16)
+    for start in range(0, len(vectors), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        mapped[block] = router.adapter.documents(vectors[block].astype(np.float32, copy=False))
+    return mapped

@@ -1,0 +1,68 @@
+"""The router of a bundle, over the bundle's documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.retrieval.encoder import Encoder, vectors_matrix
+from ragft_pipeline.serving.bundle import (
+    ROUTER_RERANKER,
+    ROUTING_FOLDER,
+    TOOL_VECTORS_FILE,
+    TOOLS_FILE,
+    Bundle,
+)
+from ragft_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from ragft_pipeline.routing.tool_router import ToolRouter
+
+
+def load_tool_router(
+    bundle: Bundle,
+    encoder: Encoder,
+    node_ids: Sequence[str],
+    vectors: np.ndarray,
+    settings: Settings,
+) -> ToolRouter:
+    """Load a bundle's router and index its documents as tools.
+
+    Args:
+        encoder: the bundle's base embedder.
+        node_ids, vectors: the bundle's nodes and that embedder's vectors of them.
+
+    Raises RagftError for a bundle without a router, or one of another base model.
+    """
+    import pyarrow.parquet as pq
+
+    from ragft_pipeline.retrieval.reranking import Reranker
+    from ragft_pipeline.routing.catalog import tool_documents
+    from ragft_pipeline.routing.router import Router
+    from ragft_pipeline.routing.tool_index import ToolIndex, describing
+    from ragft_pipeline.routing.tool_router import ToolRouter
+
+    if bundle.router is None:
+        raise RagftError(f"bundle {bundle.digest[:12]} has no router")
+    folder = bundle.folder / ROUTING_FOLDER
+    router = Router.load(bundle.router, encoder.weights.digest)
+    nodes = bundle.nodes()
+    documents = tool_documents(nodes, nodes)
+    descriptions = describing(pq.read_table(folder / TOOLS_FILE))
+    tools = pq.read_table(folder / TOOL_VECTORS_FILE)
+    described = dict(zip(tools.column("text_id").to_pylist(), vectors_matrix(tools)))
+    index = ToolIndex.assembled(
+        documents,
+        {one.doc_key: descriptions[one.doc_key] for one in documents},
+        np.stack([described[one.doc_key] for one in documents]),
+        node_ids,
+        vectors,
+        router.choice.vectors_per_tool,
+    )
+    scorer = None
+    if (folder / ROUTER_RERANKER).is_dir():
+        scorer = Reranker(folder / ROUTER_RERANKER, settings.reranker, settings.compute)
+    return ToolRouter(router, index, lambda asked: encoder.encode(asked, "query"), scorer)

@@ -1,0 +1,51 @@
+"""Choosing by questions, and by none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ragft_pipeline.evaluation.second_stages import LATE_INTERACTION, SecondStage
+from ragft_pipeline.evaluation.systems import DenseRetriever, FirstStages
+from ragft_pipeline.evaluation.trial import Trial
+from ragft_pipeline.retrieval.lexical import LexicalIndex
+from ragft_pipeline.retrieval.question_sets import QuestionSet
+from ragft_pipeline.settings import Settings
+from ragft_pipeline.store import ArtifactStore, Workspace
+
+TEXTS = ["red pump", "blue valve", "green boiler"]
+
+
+class SameWords:
+    """A scorer that counts shared words."""
+
+    identity = "same words"
+
+    def score(self, pairs: list[tuple[str, str]]) -> np.ndarray:
+        return np.array([len(set(q.split()) & set(t.split())) for q, t in pairs], np.float32)
+
+
+def _trial(folder: Path) -> Trial:
+    work = Workspace(ArtifactStore(folder), "retrieval_eval", folder)
+    vectors = np.eye(3, dtype=np.float32)
+    retriever = DenseRetriever("base", vectors, lambda texts: vectors, lambda asked: vectors[:1])
+    stages = FirstStages(TEXTS, LexicalIndex(TEXTS), [retriever])
+    late = SecondStage(LATE_INTERACTION, SameWords(), TEXTS, work, depth=2, limit=9, prior=0.5)
+    return Trial(["a", "b", "c"], stages, [late], Settings())
+
+
+def test_without_questions_every_weight_is_the_usual_one(tmp_path: Path) -> None:
+    choices = _trial(tmp_path).choose(QuestionSet.empty())
+    assert choices.chosen_on == "none"
+    assert choices.fusion_weights == {"base": 0.5}
+    assert choices.second_stage_weights == {"hybrid(base) + late interaction": 0.5}
+
+
+def test_rows_use_the_chosen_weights(tmp_path: Path) -> None:
+    trial = _trial(tmp_path)
+    asked = QuestionSet("gold_test", ["q"], ["blue valve"], ["c"], [True], [frozenset({1})])
+    rows = trial.rows({"gold_test": asked}, trial.choose(asked)).to_pylist()
+    found = {row["system"]: row["first_rank"] for row in rows}
+    assert found["base"] == 2
+    assert found["hybrid(base) + late interaction"] == 1
