@@ -141,10 +141,7 @@ class Measured:
         self.encoder = Encoder.base(settings.embedder, settings.compute)
         folder = store.read(version, "query_router").model
         self.router = Router.load(folder, self.encoder.weights.digest)
-        self.documents = tool_documents(
-            store.read(version, "corpus_snapshot").table(),
-            store.read(version, "chunked_nodes").table(),
-        )
+        self.documents = tool_documents(store.read(version, "chunked_nodes").table())
         self.catalog = store.read(version, "tool_catalog").table()
         gold = store.read(version, "gold_questions").table().to_pylist()
         draw = np.random.default_rng(_SEED)

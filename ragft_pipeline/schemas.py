@@ -14,7 +14,7 @@ class Table:
     """A table artifact: its schema, the columns that identify a row and those that describe it.
 
     `volatile` columns (timings, floating-point vectors that depend on the company they were
-    computed in) are stored but left out of the data version.
+    computed in, where a document lies) are stored but left out of the data version.
     """
 
     name: str
@@ -102,6 +102,7 @@ TOOL_CATALOG = Table(
         tool_id=S, scope=S, scope_id=S, kind=S, path=S, title=S, split=S, description=S,
     ),
     key=("tool_id",),
+    volatile=("path",),
 )  # fmt: skip
 ROUTER_QUESTIONS = Table(
     "router_questions",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def _documents(step: Step, *splits: str) -> list[ToolDocument]:
     from ragft_pipeline.routing.catalog import tool_documents
 
-    return tool_documents(step.table("corpus_snapshot"), _nodes(step, *splits))
+    return tool_documents(_nodes(step, *splits))
 
 
 def _nodes(step: Step, *splits: str) -> pa.Table:
@@ -35,8 +35,12 @@ def _nodes(step: Step, *splits: str) -> pa.Table:
 
 
 def _catalog(step: Step) -> Produced:
-    from ragft_pipeline.routing.catalog import make_catalog
+    from ragft_pipeline.routing.catalog import make_catalog, tool_documents
 
+    rows = step.table("corpus_snapshot").sort_by("path").to_pylist()
+    documents = tool_documents(
+        step.table("chunked_nodes"), {row["doc_key"]: row["path"] for row in reversed(rows)}
+    )
     statistics = TermStatistics.from_table(step.table("corpus_statistics"))
     model, identity = None, ""
     generator = _summary_model(step.settings)
@@ -45,7 +49,7 @@ def _catalog(step: Step) -> Produced:
 
         model = open_model(generator, step.settings.compute)
         identity = digest_of(generator.digest())
-    table = make_catalog(_documents(step, *SPLITS), statistics, model, identity, step.work)
+    table = make_catalog(documents, statistics, model, identity, step.work)
     if failures := step.work.counts.get("llm_failures"):
         raise TransientError(
             f"tool_catalog: {failures} documents got no summary; the others' are kept: run again, "
@@ -102,7 +106,7 @@ router_questions = Recipe(
     "router_questions",
     _questions,
     heavy=True,
-    inputs=("corpus_snapshot", "chunked_nodes", "tool_catalog", *PAIRS),
+    inputs=("chunked_nodes", "tool_catalog", *PAIRS),
     sections=("router", "embedder"),
     weights=("embedder",),
     table=schemas.ROUTER_QUESTIONS,
@@ -141,7 +145,7 @@ query_router = Recipe(
     _train,
     heavy=True,
     inputs=(
-        "corpus_snapshot", "chunked_nodes", "tool_catalog", "router_questions", "train_qa_pairs",
+        "chunked_nodes", "tool_catalog", "router_questions", "train_qa_pairs",
         "val_qa_pairs", "teacher_scores", "gold_questions", "reranker",
     ),
     sections=("router", "adapter", "reranker", "embedder"),
@@ -172,7 +176,7 @@ router_eval = Recipe(
     _evaluate,
     heavy=True,
     inputs=(
-        "corpus_snapshot", "chunked_nodes", "tool_catalog", "router_questions", "test_qa_pairs",
+        "chunked_nodes", "tool_catalog", "router_questions", "test_qa_pairs",
         "gold_questions", "query_router", "reranker",
     ),
     sections=("router", "reranker", "embedder"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -76,22 +76,22 @@ class ToolDocument:
         return "" if parent == "." else parent
 
 
-def tool_documents(documents: pa.Table, nodes: pa.Table) -> list[ToolDocument]:
+def tool_documents(nodes: pa.Table, paths: Mapping[str, str] | None = None) -> list[ToolDocument]:
     """Return the documents that have nodes, one a distinct text, in the order of their keys.
 
     Args:
-        documents: DOCUMENTS of the version.
-        nodes: its NODES.
+        nodes: NODES.
+        paths: where each document lies, by doc_key; only the catalog shows it.
     """
-    named = {row["doc_key"]: row for row in reversed(documents.sort_by("path").to_pylist())}
+    paths = paths or {}
     rows: dict[str, list[dict[str, Any]]] = {}
     for row in nodes.sort_by("start_char").to_pylist():
         rows.setdefault(row["doc_key"], []).append(row)
     return [
         ToolDocument(
             key,
-            named[key]["path"],
-            named[key]["title"],
+            paths.get(key, ""),
+            rows[key][0]["title"],
             rows[key][0]["split"],
             [row["node_id"] for row in rows[key]],
             [row["heading"] for row in rows[key]],

@@ -50,7 +50,7 @@ def load_tool_router(
     folder = bundle.folder / ROUTING_FOLDER
     router = Router.load(bundle.router, encoder.weights.digest)
     nodes = bundle.nodes()
-    documents = tool_documents(nodes, nodes)
+    documents = tool_documents(nodes)
     descriptions = describing(pq.read_table(folder / TOOLS_FILE))
     tools = pq.read_table(folder / TOOL_VECTORS_FILE)
     described = dict(zip(tools.column("text_id").to_pylist(), vectors_matrix(tools)))

@@ -98,17 +98,14 @@ def test_a_summary_that_failed_is_asked_for_again_and_the_others_are_not(tmp_pat
 
 
 def test_documents_are_one_a_distinct_text_with_nodes_in_reading_order() -> None:
-    documents = pa.Table.from_pylist(
-        [{"path": path, "doc_key": "same", "title": path} for path in ("b.md", "a.md")]
-    )
     nodes = pa.Table.from_pylist(
         [
-            {"node_id": f"n{start}", "doc_key": "same", "split": "val", "heading": "", "text": "",
-             "start_char": start}
+            {"node_id": f"n{start}", "doc_key": "same", "split": "val", "title": "T",
+             "heading": "", "text": "", "start_char": start}
             for start in (50, 0)
         ]
     )  # fmt: skip
-    (found,) = tool_documents(documents, nodes)
+    (found,) = tool_documents(nodes, {"same": "a.md"})
     assert (found.path, found.node_ids, found.folder) == ("a.md", ["n0", "n50"], "")
 
 

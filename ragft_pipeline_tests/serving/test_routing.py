@@ -8,7 +8,7 @@ import pytest
 from llama_index.core import SimpleKeywordTableIndex, SummaryIndex, VectorStoreIndex
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RouterQueryEngine, ToolRetrieverRouterQueryEngine
-from llama_index.core.response_synthesizers import ResponseMode, TreeSummarize
+from llama_index.core.response_synthesizers import TreeSummarize
 from llama_index.core.schema import TextNode
 from llama_index.core.selectors import EmbeddingSingleSelector
 from llama_index.core.tools import QueryEngineTool, ToolMetadata
@@ -58,7 +58,7 @@ class Tools:
             index = SummaryIndex(nodes)
         else:
             index = SimpleKeywordTableIndex(nodes, llm=llm)
-        engine = index.as_query_engine(llm=llm, response_mode=ResponseMode.NO_TEXT)
+        engine = index.as_query_engine(llm=llm)
         about = self._live.searcher.path_of(name.doc_key)
         return QueryEngineTool.from_defaults(engine, name=name.tool_id, description=about)
 
