@@ -27,6 +27,7 @@ class ToolRouter:
         index: what to choose among; not only the tools that it was trained on.
         encode: makes base vectors of questions, float32 (questions, width).
         scorer: the cross-encoder that the router was calibrated with, where it counts on one.
+        exact_up_to: vectors that are compared one by one at most.
 
     A catalog with more vectors than `NearestVectors` compares one by one is searched for
     candidates first, by vectors and by words; these are scored as all are in a small one. Its
@@ -39,13 +40,14 @@ class ToolRouter:
         index: ToolIndex,
         encode: Callable[[Sequence[str]], np.ndarray],
         scorer: PairScorer | None = None,
+        exact_up_to: int = EXACT_UP_TO,
     ) -> None:
         self.router = router
         self.index = index
         self._encode = encode
         self._scorer = scorer if router.choice.rerank_weight else None
-        self.vectors = _mapped(router, index.vectors)
-        self._nearest = NearestVectors(self.vectors)
+        self.vectors = _mapped(router, index.vectors, exact_up_to)
+        self._nearest = NearestVectors(self.vectors, exact_up_to)
         self._owner = np.repeat(np.arange(len(index)), np.diff(index.starts))
         index.lexical.scores([""])  # builds the index now, not at the first question
 
@@ -134,9 +136,9 @@ class ToolRouter:
         return with_second_opinion(scores, best, opinions, choice.rerank_weight)
 
 
-def _mapped(router: Router, vectors: np.ndarray) -> np.ndarray:
+def _mapped(router: Router, vectors: np.ndarray, exact_up_to: int) -> np.ndarray:
     """Return the tools' vectors as questions are compared with them."""
-    if len(vectors) <= EXACT_UP_TO:
+    if len(vectors) <= exact_up_to:
         return router.adapter.documents(vectors.astype(np.float32, copy=False))
     mapped = np.empty(vectors.shape, np.float16)
     for start in range(0, len(vectors), _BLOCK):
