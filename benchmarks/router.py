@@ -111,6 +111,7 @@ def quality(folder: Path, settings: Settings, results: Results) -> None:
         results.add(f"{name}/abstained", one.abstained, "share")
         most = 0.05 if bars else None
         results.add(f"{name}/calibration_error", one.calibration_error, "share", at_most=most)
+        results.add(f"{name}/binned_error", one.binned_error, "share")
         results.add(f"{name}/brier", one.brier, "squared error")
     results.add(f"{folder.name}/kinds/macro_f1", kinds.macro_f1, "F1")
 

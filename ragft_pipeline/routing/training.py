@@ -7,7 +7,7 @@ and val documents, else on val questions in their own words.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -300,20 +300,29 @@ def _chosen_picks(
 
     most = np.full(len(asked), min(recipe.max_tools, best.shape[1]))
     every_kind = within(most, 0.0)
-    floor = next(
-        value
-        for value in _FLOORS
-        if _at_most(every_kind - within(most, value), recipe.max_loss / 2) or value == 0.0
-    )
-    for coverage in _COVERAGES:
+    floor = _least(_FLOORS, lambda value: every_kind - within(most, value), recipe.max_loss / 2)
+
+    def lost(coverage: float) -> np.ndarray:
         picked, abstained = picks(confidences, coverage, recipe.max_tools)
-        kept = np.where(abstained, whole, within(picked, floor))
-        if _at_most(whole - kept, recipe.max_loss):
-            break
+        return np.asarray(whole - np.where(abstained, whole, within(picked, floor)))
+
+    coverage = _least(_COVERAGES, lost, recipe.max_loss)
     return router.with_choice(coverage=coverage, kind_floor=floor)
 
 
-def _at_most(losses: np.ndarray, limit: float) -> bool:
-    """Whether the mean loss and one standard error of it are at most the limit."""
-    error = losses.std(ddof=1) / np.sqrt(len(losses)) if len(losses) > 1 else 0.0
-    return mean_of(losses) + float(error) <= limit
+def _least(values: Sequence[float], lost: Callable[[float], np.ndarray], limit: float) -> float:
+    """Return the first value from which on every one surely costs at most `limit`.
+
+    Args:
+        values: the boldest first; the last one costs nothing.
+        lost: what a value costs on each question. It surely costs at most the limit where the
+            upper end of its 95% interval does.
+    """
+    chosen = values[-1]
+    for value in reversed(values):
+        losses = lost(value)
+        error = losses.std(ddof=1) / np.sqrt(len(losses)) if len(losses) > 1 else 0.0
+        if mean_of(losses) + 1.96 * float(error) > limit:
+            break
+        chosen = value
+    return chosen

@@ -16,7 +16,7 @@ from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.routing.catalog import KINDS
 from ragft_pipeline.routing.index_kinds import KindClassifier, soft_labels
 from ragft_pipeline.routing.router import Choice, Router, picks, searched_kinds, shares
-from ragft_pipeline.routing.summary import calibration_error, macro_f1
+from ragft_pipeline.routing.summary import binned_error, calibration_error, macro_f1
 from ragft_pipeline.routing.tool_index import spread_out
 from ragft_pipeline.settings import Settings
 
@@ -114,9 +114,23 @@ def test_calibration_error_is_small_for_honest_and_large_for_boastful_confidence
     random = np.random.default_rng(0)
     honest = random.random(4000)
     right = (random.random(4000) < honest).astype(float)
-    assert calibration_error(honest, right) < 0.05
-    assert calibration_error(np.full(4000, 0.95), right) > 0.4
-    assert calibration_error(np.zeros(0), np.zeros(0)) == 0.0
+    assert calibration_error(honest, right) < 0.03
+    assert binned_error(honest, right) < 0.05
+    for error in (calibration_error, binned_error):
+        assert error(np.full(4000, 0.95), right) > 0.4
+        assert error(np.zeros(0), np.zeros(0)) == 0.0
+
+
+def test_with_few_questions_an_honest_confidence_is_told_from_a_boastful_one() -> None:
+    random = np.random.default_rng(0)
+    honest, boastful = [], []
+    for _ in range(200):
+        sure = random.random(160)
+        right = (random.random(160) < sure).astype(float)
+        honest.append(calibration_error(sure, right))
+        boastful.append(calibration_error(np.minimum(1, sure + 0.2), right))
+    assert np.median(honest) < 0.05
+    assert np.median(boastful) > 0.12
 
 
 def test_macro_f1_counts_each_kind_that_occurs_alike() -> None:
