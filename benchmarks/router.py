@@ -200,9 +200,11 @@ def few_tools(settings: Settings, number: int, asked: int, results: Results) -> 
 
 def chosen(select: Callable[[str], int], question: str, doc_keys: Sequence[str]) -> str:
     """Return the chosen document; nothing where the selector's answer could not be read."""
+    from llama_index.core.output_parsers.base import OutputParserException
+
     try:
         return doc_keys[select(question)]
-    except (ValueError, IndexError):  # an LLM's answer need not be one of the choices
+    except (OutputParserException, ValueError, IndexError):  # an LLM may answer anything
         return ""
 
 
