@@ -53,11 +53,25 @@ def main() -> int:
     parser.add_argument("--documents", type=int, help="only so many documents, the first by name")
     options = parser.parse_args()
     results = Results("quality")
-    for whole in options.folders:
-        part = options.documents
+    for given in options.folders:
+        whole, part = first_version(given, options.store / "subsets"), options.documents
         folder = subset(whole, part, options.store / "subsets") if part else whole
         measure(folder, options.store / folder.name, results)
     return results.finish()
+
+
+def first_version(folder: Path, below: Path) -> Path:
+    """Copy the first version of a set that has several, with its questions; else the set itself."""
+    if not (folder / "v1").is_dir():
+        return folder
+    copy = below / folder.name
+    shutil.copytree(folder / "v1" / "docs", copy / "docs", dirs_exist_ok=True)
+    lines = (folder / "queries.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    asked = [{"id": r["id"], "question": r["question"], **r["v1"]} for r in rows if r.get("v1")]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in asked)
+    (copy / "queries.jsonl").write_text(text, encoding="utf-8")
+    return copy
 
 
 def subset(folder: Path, documents: int, below: Path) -> Path:
