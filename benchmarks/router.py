@@ -26,11 +26,11 @@ import numpy as np
 from benchmarks.results_file import Results
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.recipes import RECIPES, router_eval
+from ragft_pipeline.retrieval.encoder import Kind
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import ArtifactStore
 
-_PEOPLE = "gold_test"
 _SEED = 13
 _REPEATS = 200
 
@@ -100,7 +100,7 @@ def quality(folder: Path, settings: Settings, results: Results) -> None:
     for sentence in routing_sentences(sets, kinds):
         print(f"\n{sentence}")
     for one in sets:
-        name, bars = f"{folder.name}/{one.question_set}", one.question_set == _PEOPLE
+        name, bars = f"{folder.name}/{one.question_set}", one is sets[0]
         results.add(f"{name}/recall_gain", one.recall_gain.mean, "recall@1")
         low = 0.0 if bars else None
         results.add(f"{name}/recall_gain_low", one.recall_gain.low, "recall@1", at_least=low)
@@ -133,6 +133,7 @@ class Measured:
 
     def __init__(self, settings: Settings) -> None:
         from ragft_pipeline.retrieval.encoder import Encoder
+        from ragft_pipeline.retrieval.reranking import Reranker
         from ragft_pipeline.routing.catalog import tool_documents
         from ragft_pipeline.routing.router import Router
 
@@ -144,16 +145,19 @@ class Measured:
         self.router = Router.load(folder, self.encoder.weights.digest)
         self.documents = tool_documents(store.read(version, "chunked_nodes").table())
         self.catalog = store.read(version, "tool_catalog").table()
+        reranker = store.read(version, "reranker").model
+        self.scorer = Reranker(reranker, settings.reranker, settings.compute)
         gold = store.read(version, "gold_questions").table().to_pylist()
+        asked = [row for row in gold if row["part"] == "test"]
         draw = np.random.default_rng(_SEED)
-        self.gold = [gold[i] for i in draw.permutation(len(gold))]
+        self.gold = [asked[i] for i in draw.permutation(len(asked))]
 
-    def encode(self, questions: Sequence[str]) -> np.ndarray:
-        """Return base vectors of questions, computed by one thread, as in serving."""
+    def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
+        """Return base vectors of texts; of a question by one thread, as in serving."""
         import torch
 
-        torch.set_num_threads(1 if len(questions) == 1 else 2)
-        return self.encoder.encode(questions, "query")
+        torch.set_num_threads(1 if len(texts) == 1 else 2)
+        return self.encoder.encode(texts, kind)
 
 
 def few_tools(settings: Settings, number: int, asked: int, results: Results) -> None:
@@ -175,7 +179,7 @@ def few_tools(settings: Settings, number: int, asked: int, results: Results) -> 
     with measured.store.staging("benchmark") as folder:
         work = Workspace(measured.store, "router_eval", folder)
         index = ToolIndex.of(documents, measured.catalog, 0, measured.encoder, work)
-    tools = ToolRouter(measured.router, index, measured.encode)
+    tools = ToolRouter(measured.router, index, measured.encode, measured.scorer)
     descriptions = describing(measured.catalog)
     choices = [ToolMetadata(name=k, description=descriptions[k]) for k in index.doc_keys]
     embedding = HuggingFaceEmbedding(model_name=str(measured.encoder.weights.folder))
@@ -233,7 +237,7 @@ def many_tools(settings: Settings, number: int) -> dict[str, Any]:
     lexical.scores([""])
     names = np.arange(number).astype(str).tolist()
     index = ToolIndex(names, texts, whole, np.arange(number + 1), lexical)
-    tools = ToolRouter(measured.router, index, measured.encode)
+    tools = ToolRouter(measured.router, index, measured.encode, measured.scorer)
     seconds = time.perf_counter() - start_time
     questions = [row["question"] for row in measured.gold[:_REPEATS]]
     routes, times = [], []
@@ -268,7 +272,7 @@ def exact_best(measured: Measured, tools: Any, questions: Sequence[str]) -> list
     """Return the best tool of each question with every tool scored."""
     best = []
     for question in questions:
-        query = measured.router.adapter.queries(measured.encode([question]))
+        query = measured.router.adapter.queries(measured.encode([question], "query"))
         words = tools.index.lexical.scores([question])
         dense = np.concatenate(
             [

@@ -324,7 +324,7 @@ class RouterSettings(Section):
     summaries: bool = False
     vectors_per_tool: Count = 0
     max_questions: Positive = 6000
-    strengths: tuple[Share, ...] = (0.0, 0.5, 1.0)
+    strengths: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.0, 0.5, 1.0)
     max_tools: Annotated[int, Field(ge=1, le=100)] = 10
     max_loss: Annotated[float, Field(ge=0.0, le=0.2)] = 0.01
     rerank_depth: Annotated[int, Field(ge=0, le=100)] = 8

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
 from ragft_pipeline.errors import RagftError
@@ -25,6 +24,7 @@ from ragft_pipeline.retrieval.question_sets import (
     gold_set,
     in_own_words,
     synthetic_set,
+    unseen,
 )
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
@@ -98,9 +98,7 @@ def question_sets(
     """Return the sets that have questions; test questions word for word in train are left out."""
     column = trial.column
     index = RelevanceIndex(data.nodes, column)
-    trained = pa.array(data.train_pairs.column("question").to_pylist(), pa.string())
-    seen = pc.is_in(data.test_pairs.column("question"), value_set=trained)
-    test_pairs = data.test_pairs.filter(pc.invert(seen))
+    test_pairs = unseen(data.test_pairs, data.train_pairs)
     limit = settings.evaluation.max_synthetic
     sets = [
         gold_set("gold_test", data.gold, "test", index),

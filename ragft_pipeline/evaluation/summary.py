@@ -9,7 +9,6 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ragft_pipeline.evaluation.second_stages import STAGES, staged_name
 from ragft_pipeline.evaluation.significance import (
@@ -21,7 +20,7 @@ from ragft_pipeline.evaluation.significance import (
 )
 from ragft_pipeline.evaluation.systems import hybrid_name
 from ragft_pipeline.retrieval.metrics import METRICS, PRIMARY
-from ragft_pipeline.retrieval.question_sets import CHOOSING, HELD_OUT, REPORTING
+from ragft_pipeline.retrieval.question_sets import CHOOSING, HELD_OUT, REPORTING, with_held_out
 from ragft_pipeline.settings import EvaluationSettings
 
 ALPHA = 0.05
@@ -87,7 +86,7 @@ class EvaluationRows:
 
     def __init__(self, rows: pa.Table, settings: EvaluationSettings) -> None:
         self.settings = settings
-        self.rows = rows = pa.concat_tables([rows, _held_out_rows(rows)])
+        self.rows = rows = pa.concat_tables([rows, with_held_out(rows, "gold_test", HELD_OUT)])
         self._groups: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
         columns = ("question_set", "system", "question_id", PRIMARY, "cluster")
         for name, system, question, score, cluster in zip(
@@ -166,16 +165,6 @@ class EvaluationRows:
             )
             for row in rows
         ]
-
-
-def _held_out_rows(rows: pa.Table) -> pa.Table:
-    """Return people's test questions about documents that no model was trained on, as a set."""
-    test = pc.equal(rows.column("question_set"), "gold_test")
-    found = rows.filter(pc.and_(rows.column("held_out"), test))
-    column = rows.schema.get_field_index("question_set")
-    return found.set_column(
-        column, rows.schema.field(column), pa.array([HELD_OUT] * found.num_rows, pa.string())
-    )
 
 
 def primary_set(rows: EvaluationRows) -> str:

@@ -107,7 +107,7 @@ def unpacked_folder(weights: Weights) -> Path:
 
 
 def _read_gguf(weights: Weights) -> tuple[Any, Any]:
-    """Return the tokenizer and the model, loaded once a process."""
+    """Return the tokenizer and the model of a GGUF file."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     assert weights.file is not None

@@ -40,10 +40,15 @@ def build_prompt(node: SourceNode, number: int) -> str:
     return PROMPT.format(text=text, number=number)
 
 
+def spoken(reply: str) -> str:
+    """Return a reply without what a model thinks aloud before it."""
+    return _THINKING.sub("", reply)
+
+
 def parse_questions(reply: str, number: int) -> list[str]:
     """Return the questions in a model's reply: lines that end in a question mark, unnumbered."""
     questions = []
-    for line in _THINKING.sub("", reply).splitlines():
+    for line in spoken(reply).splitlines():
         text = _NUMBERING.sub("", line.strip()).strip().strip('*"“”_` ')
         if re.search(r"[?？]$", text):
             questions.append(text)

@@ -120,7 +120,7 @@ def _report(step: Step) -> Produced:
         for recipe in RECIPES
         if recipe.name != "eval_report" and (link := step.store.linked(step.version, recipe.name))
     }
-    section = routing_section(step.table("router_eval"))
+    section = routing_section(step.table("router_eval"), step.settings.evaluation)
     given = ReportInput(
         version=step.version,
         rows=evaluated.table(),

@@ -14,13 +14,18 @@ from ragft_pipeline.store import Artifact
 from ragft_pipeline.tuning.data import TrainingTables
 
 
-def training_tables(step: Step) -> TrainingTables:
-    """Return what a model is trained on; RagftError where there are no questions."""
+def require_questions(step: Step) -> None:
+    """Raise RagftError where there is no training question."""
     if not step.table("train_qa_pairs").num_rows:
         raise RagftError(
             f"{step.work.asset}: there are no training questions for {step.version}; "
             "add documents or loosen questions.* in ragft.yaml"
         )
+
+
+def training_tables(step: Step) -> TrainingTables:
+    """Return what a model is trained on; RagftError where there are no questions."""
+    require_questions(step)
     return TrainingTables(*(step.table(name) for name in TRAINING))
 
 

@@ -11,8 +11,11 @@ from ragft_pipeline import schemas
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.datasets import PAIRS
+from ragft_pipeline.recipes.models import require_questions
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.retrieval.question_sets import unseen
+from ragft_pipeline.routing.catalog import CATALOG_VERSION, SUMMARY_VERSION
 from ragft_pipeline.steps import Produced, Recipe, Step
 from ragft_pipeline.store import digest_of
 from ragft_pipeline.taint import record_documents
@@ -26,30 +29,26 @@ if TYPE_CHECKING:
 def _documents(step: Step, *splits: str) -> list[ToolDocument]:
     from ragft_pipeline.routing.catalog import tool_documents
 
-    return tool_documents(_nodes(step, *splits))
-
-
-def _nodes(step: Step, *splits: str) -> pa.Table:
-    nodes = step.table("chunked_nodes")
-    return nodes.filter(pc.is_in(nodes.column("split"), value_set=pa.array(splits)))
+    return [one for one in tool_documents(step.table("chunked_nodes")) if one.split in splits]
 
 
 def _catalog(step: Step) -> Produced:
-    from ragft_pipeline.routing.catalog import make_catalog, tool_documents
+    from ragft_pipeline.routing.catalog import make_catalog, tool_documents, write_summaries
 
     rows = step.table("corpus_snapshot").sort_by("path").to_pylist()
     documents = tool_documents(
         step.table("chunked_nodes"), {row["doc_key"]: row["path"] for row in reversed(rows)}
     )
     statistics = TermStatistics.from_table(step.table("corpus_statistics"))
-    model, identity = None, ""
+    summaries: dict[str, str] = {}
     generator = _summary_model(step.settings)
     if generator is not None:
         from ragft_pipeline.questions.llm import open_model
 
         model = open_model(generator, step.settings.compute)
-        identity = digest_of(generator.digest())
-    table = make_catalog(documents, statistics, model, identity, step.work)
+        identity = digest_of(generator.model, generator.base_url)
+        summaries = write_summaries(documents, model, identity, step.work)
+    table = make_catalog(documents, statistics, summaries, step.work)
     if failures := step.work.counts.get("llm_failures"):
         raise TransientError(
             f"tool_catalog: {failures} documents got no summary; the others' are kept: run again, "
@@ -76,6 +75,7 @@ tool_catalog = Recipe(
     heavy=True,
     inputs=("corpus_snapshot", "chunked_nodes", "corpus_statistics"),
     sections=("router", "questions"),
+    versions=(CATALOG_VERSION, SUMMARY_VERSION),
     table=schemas.TOOL_CATALOG,
 )
 
@@ -92,13 +92,10 @@ def _questions(step: Step) -> Produced:
     parts = []
     for place, split in enumerate(SPLITS):
         known = KindSearch.of(_documents(step, *SPLITS[: place + 1]), catalog, encoder, step.work)
-        rows = typed_questions(
-            _documents(step, split),
-            _nodes(step, split),
-            step.table(f"{split}_qa_pairs"),
-            step.settings.router.max_questions,
-        )
-        parts.append(router_questions_table(rows, known.gains(rows, encoder, step.work), split))
+        pairs = step.table(f"{split}_qa_pairs")
+        most = step.settings.router.max_questions
+        rows = typed_questions(_documents(step, split), pairs, split, most)
+        parts.append(router_questions_table(rows, known.gains(rows, encoder, step.work)))
     return Produced(pa.concat_tables(parts))
 
 
@@ -123,6 +120,7 @@ def _scorer(step: Step) -> Reranker:
 def _train(step: Step) -> Produced:
     from ragft_pipeline.routing.training import RouterTables, train_router
 
+    require_questions(step)
     seen = SPLITS[:2]
     questions = step.table("router_questions")
     tables = RouterTables(
@@ -136,7 +134,11 @@ def _train(step: Step) -> Produced:
         step.table("gold_questions"),
     )
     facts = train_router(tables, _scorer(step), step.settings, step.work)
-    record_documents(step.work.model, _nodes(step, *seen))
+    nodes = step.table("chunked_nodes")
+    record_documents(
+        step.work.model,
+        nodes.filter(pc.is_in(nodes.column("split"), value_set=pa.array(seen))),
+    )
     return Produced(facts=facts)
 
 
@@ -164,7 +166,7 @@ def _evaluate(step: Step) -> Produced:
         step.table("chunked_nodes"),
         step.table("tool_catalog"),
         questions.filter(pc.equal(questions.column("split"), "test")),
-        step.table("test_qa_pairs"),
+        unseen(step.table("test_qa_pairs"), step.table("train_qa_pairs")),
         step.table("gold_questions"),
     )
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
@@ -177,8 +179,8 @@ router_eval = Recipe(
     _evaluate,
     heavy=True,
     inputs=(
-        "chunked_nodes", "tool_catalog", "router_questions", "test_qa_pairs",
-        "gold_questions", "query_router", "reranker",
+        "chunked_nodes", "tool_catalog", "router_questions", "train_qa_pairs",
+        "test_qa_pairs", "gold_questions", "query_router", "reranker",
     ),
     sections=("router", "reranker", "embedder"),
     weights=("embedder",),

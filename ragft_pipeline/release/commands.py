@@ -124,7 +124,7 @@ def _routed(searcher: Searcher, question: str, top: int) -> list[Hit]:
     index = searcher.tool_router.index
     for tool, confidence in route.tools[: route.picked]:
         print(f"   {confidence:.2f}  {searcher.path_of(index.doc_keys[tool])}")
-    print(f"   kinds: {kinds}; to search: {', '.join(route.searched_kinds)}")
+    print(f"   kinds of index: {kinds}")
     return searcher.search_within(question, documents, top)
 
 

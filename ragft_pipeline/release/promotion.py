@@ -23,6 +23,8 @@ from ragft_pipeline.release.gate import Judgement
 from ragft_pipeline.release.judging import Candidate, judge_bundles, measured_models
 from ragft_pipeline.release.notify import tell
 from ragft_pipeline.release.turns import is_current
+from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.routing.router import router_base
 from ragft_pipeline.serving.bundle import ROUTER_RERANKER, Bundle, BundleStore
 from ragft_pipeline.serving.configuration import ASSETS, Configuration
 from ragft_pipeline.serving.history import Entry, Event, History, current_user
@@ -83,11 +85,17 @@ def promote_if_better(candidate: Candidate, settings: Settings, work: Workspace)
         return _first(offered, candidate, settings, work)
     champion = bundles.load(now.bundle)
     fresh = _bundle(offered, candidate, settings, work)
-    kept = _over_new_documents(champion, candidate, settings, work)
     measured = measured_models(champion, store)
-    same = (offered.parts == champion.configuration.parts) and all(
-        candidate.actions[ASSETS[part]] == champion.measured[ASSETS[part]] for part in offered.parts
+    based = settings.embedder.model_dump(mode="json")
+    same = (
+        offered.parts == champion.configuration.parts
+        and champion.manifest["settings"]["embedder"] == based
+        and all(
+            candidate.actions[ASSETS[part]] == champion.measured[ASSETS[part]]
+            for part in offered.parts
+        )
     )
+    kept = _over_new_documents(champion, candidate, same, settings, work)
     judgement, passed, why = None, False, "the same models as before"
     if measured is None:
         why = "what the champion was measured with has left the store, so nothing can be compared"
@@ -193,14 +201,22 @@ def _bundle(
 
 
 def _over_new_documents(
-    champion: Bundle, candidate: Candidate, settings: Settings, work: Workspace
+    champion: Bundle, candidate: Candidate, take_router: bool, settings: Settings, work: Workspace
 ) -> Bundle:
-    """Return the champion's models and weights, its router too, over the candidate's documents."""
+    """Return the champion's models and weights over the candidate's documents.
+
+    Args:
+        take_router: whether the candidate's router comes along, as it does where nothing was
+            refused; else the champion keeps its own.
+    """
     own = champion.settings(settings.compute)
     routing = candidate.routing
-    if routing is not None and champion.router is not None:
+    if routing is not None and champion.router is not None and not take_router:
         beside = champion.router.parent / ROUTER_RERANKER
         routing = replace(routing, router=champion.router, reranker=beside)
+    base = Encoder.base(own.embedder, own.compute).weights.digest
+    if routing is not None and router_base(routing.router) != base:
+        routing = None  # it was trained over another embedder than the champion's
     return BundleStore(work.store).build(
         candidate.version, champion.configuration, champion.models, champion.measured,
         candidate.data.nodes, candidate.paths, own, work, routing,

@@ -103,10 +103,31 @@ def synthetic_set(
     )
 
 
+def with_held_out(rows: pa.Table, question_set: str, name: str) -> pa.Table:
+    """Return a set's rows about documents that no model was trained on, as a set of its own.
+
+    Args:
+        rows: a table with the columns `question_set` and `held_out`.
+        name: what the set is to be called.
+    """
+    found = rows.filter(
+        pc.and_(rows.column("held_out"), pc.equal(rows.column("question_set"), question_set))
+    )
+    column = rows.schema.get_field_index("question_set")
+    names = pa.array([name] * found.num_rows, pa.string())
+    return found.set_column(column, rows.schema.field(column), names)
+
+
 def in_own_words(pairs: pa.Table) -> pa.Table:
     """Return the QA_PAIRS that are not cut out of their node: those may choose between rankers."""
     verbatim = pc.is_in(pairs.column("kind"), value_set=pa.array(_VERBATIM))
     return pairs.filter(pc.invert(verbatim))
+
+
+def unseen(pairs: pa.Table, trained: pa.Table) -> pa.Table:
+    """Return the QA_PAIRS whose question does not stand word for word among the trained ones."""
+    known = pa.array(trained.column("question").to_pylist(), pa.string())
+    return pairs.filter(pc.invert(pc.is_in(pairs.column("question"), value_set=known)))
 
 
 def gold_set(name: str, gold: pa.Table, part: str, index: RelevanceIndex) -> QuestionSet:

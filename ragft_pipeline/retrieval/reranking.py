@@ -42,14 +42,17 @@ class PairScorer(Protocol):
 def cached_pair_scores(
     work: Workspace, name: str, scorer: PairScorer, pairs: Sequence[tuple[str, str]]
 ) -> np.ndarray:
-    """Return each pair's score, float32; only pairs that this scorer never saw are computed."""
+    """Return each pair's score, float32; only pairs that this scorer never saw are computed.
+
+    The rows are shared by every asset.
+    """
     keys = [digest_of(*pair)[:32] for pair in pairs]
 
     def score(batch: Sequence[int]) -> pa.Table:
         values = scorer.score([pairs[place] for place in batch])
         return pa.table({"row_key": [keys[place] for place in batch], "score": values})
 
-    cache = work.rows(f"pair_scores_{name}", scorer.identity, _PAIR_SCORES)
+    cache = work.rows(f"pair_scores_{name}", scorer.identity, _PAIR_SCORES, family="*")
     rows = cache.complete(range(len(pairs)), keys.__getitem__, score, batch_size=8192)
     by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("score").to_pylist()))
     return np.array([by_key[key] for key in keys], dtype=np.float32)

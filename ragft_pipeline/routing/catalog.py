@@ -16,11 +16,12 @@ from typing import Any
 import pyarrow as pa
 
 from ragft_pipeline import schemas
-from ragft_pipeline.questions.llm import QuestionModel
+from ragft_pipeline.questions.llm import QuestionModel, spoken
 from ragft_pipeline.retrieval.lexical import TermStatistics, lexical_terms
 from ragft_pipeline.store import Workspace, digest_of
 
 CATALOG_VERSION = 1  # raise it when some document would get another entry
+SUMMARY_VERSION = 1  # raise it when the prompt or what is kept of an answer changes
 KINDS = ("vector", "summary", "keyword")
 DOCUMENT, COLLECTION = "document", "collection"
 _PURPOSE = {
@@ -28,6 +29,7 @@ _PURPOSE = {
     "summary": "An overview of",
     "keyword": "Exact names and identifiers in",
 }
+_PROTECTION = ("train", "val", "test")
 _HEADINGS, _TERMS, _IDENTIFIERS, _TITLES = 10, 15, 12, 20
 _WORD = r"[A-Za-z0-9]"
 _IDENTIFIER = re.compile(
@@ -40,25 +42,30 @@ _SUMMARY_PROMPT = """\
 {text}
 
 In at most 25 words, what is this document about? Reply with one sentence only."""
-_SUMMARY_CHARACTERS = 3000
+_SUMMARY_CHARACTERS, _SUMMARY_WORDS = 3000, 60
 _ENTRIES = pa.schema(
     [
         ("row_key", pa.string()),
         ("about", pa.string()),
         ("terms", pa.list_(pa.string())),
         ("identifiers", pa.list_(pa.string())),
-        ("summary", pa.string()),
     ]
 )
+_SUMMARIES = pa.schema([("row_key", pa.string()), ("summary", pa.string())])
 
 
 @dataclass(frozen=True)
 class ToolDocument:
-    """A document as the catalog sees it: where it lies, and its nodes in their order."""
+    """A document as the catalog sees it: where it lies, and its nodes in their order.
+
+    A node that also stands in a test document is kept from training wherever it stands, so a
+    document's split is that of its least protected node.
+    """
 
     doc_key: str
     path: str
     title: str
+    cluster: str
     split: str
     node_ids: list[str]
     headings: list[str]
@@ -92,7 +99,8 @@ def tool_documents(nodes: pa.Table, paths: Mapping[str, str] | None = None) -> l
             key,
             paths.get(key, ""),
             rows[key][0]["title"],
-            rows[key][0]["split"],
+            rows[key][0]["cluster"],
+            min((row["split"] for row in rows[key]), key=_PROTECTION.index),
             [row["node_id"] for row in rows[key]],
             [row["heading"] for row in rows[key]],
             [row["text"] for row in rows[key]],
@@ -104,43 +112,66 @@ def tool_documents(nodes: pa.Table, paths: Mapping[str, str] | None = None) -> l
 def make_catalog(
     documents: Sequence[ToolDocument],
     statistics: TermStatistics,
-    model: QuestionModel | None,
-    model_identity: str,
+    summaries: Mapping[str, str],
     work: Workspace,
 ) -> pa.Table:
     """Return the TOOL_CATALOG; a document's entry is computed once.
 
     Args:
-        model: writes a line about each document; None for none.
-        model_identity: a digest of what decides its answers.
+        statistics: frozen term statistics, for the choice of key phrases.
+        summaries: a line about documents, by doc_key; none need be there.
     """
     counted = digest_of(sorted(statistics.document_frequency.items()), statistics.nodes)
-    settings = digest_of(CATALOG_VERSION, counted, model_identity)
 
     def describe(batch: Sequence[ToolDocument]) -> pa.Table:
-        summaries = _summaries(batch, model, work)
-        rows = [
-            {"row_key": document.key, "summary": summary, **_entry(document, statistics)}
-            for document, summary in zip(batch, summaries)
-            if summary is not None
-        ]
+        rows = [{"row_key": one.key, **_entry(one, statistics)} for one in batch]
         return pa.Table.from_pylist(rows, schema=_ENTRIES)
 
-    cache = work.rows("tool_entries", settings, _ENTRIES)
-    batch_size = 16 if model is not None else 1024
-    found = cache.complete(documents, lambda d: d.key, describe, batch_size=batch_size)
+    cache = work.rows("tool_entries", digest_of(CATALOG_VERSION, counted), _ENTRIES)
+    found = cache.complete(documents, lambda one: one.key, describe, batch_size=1024)
     entries = {row["row_key"]: row for row in found.to_pylist()}
     tools = [
         row
-        for document in documents
-        if (entry := entries.get(document.key)) is not None
+        for one in documents
         for row in _tools(
-            DOCUMENT, document.doc_key, document.path, document.title, document.split,
-            *_descriptions(entry),
+            DOCUMENT, one.doc_key, one.path, one.title, one.split,
+            *_descriptions(entries[one.key], summaries.get(one.doc_key, "")),
         )
     ]  # fmt: skip
     tools += _collections(documents)
     return pa.Table.from_pylist(tools, schema=schemas.TOOL_CATALOG.schema)
+
+
+def write_summaries(
+    documents: Sequence[ToolDocument], model: QuestionModel, identity: str, work: Workspace
+) -> dict[str, str]:
+    """Return a line about each document by doc_key, asking about none that was asked about before.
+
+    A document that the model fails on is left out, counted as `llm_failures`, and asked about again
+    in the next run.
+
+    Args:
+        identity: a digest of what decides the model's answers.
+    """
+
+    def ask(batch: Sequence[ToolDocument]) -> pa.Table:
+        prompts = [
+            _SUMMARY_PROMPT.format(text="\n".join(one.texts)[:_SUMMARY_CHARACTERS]) for one in batch
+        ]
+        replies = model.ask(prompts, [int(one.key[:7], 16) for one in batch])
+        work.count("llm_calls", len(batch))
+        work.count("llm_failures", sum(reply is None for reply in replies))
+        rows = [
+            {"row_key": one.key, "summary": " ".join(spoken(reply.text).split()[:_SUMMARY_WORDS])}
+            for one, reply in zip(batch, replies)
+            if reply is not None
+        ]
+        return pa.Table.from_pylist(rows, schema=_SUMMARIES)
+
+    cache = work.rows("tool_summaries", digest_of(SUMMARY_VERSION, identity), _SUMMARIES)
+    rows = cache.complete(documents, lambda one: one.key, ask, batch_size=16).to_pylist()
+    written = {row["row_key"]: row["summary"] for row in rows}
+    return {one.doc_key: written[one.key] for one in documents if one.key in written}
 
 
 def identifiers(texts: Iterable[str]) -> list[str]:
@@ -162,9 +193,9 @@ def _entry(document: ToolDocument, statistics: TermStatistics) -> dict[str, Any]
     }
 
 
-def _descriptions(entry: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    summary = f" {entry['summary']}" if entry["summary"] else ""
-    whole = f"{entry['about']}.{summary} {', '.join(entry['terms'])}."
+def _descriptions(entry: dict[str, Any], summary: str) -> tuple[str, dict[str, str]]:
+    said = f" {summary}" if summary else ""
+    whole = f"{entry['about']}.{said} {', '.join(entry['terms'])}."
     names = f" {', '.join(entry['identifiers'])}." if entry["identifiers"] else ""
     return whole, {"keyword": names}
 
@@ -200,19 +231,3 @@ def _collections(documents: Sequence[ToolDocument]) -> list[dict[str, Any]]:
             f"{folder}: {'; '.join(sorted(folders[folder])[:_TITLES])}.", {},
         )
     ]  # fmt: skip
-
-
-def _summaries(
-    batch: Sequence[ToolDocument], model: QuestionModel | None, work: Workspace
-) -> list[str | None]:
-    """Return a line about each document; None where the model failed, to be asked again."""
-    if model is None:
-        return [""] * len(batch)
-    prompts = [
-        _SUMMARY_PROMPT.format(text="\n".join(document.texts)[:_SUMMARY_CHARACTERS])
-        for document in batch
-    ]
-    replies = model.ask(prompts, [int(document.key[:7], 16) for document in batch])
-    work.count("llm_calls", len(batch))
-    work.count("llm_failures", sum(reply is None for reply in replies))
-    return [None if reply is None else " ".join(reply.text.split()) for reply in replies]

@@ -56,7 +56,7 @@ class RoutingData:
 def evaluate_routing(
     data: RoutingData,
     router: Router,
-    scorer: PairScorer | None,
+    scorer: PairScorer,
     settings: Settings,
     work: Workspace,
 ) -> pa.Table:
@@ -85,7 +85,7 @@ def _tool_rows(
     passages: Passages,
     data: RoutingData,
     router: Router,
-    scorer: PairScorer | None,
+    scorer: PairScorer,
     encoder: Encoder,
     work: Workspace,
 ) -> list[pa.Table]:
@@ -94,7 +94,7 @@ def _tool_rows(
     _, described = cached_vectors(work, encoder, own, "document")
     words = LexicalIndex(list(own.values())).scores(asked.questions.texts)
     search = _Search(asked, passages)
-    scores = reranked(router, scorer, index, asked)
+    scores = reranked(router, scorer, index, asked, work)
     best, confidences = router.confidences(scores)
     picked, abstained = router.pick(confidences)
     kind_shares = router.kinds.shares(asked.vectors, asked.questions.texts)

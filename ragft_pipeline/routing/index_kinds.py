@@ -108,11 +108,12 @@ class KindClassifier:
         from safetensors.numpy import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        temperature = np.array([self.temperature], np.float32)
-        save_file(
-            {"weights": self.weights, "bias": self.bias, "temperature": temperature},
-            folder / _FILE,
-        )
+        arrays = {
+            "weights": self.weights,
+            "bias": self.bias,
+            "temperature": np.array([self.temperature], np.float32),
+        }  # contiguous, for safetensors writes memory as it lies
+        save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, folder / _FILE)
 
     @classmethod
     def load(cls, folder: Path) -> KindClassifier:

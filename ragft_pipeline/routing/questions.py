@@ -40,49 +40,44 @@ _UNSPACED_LOOKUPS = ("{}", "{}", "查找{}")
 
 
 def typed_questions(
-    documents: Sequence[ToolDocument], nodes: pa.Table, pairs: pa.Table, max_facts: int
+    documents: Sequence[ToolDocument], pairs: pa.Table, split: str, max_facts: int
 ) -> list[dict[str, Any]]:
     """Return a split's questions as ROUTER_QUESTIONS rows without their gains.
 
     Args:
         documents: of the split.
-        nodes: NODES of the split.
         pairs: QA_PAIRS of the split; of those in their own words (word for word from the text,
             BM25 would gain most on all) `max_facts` are the facts, chosen by hash.
 
     An overview's right nodes are all of its document; a look-up's are those that hold the name.
     """
-    clusters = dict(zip(*(nodes.column(name).to_pylist() for name in ("doc_key", "cluster"))))
-    rows = [
-        _row(row["question"], FACT, row["doc_key"], row["cluster"], [row["node_id"]])
-        for row in in_own_words(pairs).sort_by("question_id").to_pylist()[:max_facts]
-    ]
-    for document in documents:
-        cluster = clusters[document.doc_key]
-        draw = random.Random(document.key)
-        unspaced = bool(_UNSPACED.search(document.title))
+
+    def row(
+        question: str, form: str, doc_key: str, cluster: str, node_ids: list[str]
+    ) -> dict[str, Any]:
+        return {
+            "question_id": digest_of(question, form, doc_key, split)[:32],
+            "question": question,
+            "form": form,
+            "doc_key": doc_key,
+            "cluster": cluster,
+            "split": split,
+            "node_ids": sorted(set(node_ids)),
+        }
+
+    facts = in_own_words(pairs).sort_by("question_id").to_pylist()[:max_facts]
+    rows = [row(r["question"], FACT, r["doc_key"], r["cluster"], [r["node_id"]]) for r in facts]
+    for one in documents:
+        draw = random.Random(one.key)
+        unspaced = bool(_UNSPACED.search(one.title))
         form = draw.choice(_UNSPACED_FORMS if unspaced else _OVERVIEW_FORMS)
-        question = form.format(document.title)
-        rows.append(_row(question, OVERVIEW, document.doc_key, cluster, document.node_ids))
-        names = identifiers(document.texts)
+        rows.append(row(form.format(one.title), OVERVIEW, one.doc_key, one.cluster, one.node_ids))
+        names = identifiers(one.texts)
         for name in draw.sample(names, min(_LOOKUPS, len(names))):
-            holding = [i for i, text in zip(document.node_ids, document.texts) if name in text]
+            holding = [i for i, text in zip(one.node_ids, one.texts) if name in text]
             form = draw.choice(_UNSPACED_LOOKUPS if unspaced else _LOOKUP_FORMS)
-            rows.append(_row(form.format(name), IDENTIFIER, document.doc_key, cluster, holding))
+            rows.append(row(form.format(name), IDENTIFIER, one.doc_key, one.cluster, holding))
     return list({row["question_id"]: row for row in rows}.values())
-
-
-def _row(
-    question: str, form: str, doc_key: str, cluster: str, node_ids: list[str]
-) -> dict[str, Any]:
-    return {
-        "question_id": digest_of(question, form, doc_key)[:32],
-        "question": question,
-        "form": form,
-        "doc_key": doc_key,
-        "cluster": cluster,
-        "node_ids": sorted(set(node_ids)),
-    }
 
 
 @dataclass(frozen=True)
@@ -154,11 +149,7 @@ class KindSearch:
         return rankings
 
 
-def router_questions_table(
-    rows: Sequence[dict[str, Any]], gains: np.ndarray, split: str
-) -> pa.Table:
-    """Return a split's ROUTER_QUESTIONS."""
-    whole = [
-        {**row, "split": split, **dict(zip(GAINS, own))} for row, own in zip(rows, gains.tolist())
-    ]
+def router_questions_table(rows: Sequence[dict[str, Any]], gains: np.ndarray) -> pa.Table:
+    """Return ROUTER_QUESTIONS."""
+    whole = [{**row, **dict(zip(GAINS, own))} for row, own in zip(rows, gains.tolist())]
     return pa.Table.from_pylist(whole, schema=schemas.ROUTER_QUESTIONS.schema)

@@ -4,32 +4,58 @@ from __future__ import annotations
 
 import numpy as np
 
-from ragft_pipeline.retrieval.reranking import PairScorer, blend
+from ragft_pipeline.retrieval.reranking import PairScorer, blend, cached_pair_scores
 from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.routing.asked import Asked
 from ragft_pipeline.routing.router import Router
 from ragft_pipeline.routing.tool_index import ToolIndex
+from ragft_pipeline.store import Workspace
 
 
-def reranked(
-    router: Router, scorer: PairScorer | None, index: ToolIndex, asked: Asked
-) -> np.ndarray:
-    """Return the router's scores of all tools, its reranking included, (questions, tools)."""
+def tool_scores(router: Router, index: ToolIndex, asked: Asked) -> np.ndarray:
+    """Return the router's scores of all tools without a cross-encoder, (questions, tools)."""
+    if not len(asked):
+        return np.zeros((0, len(index)), np.float32)
     queries = router.adapter.queries(asked.vectors)
     vectors = router.adapter.documents(index.vectors)
-    scores = router.scores(
-        index.dense(queries, vectors), index.lexical.scores(asked.questions.texts)
-    )
-    choice = router.choice
-    if scorer is None or not choice.rerank_weight or not len(asked):
-        return scores
-    best = top_k(scores, choice.rerank_depth)
+    words = index.lexical.scores(asked.questions.texts)
+    return router.scores(index.dense(queries, vectors), words)
+
+
+def second_opinions(
+    router: Router,
+    scorer: PairScorer,
+    index: ToolIndex,
+    asked: Asked,
+    best: np.ndarray,
+    work: Workspace,
+) -> np.ndarray:
+    """Return a cross-encoder's scores of the best tools, each by its best-matching passage.
+
+    Args:
+        best: places of tools, (questions, depth). The scores are of the same shape.
+    """
+    queries = router.adapter.queries(asked.vectors)
+    vectors = router.adapter.documents(index.vectors)
     pairs = [
         (text, index.best_text(query, vectors, tool))
         for text, query, row in zip(asked.questions.texts, queries, best)
         for tool in row
     ]
-    return with_second_opinion(scores, best, scorer.score(pairs), choice.rerank_weight)
+    return cached_pair_scores(work, "reranker", scorer, pairs).reshape(best.shape)
+
+
+def reranked(
+    router: Router, scorer: PairScorer, index: ToolIndex, asked: Asked, work: Workspace
+) -> np.ndarray:
+    """Return the router's scores of all tools as it decides by them, float (questions, tools)."""
+    scores = tool_scores(router, index, asked)
+    choice = router.choice
+    if not choice.rerank_weight or not len(asked):
+        return scores
+    best = top_k(scores, choice.rerank_depth)
+    opinions = second_opinions(router, scorer, index, asked, best, work)
+    return with_second_opinion(scores, best, opinions, choice.rerank_weight)
 
 
 def with_second_opinion(

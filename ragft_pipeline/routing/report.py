@@ -16,14 +16,15 @@ from ragft_pipeline.routing.summary import (
     routing_sentences,
     routing_table,
 )
+from ragft_pipeline.settings import EvaluationSettings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def routing_section(rows: pa.Table) -> Section | None:
+def routing_section(rows: pa.Table, settings: EvaluationSettings) -> Section | None:
     """Return the section of a ROUTER_EVAL table; None where it has no rows."""
-    read = RoutingRows(rows)
+    read = RoutingRows(rows, settings.bootstrap, settings.seed)
     if not read.sets:
         return None
     sets, kinds = [read.of_set(name) for name in read.sets], read.kinds()

@@ -134,6 +134,11 @@ class Router:
         return replace(self, choice=replace(self.choice, **changes))
 
 
+def router_base(folder: Path) -> str:
+    """Return the digest of the base model that a router folder belongs to."""
+    return str(json.loads((folder / _FILE).read_text(encoding="utf-8"))["base_digest"])
+
+
 def shares(scores: np.ndarray, temperature: float) -> np.ndarray:
     """Return a softmax of each row."""
     logits = scores / temperature
@@ -147,8 +152,8 @@ def picks(
     """Return how many first tools reach the coverage, and whether more than `max_tools` would."""
     sums = np.cumsum(confidences, axis=1)
     needed = (sums < coverage - 1e-9).sum(axis=1) + 1
-    abstained = needed > min(max_tools, confidences.shape[1])
-    return np.minimum(needed, max_tools), abstained
+    most = min(max_tools, confidences.shape[1])
+    return np.minimum(needed, most), needed > most
 
 
 def searched_kinds(kind_shares: Sequence[float] | np.ndarray, floor: float) -> tuple[str, ...]:

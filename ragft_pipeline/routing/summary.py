@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline.evaluation.significance import Difference, paired_difference
+from ragft_pipeline.retrieval.question_sets import HELD_OUT, with_held_out
 from ragft_pipeline.routing.catalog import KINDS
 from ragft_pipeline.routing.evaluation import KIND_SET, ROUTER, UNTUNED, WORDS
 
@@ -76,10 +77,13 @@ class KindRouting:
 
 
 class RoutingRows:
-    """Reads a ROUTER_EVAL table by set and system."""
+    """Reads a ROUTER_EVAL table by set and system.
+
+    People's test questions about held-out documents are a set of their own as well, the first.
+    """
 
     def __init__(self, rows: pa.Table, samples: int = 10_000, seed: int = 13) -> None:
-        self._rows = rows
+        self._rows = pa.concat_tables([with_held_out(rows, "gold_test", HELD_OUT), rows])
         self._samples = samples
         self._seed = seed
 
@@ -112,6 +116,7 @@ class RoutingRows:
             return paired_difference(left, right, clusters, self._samples, self._seed)
 
         confidence, right = router["confidence"], router["recall_at_1"]
+        answered = bool((router["abstained"] == 0).any())
         return SetRouting(
             question_set,
             [_system(name, values) for name, values in own.items()],
@@ -122,7 +127,7 @@ class RoutingRows:
             binned_error(confidence, right),
             float(np.mean((confidence - right) ** 2)),
             float(router["abstained"].mean()),
-            float(router["picked"].mean()),
+            float(router["picked"][router["abstained"] == 0].mean()) if answered else 0.0,
         )
 
     def kinds(self) -> KindRouting:

@@ -1,7 +1,7 @@
 """The evidence for each tool: its description's and passages' vectors, and all of its words.
 
-A description alone says too little of what a document holds (on questions people ask, a tenth of
-the right tools come first by it); its passages say it, so a tool scores as its best vector does.
+A description alone says too little of what a document holds; its passages say it, so a tool scores
+as its best vector does.
 """
 
 from __future__ import annotations

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from ragft_pipeline.retrieval.encoder import Kind
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.nearest import EXACT_UP_TO, NearestVectors
 from ragft_pipeline.retrieval.reranking import PairScorer
@@ -20,12 +22,14 @@ _NEIGHBOURS = 256  # vectors, and tools by their words, that are looked at in a 
 
 
 class ToolRouter:
-    """Routes questions; it never changes, so one object may serve many threads.
+    """Routes questions; it never changes. Several threads may share it as far as `encode` and
+    `scorer` let them.
 
     Args:
         router: how to choose.
         index: what to choose among; not only the tools that it was trained on.
-        encode: makes base vectors of questions, float32 (questions, width).
+        encode: makes base vectors of texts of a kind, `query` or `document`, float32
+            (texts, width).
         scorer: the cross-encoder that the router was calibrated with, where it counts on one.
         exact_up_to: vectors that are compared one by one at most.
 
@@ -38,15 +42,16 @@ class ToolRouter:
         self,
         router: Router,
         index: ToolIndex,
-        encode: Callable[[Sequence[str]], np.ndarray],
+        encode: Callable[[Sequence[str], Kind], np.ndarray],
         scorer: PairScorer | None = None,
         exact_up_to: int = EXACT_UP_TO,
     ) -> None:
         self.router = router
-        self.index = index
         self._encode = encode
         self._scorer = scorer if router.choice.rerank_weight else None
         self.vectors = _mapped(router, index.vectors, exact_up_to)
+        large = len(index.vectors) > exact_up_to
+        self.index = replace(index, vectors=self.vectors) if large else index  # not kept twice
         self._nearest = NearestVectors(self.vectors, exact_up_to)
         self._owner = np.repeat(np.arange(len(index)), np.diff(index.starts))
         index.lexical.scores([""])  # builds the index now, not at the first question
@@ -56,7 +61,7 @@ class ToolRouter:
 
     def route(self, question: str) -> Route:
         """Return where a question goes."""
-        asked = self._encode([question])
+        asked = self._encode([question], "query")
         query = self.router.adapter.queries(asked)
         words = self.index.lexical.scores([question])
         if self._nearest.exact:
@@ -82,21 +87,21 @@ class ToolRouter:
         Args:
             tools: places in the index.
         """
-        query = self.router.adapter.queries(self._encode([question]))
+        query = self.router.adapter.queries(self._encode([question], "query"))
         words = self.index.lexical.scores([question])[:, tools]
         return self._shared(self._dense_of(query, tools), words)
 
     def confidences_by_description(self, question: str, descriptions: Sequence[str]) -> np.ndarray:
         """Return how sure the router is of tools it knows nothing of but a description."""
-        asked = self._encode([question])
-        described = self._encode(descriptions)  # descriptions compare as questions do
+        asked = self._encode([question], "query")
+        described = self._encode(descriptions, "document")
         query = self.router.adapter.queries(asked)
         dense = query @ self.router.adapter.documents(described).T
         return self._shared(dense, LexicalIndex(descriptions).scores([question]))
 
     def kinds(self, question: str) -> dict[str, float]:
         """Return the share of each index kind."""
-        found = self.router.kinds.shares(self._encode([question]), [question])[0]
+        found = self.router.kinds.shares(self._encode([question], "query"), [question])[0]
         return dict(zip(KINDS, found.tolist()))
 
     def _shared(self, dense: np.ndarray, words: np.ndarray) -> np.ndarray:

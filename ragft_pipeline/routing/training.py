@@ -8,7 +8,7 @@ and val documents, else on val questions in their own words.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,19 @@ import pyarrow.compute as pc
 
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.metrics import mean_of, nearest_sufficient, smallest_sufficient
+from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.reranking import PairScorer
 from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.routing.asked import Asked, Passages, ndcg, people_asked, synthetic_asked
-from ragft_pipeline.routing.catalog import ToolDocument
+from ragft_pipeline.routing.catalog import ToolDocument, tool_documents
 from ragft_pipeline.routing.index_kinds import KindClassifier
 from ragft_pipeline.routing.questions import GAINS
-from ragft_pipeline.routing.reordering import reranked
+from ragft_pipeline.routing.reordering import (
+    reranked,
+    second_opinions,
+    tool_scores,
+    with_second_opinion,
+)
 from ragft_pipeline.routing.router import CANDIDATES, Choice, Router, picks, searched_kinds, shares
 from ragft_pipeline.routing.tool_index import ToolIndex
 from ragft_pipeline.schemas import TEACHER_SCORES
@@ -42,7 +48,12 @@ _FLOORS = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.0)
 _RERANK_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5)
 _MOST = 1000
 _LOADING = """
-from ragft_pipeline.routing.reordering import reranked
+from ragft_pipeline.routing.reordering import (
+    reranked,
+    second_opinions,
+    tool_scores,
+    with_second_opinion,
+)
 from ragft_pipeline.routing.router import Router
 router = Router.load(THIS_FOLDER, BASE_DIGEST)
 """
@@ -73,12 +84,12 @@ class RouterTables:
 
 
 def train_router(
-    tables: RouterTables, scorer: PairScorer | None, settings: Settings, work: Workspace
+    tables: RouterTables, scorer: PairScorer, settings: Settings, work: Workspace
 ) -> dict[str, Any]:
     """Train the router and save it into the workspace's model folder.
 
     Args:
-        scorer: a cross-encoder for the best tools' best passages; val decides whether it counts.
+        scorer: a cross-encoder for the best tools' best passages; whether it counts is chosen.
 
     Returns facts: what chose, what was chosen, and recall@1 before and after.
     """
@@ -88,14 +99,14 @@ def train_router(
     )
     passages = Passages.of(tables.documents, encoder, work)
     asked = choosing_questions(tables, passages, encoder, settings, work)
-    router, losses = _trained_maps(tables, index, encoder, settings, work)
+    router, losses = _trained_maps(tables, encoder, settings, work)
     kinds = _kinds(tables, encoder, work)
     router = Router(router.adapter, kinds, router.choice).with_choice(
         vectors_per_tool=settings.router.vectors_per_tool
     )
     router, recall = _chosen_scores(router, index, asked, settings)
-    router = _chosen_reranking(router, scorer, index, asked, settings)
-    scores = reranked(router, scorer, index, asked)
+    router = _chosen_reranking(router, scorer, index, asked, settings, work)
+    scores = reranked(router, scorer, index, asked, work)
     router = _calibrated(router, scores, asked)
     router = _chosen_picks(router, scores, passages, asked, settings)
     router.save(work.model)
@@ -123,15 +134,18 @@ def train_router(
 def choosing_questions(
     tables: RouterTables, passages: Passages, encoder: Encoder, settings: Settings, work: Workspace
 ) -> Asked:
-    """Return people's dev questions about train and val documents, else val questions."""
+    """Return people's dev questions about train and val documents, else val questions.
+
+    None where there are fewer than `router.min_questions` of either.
+    """
     column = passages.column
     seen = tables.gold.filter(pc.not_equal(tables.gold.column("split"), "test"))
-    questions = people_asked(seen, "dev", tables.nodes, column, _MOST)
-    if len(questions) < settings.router.min_questions:
-        questions = synthetic_asked(
-            "synthetic_val", tables.val_pairs, tables.nodes, column, False, _MOST
-        )
-    return Asked.of(questions, passages, encoder, work)
+    sets = (
+        people_asked(seen, "dev", tables.nodes, column, _MOST),
+        synthetic_asked("synthetic_val", tables.val_pairs, tables.nodes, column, False, _MOST),
+    )
+    enough = (one for one in sets if len(one) >= settings.router.min_questions)
+    return Asked.of(next(enough, QuestionSet.empty()), passages, encoder, work)
 
 
 def tool_teacher(teacher: pa.Table, nodes: pa.Table) -> pa.Table:
@@ -156,27 +170,27 @@ def tool_teacher(teacher: pa.Table, nodes: pa.Table) -> pa.Table:
 
 
 def _trained_maps(
-    tables: RouterTables, index: ToolIndex, encoder: Encoder, settings: Settings, work: Workspace
+    tables: RouterTables, encoder: Encoder, settings: Settings, work: Workspace
 ) -> tuple[Router, list[float]]:
     """Return a router with maps at full strength, taught over the train documents alone."""
     import torch
 
-    train = [place for place, one in enumerate(tables.documents) if one.split == "train"]
-    rows = [np.arange(index.starts[i], index.starts[i + 1]) for i in train]
-    starts = np.concatenate([[0], np.cumsum([len(own) for own in rows])])
-    keys = [index.doc_keys[i] for i in train]
+    nodes = tables.nodes.filter(pc.equal(tables.nodes.column("split"), "train"))
+    train = ToolIndex.of(
+        tool_documents(nodes), tables.catalog, settings.router.vectors_per_tool, encoder, work
+    )
     pairs = tables.train_pairs.sort_by("question_id").slice(0, settings.router.max_questions)
     columns = (pairs.column(name).to_pylist() for name in ("question_id", "question", "doc_key"))
     questions = Questions(*columns)
     kept = pc.is_in(tables.teacher.column("question_id"), pa.array(questions.ids, pa.string()))
-    teacher = tool_teacher(tables.teacher.filter(kept), tables.nodes)
+    teacher = tool_teacher(tables.teacher.filter(kept), nodes)
     _, queries = cached_vectors(work, encoder, questions.by_id(), "query")
     torch.manual_seed(settings.router.seed)
-    recipe = settings.adapter
-    maps = Maps(recipe, index.vectors.shape[1])
-    lists = TeacherLists(teacher, questions, keys)
-    lesson = MapLesson(queries, index.vectors[np.concatenate(rows)], lists, starts)
-    losses = fit_maps(maps, lesson, recipe, work.progress)
+    recipe = settings.adapter.model_copy(update={"seed": settings.router.seed})
+    maps = Maps(recipe, train.vectors.shape[1])
+    lists = TeacherLists(teacher, questions, train.doc_keys)
+    lesson = MapLesson(queries, train.vectors, lists, train.starts)
+    losses = fit_maps(maps, lesson, recipe, "query_router", work.progress)
     nothing = np.zeros((1, 1), np.float32)
     unset = KindClassifier(nothing, nothing)
     choice = Choice(_USUAL_WEIGHT, 1.0, 1.0, settings.router.max_tools, 0.0)
@@ -200,57 +214,59 @@ def _chosen_scores(
     router: Router, index: ToolIndex, asked: Asked, settings: Settings
 ) -> tuple[Router, dict[str, float]]:
     """Choose the maps' strength and the weight beside BM25 by the reciprocal rank of the tool."""
-    words = index.lexical.scores(asked.questions.texts)
     strengths = sorted(set(settings.router.strengths))
     adapters = [router.adapter.shrunk(strength) for strength in strengths]
+    if not len(asked):
+        return replace(router, adapter=adapters[0]), {"strength": strengths[0]}
+    words = index.lexical.scores(asked.questions.texts)
 
     def found(adapter: Any, weight: float) -> np.ndarray:
         dense = index.dense(adapter.queries(asked.vectors), adapter.documents(index.vectors))
-        tried = Router(adapter, router.kinds, router.choice).with_choice(dense_weight=weight)
+        tried = replace(router, adapter=adapter).with_choice(dense_weight=weight)
         ranks = asked.first_ranks(top_k(tried.scores(dense, words), CANDIDATES))
         return np.where(ranks > 0, 1 / np.maximum(ranks, 1), 0.0)
 
-    if not len(asked):
-        return router, {"strength": strengths[-1]}
     results = [found(adapter, _USUAL_WEIGHT) for adapter in adapters]
     best = smallest_sufficient(strengths, results)
     weighed = [found(adapters[best], weight) for weight in _WEIGHTS]
     weight = nearest_sufficient(_WEIGHTS, weighed, _USUAL_WEIGHT)
-    chosen = Router(adapters[best], router.kinds, router.choice).with_choice(dense_weight=weight)
-    return chosen, {
-        "strength": strengths[best],
-        "choosing_mrr_untuned": mean_of(results[0]) if strengths[0] == 0 else float("nan"),
-        "choosing_mrr": mean_of(weighed[_WEIGHTS.index(weight)]),
-    }
+    chosen = replace(router, adapter=adapters[best]).with_choice(dense_weight=weight)
+    facts = {"strength": strengths[best], "choosing_mrr": mean_of(weighed[_WEIGHTS.index(weight)])}
+    if strengths[0] == 0:
+        facts["choosing_mrr_untuned"] = mean_of(results[0])
+    return chosen, facts
 
 
 def _chosen_reranking(
     router: Router,
-    scorer: PairScorer | None,
+    scorer: PairScorer,
     index: ToolIndex,
     asked: Asked,
     settings: Settings,
+    work: Workspace,
 ) -> Router:
     """Choose how much the cross-encoder counts among the best tools; of doubts, nothing."""
     recipe = settings.router
-    if scorer is None or not recipe.rerank_depth or not recipe.rerank_questions or not len(asked):
+    if not recipe.rerank_depth or not recipe.rerank_questions or not len(asked):
         return router
-    part = Asked(
-        asked.questions.first(recipe.rerank_questions), *_first(asked, recipe.rerank_questions)
-    )
+    part = _first(asked, recipe.rerank_questions)
+    scores = tool_scores(router, index, part)
+    best = top_k(scores, recipe.rerank_depth)
+    opinions = second_opinions(router, scorer, index, part, best, work)
     results = []
     for weight in _RERANK_WEIGHTS:
-        tried = router.with_choice(rerank_weight=weight, rerank_depth=recipe.rerank_depth)
-        ranks = part.first_ranks(top_k(reranked(tried, scorer, index, part), CANDIDATES))
+        mixed = with_second_opinion(scores, best, opinions, weight)
+        ranks = part.first_ranks(top_k(mixed, CANDIDATES))
         results.append(np.where(ranks > 0, 1 / np.maximum(ranks, 1), 0.0))
     weight = _RERANK_WEIGHTS[smallest_sufficient(_RERANK_WEIGHTS, results)]
     return router.with_choice(rerank_weight=weight, rerank_depth=recipe.rerank_depth)
 
 
-def _first(asked: Asked, limit: int) -> tuple[np.ndarray, list[frozenset[int]]]:
+def _first(asked: Asked, limit: int) -> Asked:
     place = {question_id: row for row, question_id in enumerate(asked.questions.ids)}
-    rows = [place[question_id] for question_id in asked.questions.first(limit).ids]
-    return asked.vectors[rows], [asked.tools[row] for row in rows]
+    questions = asked.questions.first(limit)
+    rows = [place[question_id] for question_id in questions.ids]
+    return Asked(questions, asked.vectors[rows], [asked.tools[row] for row in rows])
 
 
 def _calibrated(router: Router, scores: np.ndarray, asked: Asked) -> Router:

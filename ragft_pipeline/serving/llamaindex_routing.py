@@ -5,8 +5,8 @@
     engine = RouterQueryEngine(ChampionSelector(".ragft"), tools)
     engine = ToolRetrieverRouterQueryEngine(ChampionToolRetriever(".ragft", make_tool))
 
-A tool named as in the tool catalog (`vector:<document>`) is chosen by all that its document holds;
-any other by its description.
+Where every tool is named as a document's in the tool catalog (`vector:<doc_key>`), each is chosen
+by all that its document holds; else each by its description alone.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ragft_pipeline.routing.catalog import KINDS
 from ragft_pipeline.routing.router import picks
 from ragft_pipeline.serving.live import Champion
 from ragft_pipeline.serving.llamaindex import champion
+from ragft_pipeline.serving.searcher import Searcher
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,10 @@ class ChampionSelector(BaseSelector):
         """Do nothing: there is no prompt."""
 
     def _select(self, choices: Sequence[ToolMetadata], query: QueryBundle) -> SelectorResult:
-        confidences = self.confidences(choices, query.query_str)
+        searcher = self._champion.searcher
+        confidences = _confidences(searcher, choices, query.query_str)
         order = np.argsort(-confidences, kind="stable")
-        router = self._champion.searcher.tool_router.router
+        router = searcher.tool_router.router
         picked, _ = picks(confidences[order][None], router.choice.coverage, self._max_tools)
         return SelectorResult(
             selections=[
@@ -86,18 +88,19 @@ class ChampionSelector(BaseSelector):
 
     def confidences(self, choices: Sequence[ToolMetadata], question: str) -> np.ndarray:
         """Return how sure the router is of each tool, float (choices,) with sum 1."""
-        searcher = self._champion.searcher
-        names = [ToolName.parse(choice.name) for choice in choices]
-        known = [name for name in names if name is not None and searcher.has_document(name.doc_key)]
-        if len(known) < len(choices):
-            return searcher.described_confidences(
-                question, [choice.description for choice in choices]
-            )
-        documents = list(dict.fromkeys(name.doc_key for name in known))
-        sure, kinds = searcher.tool_confidences(question, documents)
-        of_document = dict(zip(documents, sure.tolist()))
-        each = np.array([of_document[name.doc_key] * kinds[name.kind] for name in known])
-        return np.asarray(each / each.sum())
+        return _confidences(self._champion.searcher, choices, question)
+
+
+def _confidences(searcher: Searcher, choices: Sequence[ToolMetadata], question: str) -> np.ndarray:
+    names = [ToolName.parse(choice.name) for choice in choices]
+    known = [name for name in names if name is not None and searcher.has_document(name.doc_key)]
+    if len(known) < len(choices):
+        return searcher.described_confidences(question, [choice.description for choice in choices])
+    documents = list(dict.fromkeys(name.doc_key for name in known))
+    sure, kinds = searcher.tool_confidences(question, documents)
+    of_document = dict(zip(documents, sure.tolist()))
+    each = np.array([of_document[name.doc_key] * kinds[name.kind] for name in known])
+    return np.asarray(each / each.sum())
 
 
 class ChampionToolRetriever(ObjectRetriever[QueryEngineTool]):
@@ -105,7 +108,7 @@ class ChampionToolRetriever(ObjectRetriever[QueryEngineTool]):
 
     Args:
         store: the store's folder, or what `llamaindex.champion` returns.
-        make_tool: makes the engine of a catalog's tool, when it is first asked for.
+        make_tool: makes the engine of a catalog's tool, when a bundle first needs it.
         max_tools: tools at most.
 
     Tools are made of the documents that the router picks, by the likeliest kind each; of a
@@ -122,12 +125,15 @@ class ChampionToolRetriever(ObjectRetriever[QueryEngineTool]):
         self._make_tool = make_tool
         self._max_tools = max_tools
         self._tools: dict[ToolName, QueryEngineTool] = {}
+        self._bundle = ""
 
     def retrieve(self, str_or_query_bundle: QueryType) -> list[QueryEngineTool]:
         """Return the tools for a question, the likeliest first."""
         bundle = str_or_query_bundle
         question = bundle if isinstance(bundle, str) else bundle.query_str
         searcher = self._champion.searcher
+        if searcher.bundle.digest != self._bundle:  # engines may hold the last one's vectors
+            self._tools, self._bundle = {}, searcher.bundle.digest
         route, _ = searcher.route(question)
         kind = max(route.kinds, key=lambda name: route.kinds[name])
         number = self._max_tools if route.abstained else min(route.picked, self._max_tools)

@@ -65,4 +65,4 @@ def load_tool_router(
     scorer = None
     if (folder / ROUTER_RERANKER).is_dir():
         scorer = Reranker(folder / ROUTER_RERANKER, settings.reranker, settings.compute)
-    return ToolRouter(router, index, lambda asked: encoder.encode(asked, "query"), scorer)
+    return ToolRouter(router, index, encoder.encode, scorer)

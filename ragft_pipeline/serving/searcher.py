@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -75,10 +75,9 @@ class Searcher:
         texts = node_texts(nodes)
         self._texts = list(texts.values())
         rows = nodes.to_pylist()
-        self._about = {row["node_id"]: row for row in rows}
-        self._owners: dict[str, set[str]] = {}
+        self._about: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
-            self._owners.setdefault(row["node_id"], set()).add(row["doc_key"])
+            self._about.setdefault(row["node_id"], []).append(row)
         self._paths = {row["doc_key"]: row["path"] for row in rows}
         self.node_ids = list(texts)
         self._vectors = _vectors_of(bundle, VECTORS_FILE, self.node_ids)
@@ -109,9 +108,11 @@ class Searcher:
         nodes = [
             place
             for place, node_id in enumerate(self.node_ids)
-            if not self._owners[node_id].isdisjoint(wanted)
+            if any(row["doc_key"] in wanted for row in self._about[node_id])
         ]
-        return self._hits(*self._ranked(question, np.array(nodes, np.int64)), top)
+        if not nodes:
+            return []
+        return self._hits(*self._ranked(question, np.array(nodes, np.int64)), top, wanted)
 
     def route(self, question: str) -> tuple[Route, list[str]]:
         """Return where the router sends a question, and the documents to search, best first.
@@ -205,11 +206,21 @@ class Searcher:
                 self._base = encoder, vectors
             return self._base
 
-    def _hits(self, ranking: Ranking, parts: dict[str, np.ndarray], top: int) -> list[Hit]:
-        """Return the first `top` of one question's ranking; `parts` are scores by node."""
+    def _hits(
+        self,
+        ranking: Ranking,
+        parts: dict[str, np.ndarray],
+        top: int,
+        wanted: Collection[str] | None = None,
+    ) -> list[Hit]:
+        """Return the first `top` of one question's ranking; `parts` are scores by node.
+
+        A passage that stands in several documents is shown in one of the wanted.
+        """
         hits = []
         for node, score in zip(ranking.nodes[0, :top].tolist(), ranking.scores[0, :top].tolist()):
-            about = self._about[self.node_ids[node]]
+            places = self._about[self.node_ids[node]]
+            about = next((row for row in places if wanted and row["doc_key"] in wanted), places[-1])
             found = {name: float(values[node]) for name, values in parts.items()}
             hits.append(
                 Hit(

@@ -121,7 +121,7 @@ def fit_adapter(
     maps = Maps(recipe, node_vectors.shape[1])
     lesson = MapLesson(query_vectors, node_vectors, TeacherLists(teacher, questions, list(nodes)))
     losses = fit_maps(
-        maps, lesson, recipe, work.progress,
+        maps, lesson, recipe, "adapter", work.progress,
         lambda step: checkpoint(step, maps.adapter(encoder.weights.digest)),
     )  # fmt: skip
     return maps.adapter(encoder.weights.digest), losses

@@ -119,12 +119,14 @@ def fit_maps(
     maps: Maps,
     lesson: MapLesson,
     recipe: AdapterSettings,
+    name: str,
     progress: Callable[[str], None],
     checkpoint: Callable[[int], None] = lambda step: None,
 ) -> list[float]:
     """Train maps in place; return each epoch's mean loss.
 
     Args:
+        name: of what is trained, for the progress lines.
         checkpoint: called `adapter.checkpoints` times with the step.
     """
     import torch
@@ -159,7 +161,7 @@ def fit_maps(
             if step in saved:
                 checkpoint(step)
         losses.append(float(np.mean(total)))
-        progress(f"adapter: epoch {epoch + 1}/{recipe.epochs}, loss {losses[-1]:.4f}")
+        progress(f"{name}: epoch {epoch + 1}/{recipe.epochs}, loss {losses[-1]:.4f}")
     return losses
 
 

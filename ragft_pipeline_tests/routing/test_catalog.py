@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +17,7 @@ from ragft_pipeline.routing.catalog import (
     identifiers,
     make_catalog,
     tool_documents,
+    write_summaries,
 )
 from ragft_pipeline.store import ArtifactStore, Workspace
 
@@ -31,25 +34,29 @@ def _documents(**changes: list[str]) -> list[ToolDocument]:
     return [
         ToolDocument(
             f"key of {path} {hash(tuple(parts))}", path, parts[0].split("\n")[0].strip("# "),
-            "train", [f"{path}{part}" for part in parts], ["" for _ in parts], parts,
+            path, "train", [f"{path}{part}" for part in parts], ["" for _ in parts], parts,
         )
         for path, parts in texts.items()
     ]  # fmt: skip
 
 
-def _make(
-    folder: Path, documents: list[ToolDocument], model: object = None
-) -> tuple[pa.Table, Workspace]:
+@contextmanager
+def _published(folder: Path) -> Iterator[Workspace]:
+    """Give a workspace, and publish what was made in it."""
     store = ArtifactStore(folder)
     with store.staging("tool_catalog") as staged:
         work = Workspace(store, "tool_catalog", staged)
-        table = make_catalog(documents, STATISTICS, model, "m" if model else "", work)  # type: ignore[arg-type]
+        yield work
         action = f"{len(list((folder / 'artifacts').glob('*/*')))}"
         store.publish(
             "tool_catalog", action, staged, data_version=action, facts={}, inputs={}, lineage=""
         )
         work.published()
-    return table, work
+
+
+def _make(folder: Path, documents: list[ToolDocument]) -> tuple[pa.Table, Workspace]:
+    with _published(folder) as work:
+        return make_catalog(documents, STATISTICS, {}, work), work
 
 
 def test_every_document_and_folder_has_a_tool_of_each_kind(tmp_path: Path) -> None:
@@ -83,30 +90,35 @@ def test_a_summary_that_failed_is_asked_for_again_and_the_others_are_not(tmp_pat
         def __init__(self, failing: str) -> None:
             self.failing = failing
 
-        def ask(self, prompts: list[str], seeds: list[int]) -> list[Reply | None]:
+        def ask(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Reply | None]:
             asked.append(len(prompts))
-            return [
-                None if self.failing in prompt else Reply(" A line.\n", 9, 3) for prompt in prompts
-            ]
+            said = "<think>hm</think> A line.\n" + " word" * 100
+            return [None if self.failing in prompt else Reply(said, 9, 3) for prompt in prompts]
 
-    table, work = _make(tmp_path, _documents(), Model("Night"))
+    documents = _documents()
+    with _published(tmp_path) as work:
+        written = write_summaries(documents, Model("Night"), "m", work)
     assert work.counts["llm_failures"] == 1
-    assert "night.md" not in table.column("path").to_pylist()
-    table, work = _make(tmp_path, _documents(), Model("nothing"))
+    assert {one.path for one in documents if one.doc_key not in written} == {"night.md"}
+    with _published(tmp_path) as work:
+        written = write_summaries(documents, Model("nothing"), "m", work)
+        table = make_catalog(documents, STATISTICS, written, work)
     assert asked == [3, 1]
     assert all("A line." in row["description"] for row in table.to_pylist() if row["split"])
+    assert all("think" not in line and len(line.split()) == 60 for line in written.values())
 
 
 def test_documents_are_one_a_distinct_text_with_nodes_in_reading_order() -> None:
     nodes = pa.Table.from_pylist(
         [
-            {"node_id": f"n{start}", "doc_key": "same", "split": "val", "title": "T",
-             "heading": "", "text": "", "start_char": start}
-            for start in (50, 0)
+            {"node_id": f"n{start}", "doc_key": "same", "split": split, "title": "T",
+             "cluster": "c", "heading": "", "text": "", "start_char": start}
+            for start, split in ((50, "train"), (0, "test"))
         ]
     )  # fmt: skip
     (found,) = tool_documents(nodes, {"same": "a.md"})
     assert (found.path, found.node_ids, found.folder) == ("a.md", ["n0", "n50"], "")
+    assert found.split == "train", "one of its passages is protected, not the document"
 
 
 def test_identifiers_are_names_no_sentence_holds_by_chance() -> None:

@@ -28,7 +28,7 @@ def _vectors(rows: int) -> np.ndarray:
     return normalise_rows(centres[draw.integers(60, size=rows)] + draw.normal(size=(rows, WIDTH)))
 
 
-def _encode(questions: Sequence[str]) -> np.ndarray:
+def _encode(questions: Sequence[str], kind: str) -> np.ndarray:
     rows = [np.random.default_rng(len(text)).normal(size=WIDTH) for text in questions]
     return normalise_rows(np.array(rows, np.float32))
 

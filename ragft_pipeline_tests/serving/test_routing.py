@@ -67,8 +67,7 @@ def test_a_route_is_the_evaluated_one(finished: Project, live: Champion) -> None
     rows = finished.artifact("router_eval").table()
     tools = live.searcher.tool_router
     asked = rows.filter(pc.equal(rows.column("system"), ROUTER))
-    asked = asked.filter(pc.is_valid(asked.column("recall_at_1"))).to_pylist()
-    asked = [row for row in asked if row["question_set"] != "router_test"][:8]
+    asked = [row for row in asked.to_pylist() if row["question_set"] != "router_test"][:8]
     gold = finished.artifact("gold_questions").table().to_pylist()
     owner = {row["question_id"]: row["doc_key"] for row in gold}
     shown = 0
@@ -102,7 +101,7 @@ def test_the_terminal_shows_the_route_and_what_it_found(finished: Project) -> No
     run = finished.ragft("search", QUESTION, "--route", "--top", "2")
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("route: ")
-    assert "kinds: vector" in run.stdout
+    assert "kinds of index: vector" in run.stdout
     assert "\n1. " in run.stdout
 
 
