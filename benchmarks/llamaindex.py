@@ -59,7 +59,7 @@ def main() -> int:
     bench = Bench.begin(options.folder, options.store)
     results = Results("llamaindex")
     tuning = [
-        compare_embedders(bench, engines, options.pairs),
+        *compare_embedders(bench, engines, options.pairs),
         compare_adapters(bench, engines, options.adapter_pairs),
     ]
     print(tuning_table(bench, tuning, results), flush=True)
@@ -120,11 +120,15 @@ class Bench:
         """Return nDCG@10 of every one of the people's questions, by our one scorer."""
         return score_rankings(top_k(queries @ nodes.T, 100), self.people.relevant)[PRIMARY]
 
-    def score_model(self, folder: Path) -> np.ndarray:
-        """Score a sentence-transformers model, encoding questions and nodes with it."""
+    def score_model(self, folder: Path, maps: Path | None = None) -> np.ndarray:
+        """Score a sentence-transformers model, with maps over its vectors where there are any."""
         tuned = Encoder.tuned(folder, self.settings.embedder, self.settings.compute)
         nodes = tuned.encode(self.nodes.column("text").to_pylist(), "document")
-        return self.score(tuned.encode(self.people.texts, "query"), nodes)
+        queries = tuned.encode(self.people.texts, "query")
+        if maps is not None:
+            adapter = load_adapter(maps, tuned.weights.digest)
+            queries, nodes = adapter.queries(queries), adapter.documents(nodes)
+        return self.score(queries, nodes)
 
 
 PARTS = ("dev", "test")
@@ -175,19 +179,28 @@ class Tuning:
         return paired_difference(self.scores[1], self.scores[0], clusters)
 
 
-def compare_embedders(bench: Bench, engines: Engines, pairs: int) -> Tuning:
-    """Tune both towers; ours is the whole asset: loading, vectors of val, training, choosing."""
-    made = make(bench.with_pairs(pairs), bench.version, recipes.tuned_embedder)
-    ours = made["tuned_embedder"]
+def compare_embedders(bench: Bench, engines: Engines, pairs: int) -> list[Tuning]:
+    """Tune both towers; ours are whole assets: loading, vectors of val, training, choosing.
+
+    The second comparison is of the towers with maps over them, against the same engine.
+    """
+    made = make(bench.with_pairs(pairs), bench.version, recipes.stacked_adapter)
+    ours, stacked = made["tuned_embedder"], made["stacked_adapter"]
     out = engines.folder / "embedder"
     theirs = engines.run("embedder", training_job(bench, made["train_qa_pairs"], out))
-    return Tuning(
-        "embedder",
-        made["train_qa_pairs"].facts["row_count"],
-        EMBEDDER_TIMES,
-        (theirs["seconds"], ours.facts["compute_seconds"]),
-        (bench.score_model(out), bench.score_model(ours.model)),
-    )
+    number = made["train_qa_pairs"].facts["row_count"]
+    seconds = ours.facts["compute_seconds"]
+    both = seconds + stacked.facts["compute_seconds"]
+    theirs_seconds, their_scores = theirs["seconds"], bench.score_model(out)
+    alone, mapped = bench.score_model(ours.model), bench.score_model(ours.model, stacked.model)
+    return [
+        Tuning(
+            "embedder", number, EMBEDDER_TIMES, (theirs_seconds, seconds), (their_scores, alone)
+        ),
+        Tuning(
+            "embedder, maps over ours", number, 1, (theirs_seconds, both), (their_scores, mapped)
+        ),
+    ]
 
 
 def compare_adapters(bench: Bench, engines: Engines, pairs: int) -> Tuning:
