@@ -145,7 +145,6 @@ def _train(step: Step) -> Produced:
 query_router = Recipe(
     "query_router",
     _train,
-    code=2,
     heavy=True,
     inputs=(
         "chunked_nodes", "tool_catalog", "router_questions", "train_qa_pairs",
