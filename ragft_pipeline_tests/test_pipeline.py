@@ -15,7 +15,7 @@ import pytest
 
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.steps import materialize
-from ragft_pipeline_tests.conftest import ROOT, Project, make_project
+from ragft_pipeline_tests.conftest import ROOT, SAMPLE, Project, make_project
 
 _LOADED = (
     "print('HEAVY', [m for m in ('torch', 'transformers', 'llama_index') if m in sys.modules])"
@@ -166,6 +166,19 @@ def test_chinese_folder_without_gold_goes_through_the_whole_graph(tmp_path: Path
     assert any(
         "热" in q or "设备" in q or "工程" in q for q in pairs.column("question").to_pylist()
     )
+
+
+def test_three_documents_without_gold_go_through_the_whole_graph(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.corpus.mkdir()
+    for file in sorted((SAMPLE / "docs").rglob("*.md"))[:3]:
+        shutil.copy(file, project.corpus / file.name)
+    project.configure(questions={"generators": [{"kind": "extractive"}]})
+    version = project.snapshots.freeze(project.settings).version
+    for recipe in RECIPES:
+        materialize(recipe, project.settings, version)
+    assert "Keep the base" in project.artifact("eval_report").facts["verdict"]
+    assert project.artifact("champion").facts["event"] == "promoted"
 
 
 def test_killed_run_is_finished_by_the_next(tmp_path: Path) -> None:

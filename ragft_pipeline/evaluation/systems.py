@@ -49,7 +49,7 @@ class FirstStages:
     node_texts: Sequence[str]
     lexical: LexicalIndex
     retrievers: Sequence[DenseRetriever]
-    _vectors: dict[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    _vectors: dict[tuple[str, tuple[str, ...]], np.ndarray] = field(default_factory=dict)
 
     def rank(self, questions: QuestionSet, weights: dict[str, float]) -> dict[str, Ranking]:
         """Return the rankings of bm25, every dense retriever, its hybrid and, to compare, its RRF.
@@ -89,7 +89,7 @@ class FirstStages:
         return self.lexical.scores(questions.texts), dense
 
     def _encoded(self, retriever: DenseRetriever, questions: QuestionSet) -> np.ndarray:
-        key = (retriever.name, questions.name)
+        key = (retriever.name, tuple(questions.ids))  # not the name: a part of a set has it too
         if key not in self._vectors:
             self._vectors[key] = retriever.known(questions)
         return self._vectors[key]

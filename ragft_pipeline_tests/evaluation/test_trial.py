@@ -26,10 +26,14 @@ class SameWords:
         return np.array([len(set(q.split()) & set(t.split())) for q, t in pairs], np.float32)
 
 
+def _known(asked: QuestionSet) -> np.ndarray:
+    return np.array([np.eye(3, dtype=np.float32)[int(question[-1])] for question in asked.texts])
+
+
 def _trial(folder: Path) -> Trial:
     work = Workspace(ArtifactStore(folder), "retrieval_eval", folder)
     vectors = np.eye(3, dtype=np.float32)
-    retriever = DenseRetriever("base", vectors, lambda texts: vectors, lambda asked: vectors[:1])
+    retriever = DenseRetriever("base", vectors, lambda texts: vectors, _known)
     stages = FirstStages(TEXTS, LexicalIndex(TEXTS), [retriever])
     late = SecondStage(LATE_INTERACTION, SameWords(), TEXTS, work, depth=2, limit=9, prior=0.5)
     return Trial(["a", "b", "c"], stages, [late], Settings())
@@ -44,8 +48,22 @@ def test_without_questions_every_weight_is_the_usual_one(tmp_path: Path) -> None
 
 def test_rows_use_the_chosen_weights(tmp_path: Path) -> None:
     trial = _trial(tmp_path)
-    asked = QuestionSet("gold_test", ["q"], ["blue valve"], ["c"], [True], [frozenset({1})])
+    asked = QuestionSet("gold_test", ["q"], ["blue valve 0"], ["c"], [True], [frozenset({1})])
     rows = trial.rows({"gold_test": asked}, trial.choose(asked)).to_pylist()
     found = {row["system"]: row["first_rank"] for row in rows}
     assert found["base"] == 2
     assert found["hybrid(base) + late interaction"] == 1
+
+
+def test_a_part_of_a_set_does_not_lend_its_vectors_to_the_whole(tmp_path: Path) -> None:
+    def asked(*places: int) -> QuestionSet:
+        number = len(places)
+        ids, texts = [f"q{i}" for i in places], [f"what is thing {i}" for i in places]
+        relevant = [frozenset({i}) for i in places]
+        clusters = ["c"] * number
+        return QuestionSet("synthetic_val", ids, texts, clusters, [False] * number, relevant)
+
+    trial = _trial(tmp_path)
+    choices = trial.choose(asked(2))
+    rows = trial.rows({"synthetic_val": asked(0, 1, 2)}, choices).to_pylist()
+    assert [row["first_rank"] for row in rows if row["system"] == "base"] == [1, 1, 1]
