@@ -51,6 +51,7 @@ def _evaluate(step: Step) -> Produced:
 retrieval_eval = Recipe(
     "retrieval_eval",
     _evaluate,
+    code=2,
     heavy=True,
     inputs=(
         "chunked_nodes", "node_embeddings", "train_qa_pairs", "val_qa_pairs", "test_qa_pairs",
