@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,23 +20,44 @@ _SEED = 13
 class NearestVectors:
     """Finds the vectors with the largest inner products.
 
-    Above `exact_up_to` vectors it searches faiss's inverted file with 8-bit vectors (Jégou et al.
-    2011), which needs the extra `large`: a fiftieth of the vectors is compared.
+    Above `exact_up_to` vectors it keeps 8 bits a number in faiss's inverted file (Jégou et al.
+    2011), which needs the extra `large`, and compares a question with a fiftieth of them.
 
     Args:
-        vectors: float32 or float16 (vectors, width); unit vectors.
+        vectors: float32 or float16 (vectors, width). Large ones are read block by block, not kept.
+        mapped: makes of each block what questions are compared with: unit vectors, float32.
 
     Raises RagftError where faiss is needed and missing.
     """
 
-    def __init__(self, vectors: np.ndarray, exact_up_to: int = EXACT_UP_TO) -> None:
-        self._vectors = vectors
-        self._index: Any = _inverted_file(vectors) if len(vectors) > exact_up_to else None
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        mapped: Callable[[np.ndarray], np.ndarray] = lambda block: block,
+        exact_up_to: int = EXACT_UP_TO,
+    ) -> None:
+        self._index: Any = None
+        self._vectors = vectors[:0]
+        if len(vectors) > exact_up_to:
+            self._index = _inverted_file(vectors, mapped)
+        else:
+            self._vectors = mapped(vectors.astype(np.float32, copy=False))
 
     @property
     def exact(self) -> bool:
         """Whether every vector is compared."""
         return self._index is None
+
+    @property
+    def vectors(self) -> np.ndarray:
+        """All vectors as they are compared, float32; none of a large set."""
+        return self._vectors
+
+    def take(self, places: np.ndarray) -> np.ndarray:
+        """Return some vectors as they are compared, float32 (places, width)."""
+        if self._index is None:
+            return np.asarray(self._vectors[places])
+        return np.asarray(self._index.reconstruct_batch(np.ascontiguousarray(places, np.int64)))
 
     def search(self, queries: np.ndarray, k: int) -> np.ndarray:
         """Return the places of the `k` nearest of each query, best first; -1 where there are fewer.
@@ -49,7 +71,7 @@ class NearestVectors:
         return np.asarray(places)
 
 
-def _inverted_file(vectors: np.ndarray) -> Any:
+def _inverted_file(vectors: np.ndarray, mapped: Callable[[np.ndarray], np.ndarray]) -> Any:
     try:
         import faiss
     except ImportError:
@@ -65,8 +87,10 @@ def _inverted_file(vectors: np.ndarray) -> Any:
     )
     random = np.random.default_rng(_SEED)
     index.cp.seed = _SEED
-    index.train(vectors[random.permutation(len(vectors))[:_TRAINED_ON]].astype(np.float32))
+    sample = np.sort(random.permutation(len(vectors))[:_TRAINED_ON])
+    index.train(mapped(vectors[sample].astype(np.float32)))
     for start in range(0, len(vectors), _BLOCK):
-        index.add(vectors[start : start + _BLOCK].astype(np.float32))
+        index.add(mapped(vectors[start : start + _BLOCK].astype(np.float32)))
     index.nprobe = _PROBES
+    index.make_direct_map()
     return index

@@ -17,7 +17,6 @@ from ragft_pipeline.routing.reordering import with_second_opinion
 from ragft_pipeline.routing.router import CANDIDATES, Route, Router, shares
 from ragft_pipeline.routing.tool_index import ToolIndex
 
-_BLOCK = 65_536
 _NEIGHBOURS = 256  # vectors, and tools by their words, that are looked at in a large catalog
 
 
@@ -34,8 +33,8 @@ class ToolRouter:
         exact_up_to: vectors that are compared one by one at most.
 
     A catalog with more vectors than `NearestVectors` compares one by one is searched for
-    candidates first, by vectors and by words; these are scored as all are in a small one. Its
-    vectors are kept in 16 bits a number.
+    candidates first, by vectors and by words; these are scored as all are in a small one, with
+    8 bits a number.
     """
 
     def __init__(
@@ -49,10 +48,9 @@ class ToolRouter:
         self.router = router
         self._encode = encode
         self._scorer = scorer if router.choice.rerank_weight else None
-        self.vectors = _mapped(router, index.vectors, exact_up_to)
-        large = len(index.vectors) > exact_up_to
-        self.index = replace(index, vectors=self.vectors) if large else index  # not kept twice
-        self._nearest = NearestVectors(self.vectors, exact_up_to)
+        self._nearest = NearestVectors(index.vectors, router.adapter.documents, exact_up_to)
+        # a large catalog's vectors are not kept twice
+        self.index = index if self._nearest.exact else replace(index, vectors=index.vectors[:0])
         self._owner = np.repeat(np.arange(len(index)), np.diff(index.starts))
         index.lexical.scores([""])  # builds the index now, not at the first question
 
@@ -66,7 +64,7 @@ class ToolRouter:
         words = self.index.lexical.scores([question])
         if self._nearest.exact:
             tools = np.arange(len(self))
-            dense = self.index.dense(query, self.vectors)
+            dense = self.index.dense(query, self._nearest.vectors)
         else:
             tools = self._candidates(query, words)
             dense = self._dense_of(query, tools)
@@ -123,8 +121,11 @@ class ToolRouter:
         starts, ends = self.index.starts[tools], self.index.starts[tools + 1]
         rows = np.concatenate([np.arange(start, end) for start, end in zip(starts, ends)])
         places = np.concatenate([[0], np.cumsum(ends - starts)[:-1]])
-        near = self.vectors[rows].astype(np.float32, copy=False)
-        return np.maximum.reduceat(query @ near.T, places, axis=1)
+        return np.maximum.reduceat(query @ self._nearest.take(rows).T, places, axis=1)
+
+    def _best_text(self, query: np.ndarray, tool: int) -> str:
+        rows = np.arange(self.index.starts[tool], self.index.starts[tool + 1])
+        return self.index.texts[rows[int(np.argmax(self._nearest.take(rows) @ query))]]
 
     def _second_opinion(
         self,
@@ -136,17 +137,6 @@ class ToolRouter:
     ) -> np.ndarray:
         choice = self.router.choice
         best = top_k(scores, choice.rerank_depth)
-        texts = [self.index.best_text(query[0], self.vectors, tool) for tool in tools[best[0]]]
+        texts = [self._best_text(query[0], tool) for tool in tools[best[0]]]
         opinions = scorer.score([(question, text) for text in texts])
         return with_second_opinion(scores, best, opinions, choice.rerank_weight)
-
-
-def _mapped(router: Router, vectors: np.ndarray, exact_up_to: int) -> np.ndarray:
-    """Return the tools' vectors as questions are compared with them."""
-    if len(vectors) <= exact_up_to:
-        return router.adapter.documents(vectors.astype(np.float32, copy=False))
-    mapped = np.empty(vectors.shape, np.float16)
-    for start in range(0, len(vectors), _BLOCK):
-        block = slice(start, start + _BLOCK)
-        mapped[block] = router.adapter.documents(vectors[block].astype(np.float32, copy=False))
-    return mapped

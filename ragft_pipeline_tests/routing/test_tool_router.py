@@ -52,7 +52,7 @@ def index() -> ToolIndex:
 def test_a_large_catalog_is_routed_as_if_every_tool_were_scored(index: ToolIndex) -> None:
     exact = ToolRouter(_router(), index, _encode)
     large = ToolRouter(_router(), index, _encode, exact_up_to=1000)
-    assert large.vectors.dtype == np.float16
+    assert not len(large.index.vectors), "they are kept once"
     same = 0
     for question in QUESTIONS:
         one, other = exact.route(question), large.route(question)
