@@ -7,7 +7,7 @@ EVAL ?= ../shared/eval/tools-faq
 
 export TQDM_DISABLE := 1
 
-.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve clean
+.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -47,6 +47,9 @@ bench-gate: $(INSTALLED)
 
 bench-crash: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.crash
+
+bench-router: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.router data/sample $(EVAL)
 
 bench-serve: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.serve
