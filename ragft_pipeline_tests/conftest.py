@@ -84,7 +84,7 @@ class Project:
         environment.pop("DAGSTER_HOME", None)
         return subprocess.run(
             [sys.executable, "-c", f"{program}\nsys.exit(code)", *arguments],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False,
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
 
     def artifact(self, asset: str, version: str | None = None) -> Artifact:
