@@ -133,9 +133,11 @@ class Measured:
 
     def __init__(self, settings: Settings) -> None:
         from ragft_pipeline.retrieval.encoder import Encoder
-        from ragft_pipeline.retrieval.reranking import Reranker
+        from ragft_pipeline.retrieval.late_interaction import LateInteraction
+        from ragft_pipeline.retrieval.reranking import PairScorer, Reranker
         from ragft_pipeline.routing.catalog import tool_documents
         from ragft_pipeline.routing.router import Router
+        from ragft_pipeline.routing.training import LATE_INTERACTION, RERANKER
 
         store = ArtifactStore(settings.store)
         version = SnapshotStore(store).versions()[-1]
@@ -145,8 +147,14 @@ class Measured:
         self.router = Router.load(folder, self.encoder.weights.digest)
         self.documents = tool_documents(store.read(version, "chunked_nodes").table())
         self.catalog = store.read(version, "tool_catalog").table()
-        reranker = store.read(version, "reranker").model
-        self.scorer = Reranker(reranker, settings.reranker, settings.compute)
+        named = self.router.second_opinion
+        self.scorer: PairScorer | None = None
+        if named == RERANKER:
+            model = store.read(version, named).model
+            self.scorer = Reranker(model, settings.reranker, settings.compute)
+        elif named == LATE_INTERACTION:
+            model = store.read(version, named).model
+            self.scorer = LateInteraction.load(model, settings.embedder, settings.compute)
         gold = store.read(version, "gold_questions").table().to_pylist()
         asked = [row for row in gold if row["part"] == "test"]
         draw = np.random.default_rng(_SEED)

@@ -59,7 +59,7 @@ def _champion(step: Step) -> Produced:
         {row["doc_key"]: row["path"] for row in reversed(documents)},
         RoutingParts(
             step.artifact("query_router").model,
-            step.artifact("reranker").model,
+            {name: step.artifact(name).model for name in ("reranker", "late_interaction")},
             step.table("tool_catalog"),
         ),
     )

@@ -19,10 +19,11 @@ from ragft_pipeline.routing.catalog import CATALOG_VERSION, SUMMARY_VERSION
 from ragft_pipeline.steps import Produced, Recipe, Step
 from ragft_pipeline.store import digest_of
 from ragft_pipeline.taint import record_documents
+from ragft_pipeline.tuning.data import node_texts
 
 if TYPE_CHECKING:
-    from ragft_pipeline.retrieval.reranking import Reranker
     from ragft_pipeline.routing.catalog import ToolDocument
+    from ragft_pipeline.routing.reordering import Scorers
     from ragft_pipeline.settings import LLMGenerator, Settings
 
 
@@ -110,11 +111,21 @@ router_questions = Recipe(
 )
 
 
-def _scorer(step: Step) -> Reranker:
+def _scorers(step: Step) -> Scorers:
+    from ragft_pipeline.retrieval.late_interaction import LateInteraction
     from ragft_pipeline.retrieval.reranking import Reranker
+    from ragft_pipeline.retrieval.token_vectors import cached_tokens
+    from ragft_pipeline.routing.training import LATE_INTERACTION, RERANKER
 
-    folder = step.artifact("reranker").model
-    return Reranker(folder, step.settings.reranker, step.settings.compute)
+    settings, folder = step.settings, step.artifact("reranker").model
+    encoder = Encoder.base(settings.embedder, settings.compute)
+    passages = list(node_texts(step.table("chunked_nodes")).values())
+    stored = cached_tokens(step.work, encoder, passages, settings.late_interaction.bits)
+    late = step.artifact("late_interaction").model
+    return {
+        RERANKER: Reranker(folder, settings.reranker, settings.compute),
+        LATE_INTERACTION: LateInteraction.load(late, settings.embedder, settings.compute, stored),
+    }
 
 
 def _train(step: Step) -> Produced:
@@ -133,7 +144,7 @@ def _train(step: Step) -> Produced:
         step.table("teacher_scores"),
         step.table("gold_questions"),
     )
-    facts = train_router(tables, _scorer(step), step.settings, step.work)
+    facts = train_router(tables, _scorers(step), step.settings, step.work)
     nodes = step.table("chunked_nodes")
     record_documents(
         step.work.model,
@@ -149,8 +160,9 @@ query_router = Recipe(
     inputs=(
         "chunked_nodes", "tool_catalog", "router_questions", "train_qa_pairs",
         "val_qa_pairs", "teacher_scores", "gold_questions", "reranker",
+        "late_interaction",
     ),
-    sections=("router", "adapter", "reranker", "embedder"),
+    sections=("router", "adapter", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),
 )  # fmt: skip
 
@@ -170,7 +182,7 @@ def _evaluate(step: Step) -> Produced:
     )
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
     router = Router.load(step.artifact("query_router").model, encoder.weights.digest)
-    return Produced(evaluate_routing(data, router, _scorer(step), step.settings, step.work))
+    return Produced(evaluate_routing(data, router, _scorers(step), step.settings, step.work))
 
 
 router_eval = Recipe(
@@ -180,8 +192,9 @@ router_eval = Recipe(
     inputs=(
         "chunked_nodes", "tool_catalog", "router_questions", "train_qa_pairs",
         "test_qa_pairs", "gold_questions", "query_router", "reranker",
+        "late_interaction",
     ),
-    sections=("router", "reranker", "embedder"),
+    sections=("router", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),
     table=schemas.ROUTER_EVAL,
 )  # fmt: skip

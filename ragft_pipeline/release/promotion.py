@@ -25,7 +25,7 @@ from ragft_pipeline.release.notify import tell
 from ragft_pipeline.release.turns import is_current
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.routing.router import router_base
-from ragft_pipeline.serving.bundle import ROUTER_RERANKER, Bundle, BundleStore
+from ragft_pipeline.serving.bundle import Bundle, BundleStore
 from ragft_pipeline.serving.configuration import ASSETS, Configuration
 from ragft_pipeline.serving.history import Entry, Event, History, current_user
 from ragft_pipeline.settings import Settings
@@ -212,8 +212,8 @@ def _over_new_documents(
     own = champion.settings(settings.compute)
     routing = candidate.routing
     if routing is not None and champion.router is not None and not take_router:
-        beside = champion.router.parent / ROUTER_RERANKER
-        routing = replace(routing, router=champion.router, reranker=beside)
+        beside = {name: champion.router.parent / name for name in routing.scorers}
+        routing = replace(routing, router=champion.router, scorers=beside)
     base = Encoder.base(own.embedder, own.compute).weights.digest
     if routing is not None and router_base(routing.router) != base:
         routing = None  # it was trained over another embedder than the champion's

@@ -15,12 +15,11 @@ import pyarrow as pa
 from ragft_pipeline import schemas
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex
-from ragft_pipeline.retrieval.reranking import PairScorer
 from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.routing.asked import Asked, Passages, ndcg, people_asked, synthetic_asked
 from ragft_pipeline.routing.catalog import KINDS, ToolDocument
 from ragft_pipeline.routing.questions import GAINS
-from ragft_pipeline.routing.reordering import reranked
+from ragft_pipeline.routing.reordering import Scorers, reranked
 from ragft_pipeline.routing.router import CANDIDATES, Router, searched_kinds
 from ragft_pipeline.routing.tool_index import ToolIndex, describing
 from ragft_pipeline.settings import Settings
@@ -56,7 +55,7 @@ class RoutingData:
 def evaluate_routing(
     data: RoutingData,
     router: Router,
-    scorer: PairScorer,
+    scorers: Scorers,
     settings: Settings,
     work: Workspace,
 ) -> pa.Table:
@@ -75,7 +74,7 @@ def evaluate_routing(
     for questions in sets:
         if len(questions):
             asked = Asked.of(questions, passages, encoder, work)
-            parts += _tool_rows(asked, index, passages, data, router, scorer, encoder, work)
+            parts += _tool_rows(asked, index, passages, data, router, scorers, encoder, work)
     return pa.concat_tables(parts)
 
 
@@ -85,7 +84,7 @@ def _tool_rows(
     passages: Passages,
     data: RoutingData,
     router: Router,
-    scorer: PairScorer,
+    scorers: Scorers,
     encoder: Encoder,
     work: Workspace,
 ) -> list[pa.Table]:
@@ -94,7 +93,7 @@ def _tool_rows(
     _, described = cached_vectors(work, encoder, own, "document")
     words = LexicalIndex(list(own.values())).scores(asked.questions.texts)
     search = _Search(asked, passages)
-    scores = reranked(router, scorer, index, asked, work)
+    scores = reranked(router, scorers, index, asked, work)
     best, confidences = router.confidences(scores)
     picked, abstained = router.pick(confidences)
     kind_shares = router.kinds.shares(asked.vectors, asked.questions.texts)

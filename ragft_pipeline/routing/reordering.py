@@ -1,6 +1,8 @@
-"""The cross-encoder's opinion of the best tools, by their best-matching passages."""
+"""A second opinion of the best tools: a cross-encoder's or late interaction's, by passages."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,9 +13,12 @@ from ragft_pipeline.routing.router import Router
 from ragft_pipeline.routing.tool_index import ToolIndex
 from ragft_pipeline.store import Workspace
 
+Scorers = Mapping[str, PairScorer]
+"""Who may give a second opinion: `reranker` and `late_interaction`."""
+
 
 def tool_scores(router: Router, index: ToolIndex, asked: Asked) -> np.ndarray:
-    """Return the router's scores of all tools without a cross-encoder, (questions, tools)."""
+    """Return the router's scores of all tools without a second opinion, (questions, tools)."""
     if not len(asked):
         return np.zeros((0, len(index)), np.float32)
     queries = router.adapter.queries(asked.vectors)
@@ -24,15 +29,17 @@ def tool_scores(router: Router, index: ToolIndex, asked: Asked) -> np.ndarray:
 
 def second_opinions(
     router: Router,
+    name: str,
     scorer: PairScorer,
     index: ToolIndex,
     asked: Asked,
     best: np.ndarray,
     work: Workspace,
 ) -> np.ndarray:
-    """Return a cross-encoder's scores of the best tools, each by its best-matching passage.
+    """Return a scorer's scores of the best tools, each by its best-matching passage.
 
     Args:
+        name: of the scorer, as its rows are kept.
         best: places of tools, (questions, depth). The scores are of the same shape.
     """
     queries = router.adapter.queries(asked.vectors)
@@ -42,11 +49,11 @@ def second_opinions(
         for text, query, row in zip(asked.questions.texts, queries, best)
         for tool in row
     ]
-    return cached_pair_scores(work, "reranker", scorer, pairs).reshape(best.shape)
+    return cached_pair_scores(work, name, scorer, pairs).reshape(best.shape)
 
 
 def reranked(
-    router: Router, scorer: PairScorer, index: ToolIndex, asked: Asked, work: Workspace
+    router: Router, scorers: Scorers, index: ToolIndex, asked: Asked, work: Workspace
 ) -> np.ndarray:
     """Return the router's scores of all tools as it decides by them, float (questions, tools)."""
     scores = tool_scores(router, index, asked)
@@ -54,7 +61,8 @@ def reranked(
     if not choice.rerank_weight or not len(asked):
         return scores
     best = top_k(scores, choice.rerank_depth)
-    opinions = second_opinions(router, scorer, index, asked, best, work)
+    name = choice.rerank_by
+    opinions = second_opinions(router, name, scorers[name], index, asked, best, work)
     return with_second_opinion(scores, best, opinions, choice.rerank_weight)
 
 

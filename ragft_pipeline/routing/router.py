@@ -30,7 +30,8 @@ class Choice:
         coverage: tools are picked until their confidence sums to this.
         max_tools: where so many do not reach it, the router abstains: everything is searched.
         kind_floor: kinds with a smaller share than this are not searched.
-        rerank_weight: of the cross-encoder among the best `rerank_depth`; 0 leaves it out.
+        rerank_by, rerank_weight: whose opinion counts among the best `rerank_depth`, `reranker` or
+            `late_interaction`, and how much; 0 leaves it out.
         vectors_per_tool: passages a tool that it was calibrated with; 0 for all.
     """
 
@@ -39,6 +40,7 @@ class Choice:
     coverage: float
     max_tools: int
     kind_floor: float
+    rerank_by: str = ""
     rerank_weight: float = 0.0
     rerank_depth: int = 0
     vectors_per_tool: int = 0
@@ -74,6 +76,11 @@ class Router:
     adapter: Adapter
     kinds: KindClassifier
     choice: Choice
+
+    @property
+    def second_opinion(self) -> str:
+        """Whose opinion of the best tools counts; empty for nobody's."""
+        return self.choice.rerank_by if self.choice.rerank_weight else ""
 
     def scores(self, dense: np.ndarray, words: np.ndarray) -> np.ndarray:
         """Return tools' scores, of shape (questions, tools): cosine and BM25's share of the best.

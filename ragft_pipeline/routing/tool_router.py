@@ -29,7 +29,7 @@ class ToolRouter:
         index: what to choose among; not only the tools that it was trained on.
         encode: makes base vectors of texts of a kind, `query` or `document`, float32
             (texts, width).
-        scorer: the cross-encoder that the router was calibrated with, where it counts on one.
+        scorer: whose second opinion the router was calibrated with, where it counts on one.
         exact_up_to: vectors that are compared one by one at most.
 
     A catalog with more vectors than `NearestVectors` compares one by one is searched for
@@ -47,7 +47,7 @@ class ToolRouter:
     ) -> None:
         self.router = router
         self._encode = encode
-        self._scorer = scorer if router.choice.rerank_weight else None
+        self._scorer = scorer if router.second_opinion else None
         self._nearest = NearestVectors(index.vectors, router.adapter.documents, exact_up_to)
         # a large catalog's vectors are not kept twice
         self.index = index if self._nearest.exact else replace(index, vectors=index.vectors[:0])

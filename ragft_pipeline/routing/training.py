@@ -18,13 +18,13 @@ import pyarrow.compute as pc
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.metrics import mean_of, nearest_sufficient, smallest_sufficient
 from ragft_pipeline.retrieval.question_sets import QuestionSet
-from ragft_pipeline.retrieval.reranking import PairScorer
 from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.routing.asked import Asked, Passages, ndcg, people_asked, synthetic_asked
 from ragft_pipeline.routing.catalog import ToolDocument, tool_documents
 from ragft_pipeline.routing.index_kinds import KindClassifier
 from ragft_pipeline.routing.questions import GAINS
 from ragft_pipeline.routing.reordering import (
+    Scorers,
     reranked,
     second_opinions,
     tool_scores,
@@ -45,10 +45,12 @@ _USUAL_WEIGHT = 0.7
 _TEMPERATURES = np.exp(np.linspace(np.log(0.005), np.log(0.5), 60))
 _COVERAGES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.97, 0.99, 1.01)
 _FLOORS = (0.5, 0.45, 0.4, 0.35, 0.3, 0.25, 0.2, 0.15, 0.1, 0.0)
-_RERANK_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5)
+_RERANK_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7)
 _MOST = 1000
+RERANKER, LATE_INTERACTION = "reranker", "late_interaction"
 _LOADING = """
 from ragft_pipeline.routing.reordering import (
+    Scorers,
     reranked,
     second_opinions,
     tool_scores,
@@ -84,12 +86,12 @@ class RouterTables:
 
 
 def train_router(
-    tables: RouterTables, scorer: PairScorer, settings: Settings, work: Workspace
+    tables: RouterTables, scorers: Scorers, settings: Settings, work: Workspace
 ) -> dict[str, Any]:
     """Train the router and save it into the workspace's model folder.
 
     Args:
-        scorer: a cross-encoder for the best tools' best passages; whether it counts is chosen.
+        scorers: for the best tools' best passages; whether one of them counts is chosen.
 
     Returns facts: what chose, what was chosen, and recall@1 before and after.
     """
@@ -105,8 +107,8 @@ def train_router(
         vectors_per_tool=settings.router.vectors_per_tool
     )
     router, recall = _chosen_scores(router, index, asked, settings)
-    router = _chosen_reranking(router, scorer, index, asked, settings, work)
-    scores = reranked(router, scorer, index, asked, work)
+    router = _chosen_reranking(router, scorers, index, asked, settings, work)
+    scores = reranked(router, scorers, index, asked, work)
     router = _calibrated(router, scores, asked)
     router = _chosen_picks(router, scores, passages, asked, settings)
     router.save(work.model)
@@ -239,27 +241,42 @@ def _chosen_scores(
 
 def _chosen_reranking(
     router: Router,
-    scorer: PairScorer,
+    scorers: Scorers,
     index: ToolIndex,
     asked: Asked,
     settings: Settings,
     work: Workspace,
 ) -> Router:
-    """Choose how much the cross-encoder counts among the best tools; of doubts, nothing."""
+    """Choose whose opinion counts among the best tools, and how much; of doubts, nobody's.
+
+    Of several that surely help, the one that gains more. A cross-encoder is asked about the first
+    `rerank_questions` only, for it is dear.
+    """
     recipe = settings.router
-    if not recipe.rerank_depth or not recipe.rerank_questions or not len(asked):
+    if not recipe.rerank_depth or not len(asked):
         return router
-    part = _first(asked, recipe.rerank_questions)
-    scores = tool_scores(router, index, part)
-    best = top_k(scores, recipe.rerank_depth)
-    opinions = second_opinions(router, scorer, index, part, best, work)
-    results = []
-    for weight in _RERANK_WEIGHTS:
-        mixed = with_second_opinion(scores, best, opinions, weight)
-        ranks = part.first_ranks(top_k(mixed, CANDIDATES))
-        results.append(np.where(ranks > 0, 1 / np.maximum(ranks, 1), 0.0))
-    weight = _RERANK_WEIGHTS[smallest_sufficient(_RERANK_WEIGHTS, results)]
-    return router.with_choice(rerank_weight=weight, rerank_depth=recipe.rerank_depth)
+    gains: dict[tuple[str, float], float] = {}
+    for name, scorer in scorers.items():
+        part = _first(asked, recipe.rerank_questions if name == RERANKER else _MOST)
+        if not len(part):
+            continue
+        scores = tool_scores(router, index, part)
+        best = top_k(scores, recipe.rerank_depth)
+        opinions = second_opinions(router, name, scorer, index, part, best, work)
+        results = []
+        for weight in _RERANK_WEIGHTS:
+            mixed = with_second_opinion(scores, best, opinions, weight)
+            ranks = part.first_ranks(top_k(mixed, CANDIDATES))
+            results.append(np.where(ranks > 0, 1 / np.maximum(ranks, 1), 0.0))
+        place = smallest_sufficient(_RERANK_WEIGHTS, results)
+        gain = mean_of(results[place] - results[0])
+        gains[name, _RERANK_WEIGHTS[place]] = gain
+    if not gains:
+        return router
+    name, weight = max(gains, key=lambda option: gains[option])
+    return router.with_choice(
+        rerank_by=name, rerank_weight=weight, rerank_depth=recipe.rerank_depth
+    )
 
 
 def _first(asked: Asked, limit: int) -> Asked:

@@ -48,8 +48,8 @@ FORMAT = 1
 MANIFEST, NODES_FILE, VECTORS_FILE, BASE_VECTORS_FILE, TOKENS_FOLDER, MODELS_FOLDER = (
     "bundle.json", "nodes.parquet", "vectors.parquet", "base_vectors.parquet", "tokens", "models",
 )  # fmt: skip
-ROUTING_FOLDER, ROUTER, ROUTER_RERANKER, TOOLS_FILE, TOOL_VECTORS_FILE = (
-    "routing", "router", "reranker", "tools.parquet", "tool_vectors.parquet",
+ROUTING_FOLDER, ROUTER, TOOLS_FILE, TOOL_VECTORS_FILE = (
+    "routing", "router", "tools.parquet", "tool_vectors.parquet",
 )  # fmt: skip
 
 
@@ -59,12 +59,13 @@ class RoutingParts:
 
     Attributes:
         router: the router's folder.
-        reranker: the cross-encoder's, which the bundle takes where the router counts on it.
+        scorers: folders of those whose second opinion the router may count on, by name; the bundle
+            takes the one that it does count on.
         catalog: TOOL_CATALOG of the bundle's documents.
     """
 
     router: Path
-    reranker: Path
+    scorers: dict[str, Path]
     catalog: pa.Table
 
 
@@ -182,7 +183,7 @@ class BundleStore:
             pq.write_table(nodes.append_column("path", [named]), staged / NODES_FILE)
             index = _write_index(staged, configuration, models, nodes, settings, work)
             if routing is not None:
-                _write_routing(staged / ROUTING_FOLDER, routing, settings, work)
+                _write_routing(staged / ROUTING_FOLDER, routing, nodes, settings, work)
             manifest = {
                 "format": FORMAT,
                 "version": version,
@@ -251,10 +252,7 @@ def _write_index(
     for name, matrix in ((VECTORS_FILE, vectors), (BASE_VECTORS_FILE, untuned))[: 2 - same]:
         pq.write_table(vectors_table(ids, ids, np.ascontiguousarray(matrix)), folder / name)
     if "late_interaction" in configuration.parts:
-        from ragft_pipeline.retrieval.token_vectors import cached_tokens
-
-        bits = settings.late_interaction.bits
-        cached_tokens(work, base, list(texts.values()), bits).save(folder / TOKENS_FOLDER)
+        _write_tokens(folder, base, nodes, settings, work)
     return {
         "identities": _identities(encoder),
         "base_identities": _identities(base),
@@ -262,17 +260,31 @@ def _write_index(
     }
 
 
+def _write_tokens(
+    folder: Path, base: Encoder, nodes: pa.Table, settings: Settings, work: Workspace
+) -> None:
+    from ragft_pipeline.retrieval.token_vectors import cached_tokens
+
+    passages = list(node_texts(nodes).values())
+    bits = settings.late_interaction.bits
+    cached_tokens(work, base, passages, bits).save(folder / TOKENS_FOLDER)
+
+
 def _write_routing(
-    folder: Path, routing: RoutingParts, settings: Settings, work: Workspace
+    folder: Path, routing: RoutingParts, nodes: pa.Table, settings: Settings, work: Workspace
 ) -> None:
     """Write the router, its tools, and the base embedder's vectors of their descriptions."""
     from ragft_pipeline.routing.router import Router
     from ragft_pipeline.routing.tool_index import describing
+    from ragft_pipeline.routing.training import LATE_INTERACTION
 
     _copy_folder(routing.router, folder / ROUTER)
     base = Encoder.base(settings.embedder, settings.compute)
-    if Router.load(routing.router, base.weights.digest).choice.rerank_weight:
-        _copy_folder(routing.reranker, folder / ROUTER_RERANKER)
+    name = Router.load(routing.router, base.weights.digest).second_opinion
+    if name:
+        _copy_folder(routing.scorers[name], folder / name)
+    if name == LATE_INTERACTION and not (folder.parent / TOKENS_FOLDER).is_dir():
+        _write_tokens(folder.parent, base, nodes, settings, work)
     pq.write_table(routing.catalog, folder / TOOLS_FILE)
     ids, vectors = cached_vectors(work, base, describing(routing.catalog), "document")
     pq.write_table(vectors_table(ids, ids, vectors), folder / TOOL_VECTORS_FILE)

@@ -10,8 +10,8 @@ import numpy as np
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import Encoder, vectors_matrix
 from ragft_pipeline.serving.bundle import (
-    ROUTER_RERANKER,
     ROUTING_FOLDER,
+    TOKENS_FOLDER,
     TOOL_VECTORS_FILE,
     TOOLS_FILE,
     Bundle,
@@ -39,11 +39,14 @@ def load_tool_router(
     """
     import pyarrow.parquet as pq
 
-    from ragft_pipeline.retrieval.reranking import Reranker
+    from ragft_pipeline.retrieval.late_interaction import LateInteraction
+    from ragft_pipeline.retrieval.reranking import PairScorer, Reranker
+    from ragft_pipeline.retrieval.token_vectors import StoredTokens
     from ragft_pipeline.routing.catalog import tool_documents
     from ragft_pipeline.routing.router import Router
     from ragft_pipeline.routing.tool_index import ToolIndex, describing
     from ragft_pipeline.routing.tool_router import ToolRouter
+    from ragft_pipeline.routing.training import LATE_INTERACTION, RERANKER
 
     if bundle.router is None:
         raise RagftError(f"bundle {bundle.digest[:12]} has no router")
@@ -62,7 +65,11 @@ def load_tool_router(
         vectors,
         router.choice.vectors_per_tool,
     )
-    scorer = None
-    if (folder / ROUTER_RERANKER).is_dir():
-        scorer = Reranker(folder / ROUTER_RERANKER, settings.reranker, settings.compute)
+    name = router.second_opinion
+    scorer: PairScorer | None = None
+    if name == RERANKER:
+        scorer = Reranker(folder / name, settings.reranker, settings.compute)
+    elif name == LATE_INTERACTION:
+        stored = StoredTokens.load(bundle.folder / TOKENS_FOLDER, encoder)
+        scorer = LateInteraction.load(folder / name, settings.embedder, settings.compute, stored)
     return ToolRouter(router, index, encoder.encode, scorer)
