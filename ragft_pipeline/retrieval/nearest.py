@@ -13,7 +13,7 @@ from ragft_pipeline.retrieval.search import top_k
 EXACT_UP_TO = 200_000
 _TRAINED_ON = 131_072
 _PROBES = 48
-_BLOCK = 65_536
+_MAPPED = 16_384  # vectors mapped at once: copies of them are what memory peaks by
 _SEED = 13
 
 
@@ -88,9 +88,10 @@ def _inverted_file(vectors: np.ndarray, mapped: Callable[[np.ndarray], np.ndarra
     random = np.random.default_rng(_SEED)
     index.cp.seed = _SEED
     sample = np.sort(random.permutation(len(vectors))[:_TRAINED_ON])
-    index.train(mapped(vectors[sample].astype(np.float32)))
-    for start in range(0, len(vectors), _BLOCK):
-        index.add(mapped(vectors[start : start + _BLOCK].astype(np.float32)))
+    blocks = (sample[start : start + _MAPPED] for start in range(0, len(sample), _MAPPED))
+    index.train(np.concatenate([mapped(vectors[rows].astype(np.float32)) for rows in blocks]))
+    for start in range(0, len(vectors), _MAPPED):
+        index.add(mapped(vectors[start : start + _MAPPED].astype(np.float32)))
     index.nprobe = _PROBES
     index.make_direct_map()
     return index
