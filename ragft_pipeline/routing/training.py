@@ -275,7 +275,7 @@ def _chosen_reranking(
         return router
     name, weight = max(gains, key=lambda option: gains[option])
     return router.with_choice(
-        rerank_by=name, rerank_weight=weight, rerank_depth=recipe.rerank_depth
+        rerank_by=name if weight else "", rerank_weight=weight, rerank_depth=recipe.rerank_depth
     )
 
 
