@@ -136,8 +136,8 @@ class Measured:
         from ragft_pipeline.retrieval.late_interaction import LateInteraction
         from ragft_pipeline.retrieval.reranking import PairScorer, Reranker
         from ragft_pipeline.routing.catalog import tool_documents
+        from ragft_pipeline.routing.choosing import LATE_INTERACTION, RERANKER
         from ragft_pipeline.routing.router import Router
-        from ragft_pipeline.routing.training import LATE_INTERACTION, RERANKER
 
         store = ArtifactStore(settings.store)
         version = SnapshotStore(store).versions()[-1]

@@ -115,7 +115,7 @@ def _scorers(step: Step) -> Scorers:
     from ragft_pipeline.retrieval.late_interaction import LateInteraction
     from ragft_pipeline.retrieval.reranking import Reranker
     from ragft_pipeline.retrieval.token_vectors import cached_tokens
-    from ragft_pipeline.routing.training import LATE_INTERACTION, RERANKER
+    from ragft_pipeline.routing.choosing import LATE_INTERACTION, RERANKER
 
     settings, folder = step.settings, step.artifact("reranker").model
     encoder = Encoder.base(settings.embedder, settings.compute)
