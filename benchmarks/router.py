@@ -232,17 +232,17 @@ def many_tools(settings: Settings, number: int) -> dict[str, Any]:
     vectors = [measured.encoder.encode(column, "document") for column in parts]
     draw = np.random.default_rng(_SEED)
     drawn = [draw.integers(len(column), size=number) for column in parts]
-    whole = np.empty((number, vectors[0].shape[1]), np.float16)
-    for start in range(0, number, 65_536):
-        block = slice(start, start + 65_536)
-        whole[block] = normalise_rows(sum(v[d[block]] for v, d in zip(vectors, drawn)))
     texts = [
-        " ".join(column[i] for column, i in zip(parts, places))
-        for places in zip(*(d.tolist() for d in drawn))
+        " ".join(column[drawn[part][tool]] for part, column in enumerate(parts))
+        for tool in range(number)
     ]
     start_time = time.perf_counter()
     lexical = LexicalIndex(texts)
     lexical.scores([""])
+    whole = np.empty((number, vectors[0].shape[1]), np.float16)
+    for start in range(0, number, 65_536):
+        block = slice(start, start + 65_536)
+        whole[block] = normalise_rows(sum(v[d[block]] for v, d in zip(vectors, drawn)))
     names = np.arange(number).astype(str).tolist()
     index = ToolIndex(names, texts, whole, np.arange(number + 1), lexical)
     tools = ToolRouter(measured.router, index, measured.encode, measured.scorer)
