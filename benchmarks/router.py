@@ -175,7 +175,8 @@ def few_tools(settings: Settings, number: int, asked: int, results: Results) -> 
     from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
     from benchmarks.embedded_llm import EmbeddedLLM
-    from ragft_pipeline.routing.tool_index import ToolIndex, describing
+    from ragft_pipeline.routing.catalog import describing
+    from ragft_pipeline.routing.tool_index import ToolIndex
     from ragft_pipeline.routing.tool_router import ToolRouter
     from ragft_pipeline.store import Workspace
 

@@ -15,26 +15,24 @@ from ragft_pipeline.recipes.models import require_questions
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.question_sets import unseen
-from ragft_pipeline.routing.catalog import CATALOG_VERSION, SUMMARY_VERSION
+from ragft_pipeline.routing.catalog import (
+    CATALOG_VERSION,
+    SUMMARY_VERSION,
+    make_catalog,
+    tool_documents,
+    write_summaries,
+)
 from ragft_pipeline.steps import Produced, Recipe, Step
 from ragft_pipeline.store import digest_of
 from ragft_pipeline.taint import record_documents
 from ragft_pipeline.tuning.data import node_texts
 
 if TYPE_CHECKING:
-    from ragft_pipeline.routing.catalog import ToolDocument
     from ragft_pipeline.routing.reordering import Scorers
     from ragft_pipeline.settings import LLMGenerator, Settings
 
 
-def _documents(step: Step, *splits: str) -> list[ToolDocument]:
-    from ragft_pipeline.routing.catalog import tool_documents
-
-    return [one for one in tool_documents(step.table("chunked_nodes")) if one.split in splits]
-
-
 def _catalog(step: Step) -> Produced:
-    from ragft_pipeline.routing.catalog import make_catalog, tool_documents, write_summaries
 
     rows = step.table("corpus_snapshot").sort_by("path").to_pylist()
     documents = tool_documents(
@@ -89,14 +87,14 @@ def _questions(step: Step) -> Produced:
     )
 
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
-    catalog = step.table("tool_catalog")
-    parts = []
+    catalog, documents = step.table("tool_catalog"), tool_documents(step.table("chunked_nodes"))
+    most, parts = step.settings.router.max_questions, []
     for place, split in enumerate(SPLITS):
-        known = KindSearch.of(_documents(step, *SPLITS[: place + 1]), catalog, encoder, step.work)
-        pairs = step.table(f"{split}_qa_pairs")
-        most = step.settings.router.max_questions
-        rows = typed_questions(_documents(step, split), pairs, split, most)
-        parts.append(router_questions_table(rows, known.gains(rows, encoder, step.work)))
+        known = [one for one in documents if one.split in SPLITS[: place + 1]]
+        own = [one for one in documents if one.split == split]
+        rows = typed_questions(own, step.table(f"{split}_qa_pairs"), split, most)
+        search = KindSearch.of(known, catalog, encoder, step.work)
+        parts.append(router_questions_table(rows, search.gains(rows, encoder, step.work)))
     return Produced(pa.concat_tables(parts))
 
 
@@ -135,7 +133,7 @@ def _train(step: Step) -> Produced:
     seen = SPLITS[:2]
     questions = step.table("router_questions")
     tables = RouterTables(
-        _documents(step, *SPLITS),
+        tool_documents(step.table("chunked_nodes")),
         step.table("chunked_nodes"),
         step.table("tool_catalog"),
         questions.filter(pc.is_in(questions.column("split"), value_set=pa.array(seen))),
@@ -173,7 +171,7 @@ def _evaluate(step: Step) -> Produced:
 
     questions = step.table("router_questions")
     data = RoutingData(
-        _documents(step, *SPLITS),
+        tool_documents(step.table("chunked_nodes")),
         step.table("chunked_nodes"),
         step.table("tool_catalog"),
         questions.filter(pc.equal(questions.column("split"), "test")),

@@ -124,6 +124,33 @@ def in_own_words(pairs: pa.Table) -> pa.Table:
     return pairs.filter(pc.invert(verbatim))
 
 
+def questions_that_choose(
+    gold: pa.Table,
+    val_pairs: pa.Table,
+    nodes: pa.Table,
+    column: dict[str, int],
+    enough: int,
+    most: int = 1000,
+) -> QuestionSet:
+    """Return what may choose how a model is made, and never trains it.
+
+    People's dev questions about train and val documents where there are enough, else val questions
+    in their own words where these are enough, else none: a handful proves nothing.
+
+    Args:
+        gold: GOLD_QUESTIONS.
+        val_pairs: QA_PAIRS of val.
+        nodes: NODES that the questions are searched among; `column` is the place of each.
+        enough, most: how many questions a set has at least, and at most.
+    """
+    index = RelevanceIndex(nodes, column)
+    seen = gold.filter(pc.not_equal(gold.column("split"), "test"))
+    people = gold_set("gold_dev", seen, "dev", index)
+    own_words = synthetic_set("synthetic_val", in_own_words(val_pairs), index, column, False)
+    found = (questions for questions in (people, own_words) if len(questions) >= enough)
+    return next(found, QuestionSet.empty()).first(most)
+
+
 def unseen(pairs: pa.Table, trained: pa.Table) -> pa.Table:
     """Return the QA_PAIRS whose question does not stand word for word among the trained ones."""
     known = pa.array(trained.column("question").to_pylist(), pa.string())

@@ -6,18 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, score_rankings
-from ragft_pipeline.retrieval.question_sets import (
-    QuestionSet,
-    RelevanceIndex,
-    gold_set,
-    in_own_words,
-    synthetic_set,
-)
+from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.search import MIDDLE, fuse, top_k
 from ragft_pipeline.routing.catalog import ToolDocument
 from ragft_pipeline.store import Workspace
@@ -127,19 +120,3 @@ def ndcg(rankings: Sequence[np.ndarray], questions: QuestionSet) -> np.ndarray:
     for row, ranking in enumerate(rankings):
         padded[row, : len(ranking)] = ranking
     return score_rankings(padded, questions.relevant)[PRIMARY]
-
-
-def people_asked(
-    gold: pa.Table, part: str, nodes: pa.Table, column: dict[str, int], limit: int
-) -> QuestionSet:
-    """Return people's questions of one part about some nodes' documents."""
-    index = RelevanceIndex(nodes, column)
-    return gold_set(f"gold_{part}", gold, part, index).first(limit)
-
-
-def synthetic_asked(
-    name: str, pairs: pa.Table, nodes: pa.Table, column: dict[str, int], held_out: bool, limit: int
-) -> QuestionSet:
-    """Return the synthetic questions that are not cut out of their node."""
-    index = RelevanceIndex(nodes, column)
-    return synthetic_set(name, in_own_words(pairs), index, column, held_out).first(limit)

@@ -174,6 +174,15 @@ def write_summaries(
     return {one.doc_key: written[one.key] for one in documents if one.key in written}
 
 
+def describing(catalog: pa.Table) -> dict[str, str]:
+    """Return each document's plain description: that of its `summary` tool."""
+    return {
+        row["scope_id"]: row["description"]
+        for row in catalog.to_pylist()
+        if row["scope"] == DOCUMENT and row["kind"] == "summary"
+    }
+
+
 def identifiers(texts: Iterable[str]) -> list[str]:
     """Return the exact names in some texts (flags, codes, dotted and camel-case names) by count."""
     counts = Counter(match.group() for text in texts for match in _IDENTIFIER.finditer(text))

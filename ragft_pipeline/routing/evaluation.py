@@ -15,13 +15,19 @@ import pyarrow as pa
 from ragft_pipeline import schemas
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex
+from ragft_pipeline.retrieval.question_sets import (
+    RelevanceIndex,
+    gold_set,
+    in_own_words,
+    synthetic_set,
+)
 from ragft_pipeline.retrieval.search import top_k
-from ragft_pipeline.routing.asked import Asked, Passages, ndcg, people_asked, synthetic_asked
-from ragft_pipeline.routing.catalog import KINDS, ToolDocument
+from ragft_pipeline.routing.asked import Asked, Passages, ndcg
+from ragft_pipeline.routing.catalog import KINDS, ToolDocument, describing
 from ragft_pipeline.routing.questions import GAINS
 from ragft_pipeline.routing.reordering import Scorers, reranked
 from ragft_pipeline.routing.router import CANDIDATES, Router, searched_kinds
-from ragft_pipeline.routing.tool_index import ToolIndex, describing
+from ragft_pipeline.routing.tool_index import ToolIndex
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 
@@ -66,9 +72,11 @@ def evaluate_routing(
     )
     passages = Passages.of(data.documents, encoder, work)
     column = passages.column
+    nodes = RelevanceIndex(data.nodes, column)
+    own_words = in_own_words(data.test_pairs)
     sets = [
-        people_asked(data.gold, "test", data.nodes, column, _MOST),
-        synthetic_asked("synthetic_test", data.test_pairs, data.nodes, column, True, _MOST),
+        gold_set("gold_test", data.gold, "test", nodes).first(_MOST),
+        synthetic_set("synthetic_test", own_words, nodes, column, True).first(_MOST),
     ]
     parts = [_kind_rows(data.questions, router, encoder, work)]
     for questions in sets:

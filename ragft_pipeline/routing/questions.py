@@ -17,11 +17,11 @@ import pyarrow as pa
 
 from ragft_pipeline import schemas
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
-from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
 from ragft_pipeline.retrieval.question_sets import in_own_words
 from ragft_pipeline.retrieval.search import top_k
-from ragft_pipeline.routing.catalog import DOCUMENT, KINDS, ToolDocument, identifiers
+from ragft_pipeline.routing.asked import Passages
+from ragft_pipeline.routing.catalog import KINDS, ToolDocument, describing, identifiers
 from ragft_pipeline.store import Workspace, digest_of
 
 FACT, OVERVIEW, IDENTIFIER = "fact", "overview", "identifier"
@@ -85,15 +85,11 @@ class KindSearch:
     """The three kinds of index over some documents, as untuned as they come.
 
     Attributes:
-        documents: what is searched.
-        node_ids, vectors, lexical: their nodes, the base embedder's vectors of them, BM25.
-        summaries: vectors of the documents' descriptions, in the order of the documents.
+        passages: the documents' nodes, for the dense index and BM25.
+        summaries: vectors of the documents' descriptions, in the order of `passages.of_tool`.
     """
 
-    documents: Sequence[ToolDocument]
-    node_ids: list[str]
-    vectors: np.ndarray
-    lexical: LexicalIndex
+    passages: Passages
     summaries: np.ndarray
 
     @classmethod
@@ -105,46 +101,39 @@ class KindSearch:
         work: Workspace,
     ) -> KindSearch:
         """Index the documents' nodes and descriptions, encoding only what is new."""
-        pairs = [pair for one in documents for pair in zip(one.node_ids, one.texts)]
-        texts = dict(sorted(pairs))
-        node_ids, vectors = cached_vectors(work, encoder, texts, "document")
-        described = {
-            row["scope_id"]: row["description"]
-            for row in catalog.to_pylist()
-            if row["scope"] == DOCUMENT and row["kind"] == "summary"
-        }
-        own = {document.doc_key: described[document.doc_key] for document in documents}
+        descriptions = describing(catalog)
+        own = {one.doc_key: descriptions[one.doc_key] for one in documents}
         _, summaries = cached_vectors(work, encoder, own, "document")
-        lexical = LexicalIndex(list(texts.values()))
-        return cls(documents, node_ids, vectors, lexical, summaries)
+        return cls(Passages.of(documents, encoder, work), summaries)
 
     def gains(
         self, rows: Sequence[dict[str, Any]], encoder: Encoder, work: Workspace
     ) -> np.ndarray:
-        """Return nDCG@10 of each kind for questions, float (questions, 3) in the order of KINDS."""
-        column = {node_id: place for place, node_id in enumerate(self.node_ids)}
+        """Return nDCG@10 of each kind, float (questions, 3) in the order of KINDS."""
+        column = self.passages.column
         relevant = [frozenset(column[node_id] for node_id in row["node_ids"]) for row in rows]
         asked = {row["question_id"]: row["question"] for row in rows}
+        texts = list(asked.values())
         _, queries = cached_vectors(work, encoder, asked, "query")
         parts = []
         for start in range(0, len(rows), _BLOCK):
             block = slice(start, start + _BLOCK)
             rankings = (
-                top_k(queries[block] @ self.vectors.T, _TOP),
-                self._summary_rankings(queries[block], column),
-                top_k(self.lexical.scores(list(asked.values())[block]), _TOP),
+                top_k(queries[block] @ self.passages.vectors.T, _TOP),
+                self._summary_rankings(queries[block]),
+                top_k(self.passages.lexical.scores(texts[block]), _TOP),
             )
             scores = [score_rankings(ranking, relevant[block])[PRIMARY] for ranking in rankings]
             parts.append(np.stack(scores, axis=1))
         return np.concatenate(parts) if parts else np.zeros((0, len(KINDS)))
 
-    def _summary_rankings(self, queries: np.ndarray, column: dict[str, int]) -> np.ndarray:
+    def _summary_rankings(self, queries: np.ndarray) -> np.ndarray:
         """Return the best documents' nodes in reading order, until there are enough."""
         best = top_k(queries @ self.summaries.T, _TOP)
         rankings = np.full((len(queries), _TOP), -1, np.int64)
         for row, ranked in enumerate(best):
-            nodes = [column[node_id] for i in ranked for node_id in self.documents[i].node_ids]
-            first = list(dict.fromkeys(nodes))[:_TOP]
+            nodes = np.concatenate([self.passages.of_tool[document] for document in ranked])
+            first = list(dict.fromkeys(nodes.tolist()))[:_TOP]
             rankings[row, : len(first)] = first
         return rankings
 

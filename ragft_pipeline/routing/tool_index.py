@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex
-from ragft_pipeline.routing.catalog import DOCUMENT, ToolDocument
+from ragft_pipeline.routing.catalog import ToolDocument, describing
 from ragft_pipeline.store import Workspace
 
 
@@ -105,15 +105,6 @@ class ToolIndex:
         """Return the text of a tool's best-matching vector for one question."""
         own = slice(self.starts[tool], self.starts[tool + 1])
         return self.texts[self.starts[tool] + int(np.argmax(vectors[own] @ query))]
-
-
-def describing(catalog: pa.Table) -> dict[str, str]:
-    """Return each document's plain description: that of its `summary` tool."""
-    return {
-        row["scope_id"]: row["description"]
-        for row in catalog.to_pylist()
-        if row["scope"] == DOCUMENT and row["kind"] == "summary"
-    }
 
 
 def spread_out(vectors: np.ndarray, limit: int) -> list[int]:

@@ -14,7 +14,7 @@ from ragft_pipeline.retrieval.reranking import PairScorer
 from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.routing.catalog import KINDS
 from ragft_pipeline.routing.reordering import with_second_opinion
-from ragft_pipeline.routing.router import CANDIDATES, Route, Router, shares
+from ragft_pipeline.routing.router import Route, Router, shares
 from ragft_pipeline.routing.tool_index import ToolIndex
 
 _NEIGHBOURS = 256  # vectors, and tools by their words, that are looked at in a large catalog
@@ -72,10 +72,7 @@ class ToolRouter:
         scores = self.router.scores(dense, words)
         if self._scorer is not None:
             scores = self._second_opinion(question, query, tools, scores, self._scorer)
-        best = top_k(scores, CANDIDATES)
-        confidences = shares(
-            np.take_along_axis(scores, best, axis=1), self.router.choice.temperature
-        )
+        best, confidences = self.router.confidences(scores)
         kinds = self.router.kinds.shares(asked, [question])
         return self.router.routes(tools[best], confidences, kinds)[0]
 

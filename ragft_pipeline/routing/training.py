@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
-from ragft_pipeline.retrieval.question_sets import QuestionSet
-from ragft_pipeline.routing.asked import Asked, Passages, people_asked, synthetic_asked
+from ragft_pipeline.retrieval.question_sets import questions_that_choose
+from ragft_pipeline.routing.asked import Asked, Passages
 from ragft_pipeline.routing.catalog import ToolDocument, tool_documents
 from ragft_pipeline.routing.choosing import (
     USUAL_WEIGHT,
@@ -42,7 +42,6 @@ from ragft_pipeline.tuning.data import Questions
 from ragft_pipeline.tuning.maps import MapLesson, Maps, fit_maps
 from ragft_pipeline.tuning.teacher import TeacherLists
 
-_MOST = 1000
 _LOADING = """
 from ragft_pipeline.routing.reordering import (
     Scorers,
@@ -95,7 +94,10 @@ def train_router(
         tables.documents, tables.catalog, settings.router.vectors_per_tool, encoder, work
     )
     passages = Passages.of(tables.documents, encoder, work)
-    asked = choosing_questions(tables, passages, encoder, settings, work)
+    questions = questions_that_choose(
+        tables.gold, tables.val_pairs, tables.nodes, passages.column, settings.router.min_questions
+    )
+    asked = Asked.of(questions, passages, encoder, work)
     router, losses = _trained_maps(tables, encoder, settings, work)
     kinds = _kinds(tables, encoder, work)
     router = Router(router.adapter, kinds, router.choice).with_choice(
@@ -126,23 +128,6 @@ def train_router(
         _LOADING,
     )
     return facts
-
-
-def choosing_questions(
-    tables: RouterTables, passages: Passages, encoder: Encoder, settings: Settings, work: Workspace
-) -> Asked:
-    """Return people's dev questions about train and val documents, else val questions.
-
-    None where there are fewer than `router.min_questions` of either.
-    """
-    column = passages.column
-    seen = tables.gold.filter(pc.not_equal(tables.gold.column("split"), "test"))
-    sets = (
-        people_asked(seen, "dev", tables.nodes, column, _MOST),
-        synthetic_asked("synthetic_val", tables.val_pairs, tables.nodes, column, False, _MOST),
-    )
-    enough = (one for one in sets if len(one) >= settings.router.min_questions)
-    return Asked.of(next(enough, QuestionSet.empty()), passages, encoder, work)
 
 
 def tool_teacher(teacher: pa.Table, nodes: pa.Table) -> pa.Table:

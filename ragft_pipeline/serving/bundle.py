@@ -274,9 +274,9 @@ def _write_routing(
     folder: Path, routing: RoutingParts, nodes: pa.Table, settings: Settings, work: Workspace
 ) -> None:
     """Write the router, its tools, and the base embedder's vectors of their descriptions."""
+    from ragft_pipeline.routing.catalog import describing
     from ragft_pipeline.routing.choosing import LATE_INTERACTION
     from ragft_pipeline.routing.router import Router
-    from ragft_pipeline.routing.tool_index import describing
 
     _copy_folder(routing.router, folder / ROUTER)
     base = Encoder.base(settings.embedder, settings.compute)

@@ -42,10 +42,10 @@ def load_tool_router(
     from ragft_pipeline.retrieval.late_interaction import LateInteraction
     from ragft_pipeline.retrieval.reranking import PairScorer, Reranker
     from ragft_pipeline.retrieval.token_vectors import StoredTokens
-    from ragft_pipeline.routing.catalog import tool_documents
+    from ragft_pipeline.routing.catalog import describing, tool_documents
     from ragft_pipeline.routing.choosing import LATE_INTERACTION, RERANKER
     from ragft_pipeline.routing.router import Router
-    from ragft_pipeline.routing.tool_index import ToolIndex, describing
+    from ragft_pipeline.routing.tool_index import ToolIndex
     from ragft_pipeline.routing.tool_router import ToolRouter
 
     if bundle.router is None:

@@ -9,18 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, nearest_sufficient, score_rankings
-from ragft_pipeline.retrieval.question_sets import (
-    QuestionSet,
-    RelevanceIndex,
-    gold_set,
-    in_own_words,
-    synthetic_set,
-)
+from ragft_pipeline.retrieval.question_sets import questions_that_choose
 from ragft_pipeline.retrieval.search import MIDDLE, fuse, top_k
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
@@ -28,7 +21,6 @@ from ragft_pipeline.tuning.data import TrainingTables, node_texts
 
 _WEIGHTS = tuple(n / 10 for n in range(11))
 _ENOUGH = 20  # fewer questions choose nothing
-_MOST = 1000
 
 
 @dataclass(frozen=True)
@@ -57,9 +49,10 @@ def choose_teacher_weight(
         return TeacherWeight(settings.teacher.bm25_weight, "settings")
     nodes = pa.concat_tables([tables.train_nodes, tables.val_nodes])
     texts = node_texts(nodes)
-    questions = _choosing(tables, gold, nodes, list(texts))
-    if len(questions) < _ENOUGH:
-        return TeacherWeight(1 - MIDDLE, "nothing", len(questions))
+    column = {node_id: place for place, node_id in enumerate(texts)}
+    questions = questions_that_choose(gold, tables.val_pairs, nodes, column, _ENOUGH)
+    if not len(questions):
+        return TeacherWeight(1 - MIDDLE, "nothing")
     encoder = Encoder.base(settings.embedder, settings.compute)
     _, queries = cached_vectors(work, encoder, questions.by_id(), "query")
     _, vectors = cached_vectors(work, encoder, texts, "document")
@@ -71,16 +64,3 @@ def choose_teacher_weight(
     ]
     chosen = nearest_sufficient(_WEIGHTS, results, 1 - MIDDLE)
     return TeacherWeight(chosen, questions.name, len(questions))
-
-
-def _choosing(
-    tables: TrainingTables, gold: pa.Table, nodes: pa.Table, node_ids: list[str]
-) -> QuestionSet:
-    column = {node_id: place for place, node_id in enumerate(node_ids)}
-    index = RelevanceIndex(nodes, column)
-    seen = gold.filter(pc.not_equal(gold.column("split"), "test"))
-    people = gold_set("gold_dev", seen, "dev", index)
-    if len(people) >= _ENOUGH:
-        return people.first(_MOST)
-    own_words = in_own_words(tables.val_pairs)
-    return synthetic_set("synthetic_val", own_words, index, column, False).first(_MOST)

@@ -104,9 +104,9 @@ def test_trusts_whichever_part_finds_the_answers(tmp_path: Path) -> None:
 def test_questions_cut_from_their_node_or_too_few_choose_nothing(tmp_path: Path) -> None:
     tables = _by_meaning()
     verbatim = replace(tables, val_pairs=tables.train_pairs)
-    assert _chosen(verbatim, tmp_path) == TeacherWeight(0.5, "nothing", 0)
+    assert _chosen(verbatim, tmp_path) == TeacherWeight(0.5, "nothing")
     few = replace(tables, val_pairs=tables.val_pairs.slice(0, 19))
-    assert _chosen(few, tmp_path) == TeacherWeight(0.5, "nothing", 19)
+    assert _chosen(few, tmp_path) == TeacherWeight(0.5, "nothing")
 
 
 def test_peoples_dev_questions_choose_but_never_about_test_documents(tmp_path: Path) -> None:
