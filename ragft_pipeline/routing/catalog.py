@@ -55,6 +55,25 @@ _SUMMARIES = pa.schema([("row_key", pa.string()), ("summary", pa.string())])
 
 
 @dataclass(frozen=True)
+class ToolName:
+    """What a tool is called: a document (its doc_key) or a folder, and how it is searched."""
+
+    scope_id: str
+    kind: str
+
+    @property
+    def tool_id(self) -> str:
+        """The name in the catalog."""
+        return f"{self.kind}:{self.scope_id}"
+
+    @classmethod
+    def parse(cls, name: str | None) -> ToolName | None:
+        """Read a tool's name; None where it is none of a catalog."""
+        kind, _, scope_id = (name or "").partition(":")
+        return cls(scope_id, kind) if kind in KINDS and scope_id else None
+
+
+@dataclass(frozen=True)
 class ToolDocument:
     """A document as the catalog sees it: where it lies, and its nodes in their order.
 
@@ -214,7 +233,7 @@ def _tools(
 ) -> list[dict[str, Any]]:
     return [
         {
-            "tool_id": f"{kind}:{scope_id}",
+            "tool_id": ToolName(scope_id, kind).tool_id,
             "scope": scope,
             "scope_id": scope_id,
             "kind": kind,

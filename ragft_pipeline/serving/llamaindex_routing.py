@@ -12,7 +12,6 @@ by all that its document holds; else each by its description alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +22,11 @@ from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle, QueryType
 from llama_index.core.tools import QueryEngineTool, ToolMetadata
 
-from ragft_pipeline.routing.catalog import KINDS
+from ragft_pipeline.routing.catalog import ToolName
 from ragft_pipeline.routing.router import picks
 from ragft_pipeline.serving.live import Champion
 from ragft_pipeline.serving.llamaindex import champion
 from ragft_pipeline.serving.searcher import Searcher
-
-
-@dataclass(frozen=True)
-class ToolName:
-    """A catalog's tool: a document, and how it is searched."""
-
-    doc_key: str
-    kind: str
-
-    @property
-    def tool_id(self) -> str:
-        """The name in the catalog."""
-        return f"{self.kind}:{self.doc_key}"
-
-    @classmethod
-    def parse(cls, name: str | None) -> ToolName | None:
-        """Read a tool's name; None where it is none of a catalog."""
-        kind, _, doc_key = (name or "").partition(":")
-        return cls(doc_key, kind) if kind in KINDS and doc_key else None
 
 
 class ChampionSelector(BaseSelector):
@@ -93,13 +73,13 @@ class ChampionSelector(BaseSelector):
 
 def _confidences(searcher: Searcher, choices: Sequence[ToolMetadata], question: str) -> np.ndarray:
     names = [ToolName.parse(choice.name) for choice in choices]
-    known = [name for name in names if name is not None and searcher.has_document(name.doc_key)]
+    known = [name for name in names if name is not None and searcher.has_document(name.scope_id)]
     if len(known) < len(choices):
         return searcher.described_confidences(question, [choice.description for choice in choices])
-    documents = list(dict.fromkeys(name.doc_key for name in known))
+    documents = list(dict.fromkeys(name.scope_id for name in known))
     sure, kinds = searcher.tool_confidences(question, documents)
     of_document = dict(zip(documents, sure.tolist()))
-    each = np.array([of_document[name.doc_key] * kinds[name.kind] for name in known])
+    each = np.array([of_document[name.scope_id] * kinds[name.kind] for name in known])
     return np.asarray(each / each.sum())
 
 

@@ -18,7 +18,7 @@ from ragft_pipeline.retrieval.adapters import Adapter, load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, vectors_matrix
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.reranking import Reranker
-from ragft_pipeline.retrieval.search import fuse
+from ragft_pipeline.retrieval.search import MIDDLE, fuse
 from ragft_pipeline.serving.bundle import TOKENS_FOLDER, VECTORS_FILE, Bundle, retriever_parts
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.routing import load_tool_router
@@ -28,8 +28,6 @@ from ragft_pipeline.tuning.data import node_texts
 if TYPE_CHECKING:
     from ragft_pipeline.routing.router import Route
     from ragft_pipeline.routing.tool_router import ToolRouter
-
-_EVEN = 0.5
 
 
 @dataclass(frozen=True)
@@ -185,7 +183,7 @@ class Searcher:
         for other scores, so beside one of these both count the same.
         """
         own = self.configuration.dense_weight if self.configuration.retriever == "base" else None
-        return _EVEN if own is None else own
+        return MIDDLE if own is None else own
 
     def _base_parts(self) -> tuple[Encoder, np.ndarray]:
         with self._loading_base:

@@ -15,7 +15,7 @@ from llama_index.core.tools import QueryEngineTool, ToolMetadata
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.routing.catalog import KINDS
+from ragft_pipeline.routing.catalog import KINDS, ToolName
 from ragft_pipeline.routing.evaluation import ROUTER, UNTUNED
 from ragft_pipeline.serving.bundle import BundleStore
 from ragft_pipeline.serving.live import Champion
@@ -23,7 +23,6 @@ from ragft_pipeline.serving.llamaindex import ChampionEmbedding
 from ragft_pipeline.serving.llamaindex_routing import (
     ChampionSelector,
     ChampionToolRetriever,
-    ToolName,
 )
 from ragft_pipeline.serving.searcher import Searcher
 from ragft_pipeline.weights import resolve_weights
@@ -49,7 +48,7 @@ class Tools:
         nodes = [
             TextNode(id_=row["node_id"], text=row["text"])
             for row in self._rows
-            if row["doc_key"] == name.doc_key
+            if row["doc_key"] == name.scope_id
         ]
         llm = MockLLM()
         if name.kind == "vector":
@@ -59,7 +58,7 @@ class Tools:
         else:
             index = SimpleKeywordTableIndex(nodes, llm=llm)
         engine = index.as_query_engine(llm=llm)
-        about = self._live.searcher.path_of(name.doc_key)
+        about = self._live.searcher.path_of(name.scope_id)
         return QueryEngineTool.from_defaults(engine, name=name.tool_id, description=about)
 
 
@@ -122,7 +121,7 @@ def test_the_router_engine_asks_the_right_document_among_three_kinds(live: Champ
     )
     answer = engine.query(question)
     (selection,) = answer.metadata["selector_result"].selections
-    assert ToolName.parse(choices[selection.index].metadata.name).doc_key == right  # type: ignore[union-attr]
+    assert ToolName.parse(choices[selection.index].metadata.name).scope_id == right  # type: ignore[union-attr]
     assert answer.source_nodes
     sure = ChampionSelector(live).confidences([t.metadata for t in choices], question)
     assert sure.sum() == pytest.approx(1.0)
