@@ -23,7 +23,7 @@ class EmbeddedLLM(CustomLLM):
         """Return the answer to a prompt."""
         import torch
 
-        from ragft_pipeline.questions.embedded import load_language_model
+        from ragft_pipeline.language_model import load_language_model
         from ragft_pipeline.settings import ComputeSettings
 
         weights = resolve_weights("embedded:smollm2-135m-instruct")

@@ -28,7 +28,7 @@ from benchmarks.content import Unit, recording, units_by_asset
 from benchmarks.question_server import answering
 from benchmarks.results_file import RESULTS, Results
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.questions.embedded import unpacked_folder
+from ragft_pipeline.language_model import model_folder
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import ExtractiveGenerator, LLMGenerator, Settings, load_settings
 from ragft_pipeline.steps import materialize
@@ -239,7 +239,7 @@ def unpack_language_models(settings: Settings) -> None:
     """Do what the first use of an embedded language model does on a machine."""
     for generator in settings.questions.generators:
         if isinstance(generator, LLMGenerator) and generator.base_url is None:
-            unpacked_folder(resolve_weights(generator.model))
+            model_folder(resolve_weights(generator.model))
 
 
 def timed_pass(process: ProcessPoolExecutor, settings: Settings) -> tuple[Made, float]:

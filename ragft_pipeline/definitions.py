@@ -8,7 +8,7 @@ from ragft_pipeline.defs import assets, automation, jobs, status_table
 
 defs = dg.Definitions(
     assets=[*dg.load_assets_from_modules([assets]), status_table.corpus_status],
-    jobs=[jobs.corpus_version_job],
+    jobs=[jobs.corpus_version_job, jobs.answering_job],
     sensors=[
         automation.new_documents,
         automation.keep_up_to_date,

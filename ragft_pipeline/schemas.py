@@ -123,4 +123,28 @@ ROUTER_EVAL = Table(
     ),
     key=("question_id", "question_set", "system"),
 )  # fmt: skip
+MESSAGES = pa.list_(pa.struct([("role", S), ("content", S)]))
+CHATS = Table(
+    "chats",
+    _schema(
+        chat_id=S, kind=S, question_id=S, node_id=S, doc_key=S, cluster=S,
+        passages=pa.list_(S), source=N, messages=MESSAGES,
+    ),
+    key=("chat_id",),
+)  # fmt: skip
+LLM_EVAL = Table(
+    "llm_eval",
+    _schema(
+        question_id=S, question=S, question_set=S, system=S, mode=S, cluster=S, held_out=B,
+        reference=S, answer=S, passages=pa.list_(S), relevant=pa.list_(N), cited=pa.list_(N),
+        declined=B, token_f1=F, exact_match=F, citation_precision=F, faithfulness=F,
+        prompt_tokens=N, completion_tokens=N,
+    ),
+    key=("question_id", "question_set", "system", "mode"),
+)  # fmt: skip
+LLM_LOSSES = Table(
+    "llm_losses",
+    _schema(text_id=S, text_set=S, system=S, cluster=S, loss=F),
+    key=("text_id", "text_set", "system"),
+)
 LATENCY = Table("latency", _schema(system=S, queries=N, p50_ms=F, p95_ms=F), key=("system",))

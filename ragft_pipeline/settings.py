@@ -93,21 +93,38 @@ class ExtractiveGenerator(Section):
     max_words: Annotated[int, Field(ge=4, le=60)] = 16
 
 
-class LLMGenerator(Section):
-    """Questions by a language model: the embedded one, or any OpenAI-compatible endpoint."""
+class EndpointSettings(Section):
+    """An OpenAI-compatible server, and how patiently it is asked."""
 
-    kind: Literal["llm"] = "llm"
-    model: str = "embedded:smollm2-135m-instruct"
+    model: str
     base_url: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
-    questions_per_node: Annotated[int, Field(ge=1, le=10)] = 2
-    share_of_nodes: Rate = 0.1
-    max_nodes: Count = 64
-    batch_size: Positive = 16
     concurrency: Annotated[int, Field(ge=1, le=256)] = 4
     requests_per_minute: Count = 0
     max_retries: Annotated[int, Field(ge=0, le=20)] = 5
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+
+
+class ServedModel(EndpointSettings):
+    """A model that a server answers for."""
+
+    base_url: str
+
+    def digest(self) -> str:
+        """Leave out what only paces the calls: changing it must not make the answers stale."""
+        shaping = self.model_dump(include={"model", "base_url"})
+        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+
+
+class LLMGenerator(EndpointSettings):
+    """Questions by a language model: the embedded one, or any OpenAI-compatible endpoint."""
+
+    kind: Literal["llm"] = "llm"
+    model: str = "embedded:smollm2-135m-instruct"
+    questions_per_node: Annotated[int, Field(ge=1, le=10)] = 2
+    share_of_nodes: Rate = 0.1
+    max_nodes: Count = 64
+    batch_size: Positive = 16
 
     @model_validator(mode="after")
     def _endpoint_or_embedded(self) -> LLMGenerator:
@@ -312,6 +329,118 @@ class LateInteractionSettings(Section):
     seed: Count = 13
 
 
+class Mix(Section):
+    """Chats of the user's own, trained on beside the documents': a style, a query language."""
+
+    path: str
+    max_chats: Positive = 200
+
+    def digest(self) -> str:
+        """Follow the file's content, so that editing it makes the chats stale."""
+        path = Path(self.path)
+        if not path.is_file():
+            raise RagftError(f"chats.mixes: {self.path!r} is not a file")
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(f"{content}:{self.max_chats}".encode()).hexdigest()
+
+
+class ChatSettings(Section):
+    """The chats that an answering model learns from: a question, passages, the answer."""
+
+    passages: Annotated[int, Field(ge=1, le=20)] = 3
+    missing: Share = 0.15
+    max_chats: Positive = 3000
+    decline: Annotated[str, Field(min_length=2, max_length=200)] = "The passages do not say."
+    teacher: ServedModel | None = None
+    mixes: tuple[Mix, ...] = ()
+
+    def digest(self) -> str:
+        """Fold in the teacher's and the mixes' own digests, which may follow files."""
+        own = self.model_dump(mode="json", exclude={"teacher", "mixes"})
+        own["teacher"] = self.teacher.digest() if self.teacher else ""
+        own["mixes"] = [mix.digest() for mix in self.mixes]
+        return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
+class Budget(Section):
+    """What a training may cost; whichever ends first, 0 meaning no limit."""
+
+    minutes: Annotated[float, Field(ge=0, le=100_000)] = 1.0
+    steps: Count = 0
+    tokens: Count = 0
+
+
+class HostedTraining(Section):
+    """A fine-tuning service that speaks OpenAI's API, and how its jobs are followed."""
+
+    base_url: str
+    model: str
+    api_key_env: str = "OPENAI_API_KEY"
+    poll_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0
+    max_hours: Annotated[float, Field(gt=0, le=240)] = 24.0
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+
+    def digest(self) -> str:
+        """Leave out what only paces the calls: changing it must not pay for another job."""
+        shaping = self.model_dump(include={"base_url", "model"})
+        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
+
+
+class TunedLLMSettings(Section):
+    """LoRA fine-tuning of the answering model, here or at a service."""
+
+    model: str = "embedded:smollm2-135m-instruct"
+    where: Literal["local", "hosted", "none"] = "local"
+    hosted: HostedTraining | None = None
+    rank: Annotated[int, Field(ge=1, le=1024)] = 16
+    targets: tuple[str, ...] = ()
+    layers: Count = 0
+    four_bit: bool = False
+    epochs: Annotated[float, Field(gt=0, le=100)] = 2.0
+    batch_size: Positive = 4
+    micro_batch_size: Positive = 1
+    learning_rate: Rate = 5e-4
+    warmup: Share = 0.05
+    max_tokens: Annotated[int, Field(ge=64, le=131_072)] = 2048
+    packing: bool = False
+    gradient_checkpointing: bool = False
+    evaluations: Annotated[int, Field(ge=1, le=100)] = 2
+    patience: Positive = 2
+    val_chats: Positive = 12
+    budget: Budget = Budget()
+    strengths: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.5, 1.0)
+    max_guard_loss: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
+    merged: bool = False
+    trust_remote_code: bool = False
+    seed: Count = 13
+
+    @model_validator(mode="after")
+    def _has_a_service(self) -> TunedLLMSettings:
+        if self.where == "hosted" and self.hosted is None:
+            raise ValueError("where: hosted needs a section hosted with base_url and model")
+        return self
+
+    def digest(self) -> str:
+        """Take the service's own digest, and of a hosted job leave out what only we would do."""
+        if self.where == "hosted" and self.hosted is not None:
+            own: dict[str, Any] = {"hosted": self.hosted.digest(), "epochs": self.epochs}
+            own |= {"seed": self.seed, "max_guard_loss": self.max_guard_loss}
+        else:
+            own = self.model_dump(mode="json", exclude={"hosted"})
+        return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+
+class LLMEvalSettings(Section):
+    """How the answering model is measured against its base."""
+
+    max_questions: Positive = 24
+    closed_book: Count = 8
+    max_new_tokens: Annotated[int, Field(ge=8, le=4096)] = 64
+    batch_size: Positive = 8
+    perplexity_texts: Positive = 12
+    judge: ServedModel | None = None
+
+
 class RefitSettings(Section):
     """Which parts are trained once more on all documents, for the release."""
 
@@ -398,6 +527,9 @@ class Settings(Section):
     late_interaction: LateInteractionSettings = LateInteractionSettings()
     refit: RefitSettings = RefitSettings()
     router: RouterSettings = RouterSettings()
+    chats: ChatSettings = ChatSettings()
+    tuned_llm: TunedLLMSettings = TunedLLMSettings()
+    llm_eval: LLMEvalSettings = LLMEvalSettings()
     gate: GateSettings = GateSettings()
     retrain_policy: RetrainPolicy = RetrainPolicy()
     automation: AutomationSettings = AutomationSettings()

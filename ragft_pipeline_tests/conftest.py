@@ -29,6 +29,13 @@ SMALL = {
         "layers": 2, "max_questions": 24, "evaluations": 1, "val_questions": 4, "max_tokens": 96,
     },
     "late_interaction": {"depth": 10},
+    "chats": {"max_chats": 24},
+    "tuned_llm": {
+        "budget": {"minutes": 0, "steps": 2}, "evaluations": 1, "val_chats": 2, "strengths": [1.0],
+    },
+    "llm_eval": {
+        "max_questions": 6, "closed_book": 1, "max_new_tokens": 8, "perplexity_texts": 2,
+    },
     "evaluation": {
         "max_synthetic": 40, "max_reranked": 3, "rerank_depth": 20, "bootstrap": 500,
         "latency_queries": 3, "min_gold": 5,

@@ -130,6 +130,30 @@ router_eval = build_asset(
     "Routing on questions about documents it never saw: tools found, regret, confidence, kinds.",
     {"parquet"},
 )
+train_chats, val_chats, test_chats = (
+    build_asset(
+        recipe,
+        "answering",
+        f"Chats about the {split} nodes: a question, its source among near passages, the answer "
+        "with its citation; some without the source, to decline. Also as chats.jsonl.",
+        {"parquet"},
+    )
+    for split, recipe in zip(
+        recipes.SPLITS, (recipes.train_chats, recipes.val_chats, recipes.test_chats)
+    )
+)
+tuned_llm = build_asset(
+    recipes.tuned_llm,
+    "answering",
+    "A LoRA adapter of the answering model, or a job at a fine-tuning service; within its budget.",
+    {"huggingface", "torch"},
+)
+llm_eval = build_asset(
+    recipes.llm_eval,
+    "answering",
+    "Base and tuned answering model on the same retrieved passages, and without any.",
+    {"parquet"},
+)
 refit_models = build_asset(
     recipes.refit_models,
     "release",

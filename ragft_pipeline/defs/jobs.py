@@ -10,6 +10,7 @@ import dagster as dg
 from ragft_pipeline.defs.partitions import corpus_versions
 
 JOB_NAME = "corpus_version_job"
+ANSWERING_JOB_NAME = "answering_job"
 
 
 @dg.logger({}, description="Progress lines for a terminal, without Dagster's own events.")
@@ -37,5 +38,13 @@ corpus_version_job = dg.define_asset_job(
     selection=dg.AssetSelection.all(),
     partitions_def=corpus_versions,
     description="Everything for one corpus version; what is fresh is reused.",
+    executor_def=dg.in_process_executor,
+)
+
+answering_job = dg.define_asset_job(
+    ANSWERING_JOB_NAME,
+    selection=dg.AssetSelection.groups("answering"),
+    partitions_def=corpus_versions,
+    description="The answering model alone: its chats, its tuning, its evaluation.",
     executor_def=dg.in_process_executor,
 )

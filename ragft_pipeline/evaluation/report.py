@@ -44,6 +44,7 @@ class Section:
         table: rows of cells, the first row the header.
         plots: PNG bytes by name.
         note: how to read it.
+        examples: what was asked, and named answers to it.
     """
 
     title: str
@@ -51,6 +52,7 @@ class Section:
     table: Sequence[Sequence[str]]
     plots: Mapping[str, bytes]
     note: str
+    examples: Sequence[tuple[str, Sequence[tuple[str, str]]]] = ()
 
 
 @dataclass(frozen=True)

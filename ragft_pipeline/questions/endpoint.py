@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ragft_pipeline.errors import RagftError, TransientError, redacted
 from ragft_pipeline.questions.drafts import Reply
-from ragft_pipeline.settings import LLMGenerator
+from ragft_pipeline.settings import EndpointSettings
 
 if TYPE_CHECKING:
     import ssl
 
-    import httpx
     from llama_index.core.llms import LLM
+
+    from ragft_pipeline.language_model import Chat
 
 LONGEST_WAIT = 120.0  # seconds between two attempts, whatever Retry-After says
 _PROBE = "Write one short question about tea."
@@ -34,31 +35,16 @@ _Result = TypeVar("_Result")
 class EndpointModel:
     """An OpenAI-compatible server: concurrent, rate-limited, retried with back-off."""
 
-    def __init__(self, settings: LLMGenerator) -> None:
+    def __init__(self, settings: EndpointSettings, purpose: str = "questions") -> None:
         self._settings = settings
+        self._purpose = purpose
         self._pace = _Pace(settings.requests_per_minute)  # one for all calls of `ask`
         self.last_error = ""
 
-    def llm(self, http: httpx.AsyncClient) -> LLM:
-        """Return the LlamaIndex LLM of the endpoint; the key comes from the environment only."""
-        from llama_index.llms.openai_like import OpenAILike
-
-        # never empty: the client would then send $OPENAI_API_KEY, whatever server this is
-        key = os.environ.get(self._settings.api_key_env, "").strip() or "none"
-        return OpenAILike(
-            model=self._settings.model,
-            api_base=self._settings.base_url,
-            api_key=key,
-            is_chat_model=True,
-            max_retries=0,  # retried below, where a Retry-After can be honoured
-            timeout=self._settings.timeout_seconds,
-            temperature=0.3,
-            max_tokens=1024,
-            async_http_client=http,
-        )
-
-    def ask(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Reply | None]:
+    def ask(self, prompts: Sequence[str | Chat], seeds: Sequence[int]) -> list[Reply | None]:
         """Answer the prompts, some at a time.
+
+        A prompt is what a user says, or a whole chat.
 
         A prompt that the server refuses (too long, a filter) gets an empty reply: that is final.
         Where none gets an answer, one more request tells a server that answers nobody (a wrong
@@ -72,38 +58,41 @@ class EndpointModel:
             if not _any_answer(_run(self._ask_all([_PROBE], [0], max_retries=0))):
                 passing = not _CLIENT_ERROR.fullmatch(reason)
                 raise (TransientError if passing else RagftError)(
-                    f"questions: {redacted(self._settings.base_url or '')} answered none of "
+                    f"{self._purpose}: {redacted(self._settings.base_url or '')} answered none of "
                     f"{len(prompts)} requests ({reason}); "
                     f"check base_url, model and ${self._settings.api_key_env}"
                 )
         return replies
 
     async def _ask_all(
-        self, prompts: Sequence[str], seeds: Sequence[int], max_retries: int
+        self, prompts: Sequence[str | Chat], seeds: Sequence[int], max_retries: int
     ) -> list[Reply | None]:
         import openai
 
         gate = asyncio.Semaphore(self._settings.concurrency)
         async with openai.DefaultAsyncHttpxClient(verify=_tls()) as http:
-            llm = self.llm(http)
+            llm = open_llm(self._settings, async_http_client=http)
 
-            async def one(prompt: str, seed: int) -> Reply | None:
+            async def one(prompt: str | Chat, seed: int) -> Reply | None:
                 async with gate:
                     return await self._ask_one(llm, prompt, seed, max_retries)
 
             return list(await asyncio.gather(*map(one, prompts, seeds)))
 
-    async def _ask_one(self, llm: LLM, prompt: str, seed: int, max_retries: int) -> Reply | None:
+    async def _ask_one(
+        self, llm: LLM, prompt: str | Chat, seed: int, max_retries: int
+    ) -> Reply | None:
         import openai
         from llama_index.core.llms import ChatMessage
 
-        message = ChatMessage(role="user", content=prompt)
+        said = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        messages = [ChatMessage(**message) for message in said]
         for attempt in range(max_retries + 1):
             await self._pace.turn()
             retry_after = ""
             try:
                 # the client's own time-out starts again with every byte: this one does not
-                answer = llm.achat([message], seed=seed)
+                answer = llm.achat(messages, seed=seed)
                 return _read(await asyncio.wait_for(answer, self._settings.timeout_seconds))
             except openai.APIStatusError as error:
                 self.last_error = f"HTTP {error.status_code}"
@@ -118,6 +107,25 @@ class EndpointModel:
             if attempt < max_retries:
                 await asyncio.sleep(_wait(retry_after, attempt))
         return None
+
+
+def open_llm(settings: EndpointSettings, **kwargs: Any) -> LLM:
+    """Return the LlamaIndex LLM of an endpoint; the key comes from the environment only."""
+    from llama_index.llms.openai_like import OpenAILike
+
+    # never empty: the client would then send $OPENAI_API_KEY, whatever server this is
+    key = os.environ.get(settings.api_key_env, "").strip() or "none"
+    return OpenAILike(
+        model=settings.model,
+        api_base=settings.base_url,
+        api_key=key,
+        is_chat_model=True,
+        max_retries=0,  # retried by EndpointModel, where a Retry-After can be honoured
+        timeout=settings.timeout_seconds,
+        temperature=0.3,
+        max_tokens=1024,
+        **kwargs,
+    )
 
 
 def _any_answer(replies: Sequence[Reply | None]) -> bool:

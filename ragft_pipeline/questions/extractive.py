@@ -10,12 +10,12 @@ import re
 from collections import Counter
 
 from ragft_pipeline.questions.drafts import Draft, SourceNode
+from ragft_pipeline.questions.sentences import sentence_spans
 from ragft_pipeline.retrieval.lexical import TermStatistics, lexical_terms
 from ragft_pipeline.settings import ExtractiveGenerator
 
 EXTRACTIVE_VERSION = 1  # raise it when some node would get other questions
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-_SENTENCE = re.compile(r"[^.!?。！？\n]+(?:[.!?。！？](?=\S)[^.!?。！？\n]+)*[.!?。！？]?")
 _CLAUSE = re.compile(r"[^，。；：！？,;!?\n]+")
 _MARKUP = re.compile(r"[#*`|>]+|^[-+]\s|^\d+[.)]\s")
 _CJK_WINDOW = 20
@@ -40,10 +40,11 @@ def extract_questions(
 
 def _claims(node: SourceNode, settings: ExtractiveGenerator) -> list[Draft]:
     sentences = []
-    for match in _SENTENCE.finditer(node.text):
-        words = _MARKUP.sub(" ", match.group().strip()).split()
-        if _MIN_CLAIM <= len(words) <= _MAX_CLAIM and " | " not in match.group():
-            sentences.append((words, match.start(), match.end()))
+    for start, end in sentence_spans(node.text):
+        sentence = node.text[start:end]
+        words = _MARKUP.sub(" ", sentence.strip()).split()
+        if _MIN_CLAIM <= len(words) <= _MAX_CLAIM and " | " not in sentence:
+            sentences.append((words, start, end))
     draw = node.random("claims")
     drafts = []
     for words, start, end in draw.sample(sentences, min(settings.claims, len(sentences))):

@@ -6,6 +6,13 @@
 
 from __future__ import annotations
 
+from ragft_pipeline.recipes.answering import (
+    llm_eval,
+    test_chats,
+    train_chats,
+    tuned_llm,
+    val_chats,
+)
 from ragft_pipeline.recipes.corpus import (
     SPLITS,
     chunked_nodes,
@@ -61,6 +68,9 @@ RECIPES: tuple[Recipe, ...] = (
     test_qa_pairs,
     node_embeddings,
     teacher_scores,
+    train_chats,
+    val_chats,
+    test_chats,
     tool_catalog,
     router_questions,
     tuned_embedder,
@@ -69,8 +79,10 @@ RECIPES: tuple[Recipe, ...] = (
     late_interaction,
     reranker,
     query_router,
+    tuned_llm,
     retrieval_eval,
     router_eval,
+    llm_eval,
     refit_models,
     refit_eval,
     eval_report,
@@ -88,6 +100,7 @@ __all__ = [
     "eval_report",
     "gold_questions",
     "late_interaction",
+    "llm_eval",
     "node_embeddings",
     "query_router",
     "refit_eval",
@@ -99,12 +112,16 @@ __all__ = [
     "router_questions",
     "stacked_adapter",
     "teacher_scores",
+    "test_chats",
     "test_nodes",
     "test_qa_pairs",
     "tool_catalog",
+    "train_chats",
     "train_nodes",
     "train_qa_pairs",
     "tuned_embedder",
+    "tuned_llm",
+    "val_chats",
     "val_nodes",
     "val_qa_pairs",
 ]

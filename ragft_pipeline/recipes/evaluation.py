@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragft_pipeline import schemas
+from ragft_pipeline.recipes.answering import answering_summary
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.models import REFITTED
 from ragft_pipeline.steps import Produced, Recipe, Step
@@ -110,6 +111,7 @@ refit_eval = Recipe(
 
 
 def _report(step: Step) -> Produced:
+    from ragft_pipeline.answering.report import answering_section
     from ragft_pipeline.evaluation.report import ReportInput, write_report
     from ragft_pipeline.evaluation.retrieval_eval import read_choices
     from ragft_pipeline.recipes import RECIPES
@@ -121,7 +123,11 @@ def _report(step: Step) -> Produced:
         for recipe in RECIPES
         if recipe.name != "eval_report" and (link := step.store.linked(step.version, recipe.name))
     }
-    section = routing_section(step.table("router_eval"), step.settings.evaluation)
+    answering = answering_summary(step)
+    sections = [
+        routing_section(step.table("router_eval"), step.settings.evaluation),
+        answering_section(step.table("llm_eval"), answering, step.artifact("llm_eval").facts),
+    ]
     given = ReportInput(
         version=step.version,
         rows=evaluated.table(),
@@ -132,10 +138,12 @@ def _report(step: Step) -> Produced:
         corpus=corpus_facts(step),
         skipped=step.snapshot.table(schemas.SKIPPED).to_pylist(),
         assets=assets,
-        sections=[section] if section else [],
+        sections=[section for section in sections if section],
     )
     report = write_report(given, step.settings, step.work)
     facts = {"verdict": report.verdict.sentence, "recommended": report.verdict.recommended}
+    if answering is not None:
+        facts["answering"] = answering.verdict.sentence
     return Produced(facts={**facts, "table": report.markdown, **report.metrics})
 
 
@@ -158,6 +166,9 @@ def corpus_facts(step: Step) -> dict[str, object]:
 eval_report = Recipe(
     "eval_report",
     _report,
-    inputs=("retrieval_eval", "refit_eval", "router_eval", "corpus_snapshot", "chunked_nodes"),
-    sections=("evaluation",),
-)
+    inputs=(
+        "retrieval_eval", "refit_eval", "router_eval", "llm_eval", "corpus_snapshot",
+        "chunked_nodes",
+    ),
+    sections=("evaluation", "tuned_llm"),
+)  # fmt: skip

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragft_pipeline.serving.commands import add_serve_command
+from ragft_pipeline.serving.commands import add_ask_command, add_serve_command
 from ragft_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def add_release_commands(commands: Any) -> None:
     export.set_defaults(run=_export)
 
     add_serve_command(commands)
+    add_ask_command(commands)
 
 
 def _champion(options: argparse.Namespace, settings: Settings) -> int:

@@ -23,6 +23,31 @@ def add_serve_command(commands: Any) -> None:
     serve.set_defaults(run=_serve)
 
 
+def add_ask_command(commands: Any) -> None:
+    """Add ask to the subcommands of a parser."""
+    ask = commands.add_parser("ask", help="answer a question from the documents, with citations")
+    ask.add_argument("question")
+    ask.add_argument("--model", choices=("base", "tuned"), help="default: what llm_eval recommends")
+    ask.set_defaults(run=_ask)
+
+
+def _ask(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.serving.history import History
+    from ragft_pipeline.store import ArtifactStore
+
+    History(ArtifactStore(settings.store)).require_current()
+    from ragft_pipeline.serving.llamaindex_answering import answering_engine
+
+    answer = answering_engine(settings.store, settings, options.model).query(options.question)
+    print(f"{answer}\n")
+    cited = (answer.metadata or {})["cited"]
+    for number, found in enumerate(answer.source_nodes, start=1):
+        about = found.node.metadata
+        mark = "*" if found.node.node_id in cited else " "
+        print(f"{mark}[{number}] {about['path']}  {about['heading']}")
+    return 0
+
+
 def _serve(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.serving.history import History
     from ragft_pipeline.store import ArtifactStore

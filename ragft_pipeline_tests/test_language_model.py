@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ragft_pipeline.questions import embedded
+from ragft_pipeline import language_model
 from ragft_pipeline.weights import resolve_weights
 
 
@@ -24,7 +24,7 @@ class Part:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(embedded, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(language_model, "user_cache_path", lambda name: tmp_path / name)
     return tmp_path / "ragft_pipeline"
 
 
@@ -35,9 +35,9 @@ def test_the_model_is_unpacked_once(cache: Path, monkeypatch: pytest.MonkeyPatch
         reads.append(weights)
         return Part("tokenizer"), Part("model")
 
-    monkeypatch.setattr(embedded, "_read_gguf", read)
+    monkeypatch.setattr(language_model, "_read_gguf", read)
     weights = resolve_weights("embedded:smollm2-135m-instruct")
-    folders = {embedded.unpacked_folder(weights) for _ in range(2)}
+    folders = {language_model.model_folder(weights) for _ in range(2)}
     assert reads == [weights]
     assert list(cache.iterdir()) == list(folders)
     assert sorted(path.name for path in folders.pop().iterdir()) == ["model", "tokenizer"]
@@ -45,7 +45,7 @@ def test_the_model_is_unpacked_once(cache: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_half_an_unpacked_model_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = Part("tokenizer"), Part("model", fails=True)
-    monkeypatch.setattr(embedded, "_read_gguf", lambda weights: parts)
+    monkeypatch.setattr(language_model, "_read_gguf", lambda weights: parts)
     with pytest.raises(OSError, match="no space"):
-        embedded.unpacked_folder(resolve_weights("embedded:smollm2-135m-instruct"))
+        language_model.model_folder(resolve_weights("embedded:smollm2-135m-instruct"))
     assert list(cache.iterdir()) == []

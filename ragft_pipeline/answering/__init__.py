@@ -1,0 +1,1 @@
+"""The answering model: chats to learn from, LoRA tuning, hosted jobs, and the evaluation."""

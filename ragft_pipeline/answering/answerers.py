@@ -1,0 +1,83 @@
+"""The models that are measured: loaded here when first asked, or behind a server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ragft_pipeline.answering.tuning import require_same_base
+from ragft_pipeline.errors import TransientError
+from ragft_pipeline.language_model import Chat, LanguageModel
+from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.questions.endpoint import EndpointModel
+from ragft_pipeline.settings import ServedModel, Settings
+from ragft_pipeline.store import digest_of
+from ragft_pipeline.weights import (
+    Weights,
+    folder_digest,
+    require_language_model,
+    resolve_weights,
+)
+
+
+@dataclass(frozen=True)
+class LocalAnswerer:
+    """The base model of `tuned_llm.model`, with an adapter merged into it or without."""
+
+    settings: Settings
+    adapter: Path | None = None
+
+    @cached_property
+    def _weights(self) -> Weights:
+        weights = require_language_model(resolve_weights(self.settings.tuned_llm.model))
+        if self.adapter is not None:
+            require_same_base(self.adapter, weights)
+        return weights
+
+    @property
+    def identity(self) -> str:
+        """A digest of the weights, the adapter and the number type."""
+        adapter = folder_digest(self.adapter) if self.adapter else ""
+        return digest_of(self._weights.digest, adapter, self.settings.compute.dtype)
+
+    @cached_property
+    def model(self) -> LanguageModel:
+        """The model, loaded at the first use."""
+        trust = self.settings.tuned_llm.trust_remote_code
+        return LanguageModel.load(self._weights, self.settings.compute, trust, self.adapter)
+
+    def answer(self, chats: Sequence[Chat]) -> list[Reply]:
+        """Answer each chat greedily."""
+        limits = self.settings.llm_eval
+        return self.model.answer(chats, limits.max_new_tokens, limits.batch_size)
+
+    def losses(self, texts: Sequence[str]) -> np.ndarray | None:
+        """Return the mean loss of a token of each text."""
+        return self.model.losses(texts)
+
+
+@dataclass(frozen=True)
+class ServedAnswerer:
+    """A model of a service, by the name it has there."""
+
+    served: ServedModel
+
+    @property
+    def identity(self) -> str:
+        """A digest of the server and the model's name."""
+        return self.served.digest()
+
+    def answer(self, chats: Sequence[Chat]) -> list[Reply]:
+        """Answer each chat; TransientError where some got no answer."""
+        replies = EndpointModel(self.served, "llm_eval").ask(chats, [0] * len(chats))
+        if any(reply is None for reply in replies):
+            raise TransientError("llm_eval: some questions got no answer; run again")
+        return [reply for reply in replies if reply is not None]
+
+    def losses(self, texts: Sequence[str]) -> np.ndarray | None:
+        """Return None: services do not say."""
+        return None

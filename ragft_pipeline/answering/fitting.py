@@ -1,0 +1,275 @@
+"""Supervised fine-tuning with LoRA: TRL's trainer, checkpoints that survive a kill, a budget."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from ragft_pipeline.answering.plan import Plan, plan_training
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.language_model import model_folder
+from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype, quiet_transformers
+from ragft_pipeline.settings import ComputeSettings, TunedLLMSettings
+from ragft_pipeline.tuning.training import report_to
+from ragft_pipeline.weights import Weights
+
+_COMPLETE = "complete.json"  # written into a checkpoint when all of it is there
+_SECONDS = 60.0  # between checkpoints
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained PEFT model, its tokenizer and what training took."""
+
+    model: Any
+    tokenizer: Any
+    plan: Plan
+    steps: int
+    tokens: int
+    seconds: float
+    train_loss: float
+    val_loss: Callable[[], float]
+
+
+def fit_adapter(
+    train: pa.Table, val: pa.Table, weights: Weights, folder: Path,
+    recipe: TunedLLMSettings, compute: ComputeSettings, report: Callable[[str], None],
+) -> Fit:  # fmt: skip
+    """Train a LoRA adapter on the answers of chats; the best by val loss is what is returned.
+
+    Args:
+        train, val: CHATS.
+        folder: for the plan and the checkpoints; where it holds some, training goes on from them.
+    """
+    quiet_transformers()
+    import torch
+    from datasets import disable_progress_bars
+    from trl import SFTTrainer
+
+    disable_progress_bars()
+    torch.manual_seed(recipe.seed)
+    tokenizer, model = _base(weights, recipe, compute)
+    parts = {name: _examples(chats, tokenizer, recipe) for name, chats in _named(train, val)}
+    if not parts["train"]:
+        raise RagftError("tuned_llm: there is no chat to train on; see chats.* in ragft.yaml")
+    lengths = {name: [len(one["input_ids"]) for one in part] for name, part in parts.items()}
+    plan = plan_training(
+        folder / "plan.json", recipe, lengths["train"], lengths["val"],
+        lambda: _seconds_a_token(model, parts["train"], recipe),
+    )  # fmt: skip
+    clock = _clock(recipe, plan)
+    trainer = SFTTrainer(
+        model=model,
+        args=_arguments(folder, recipe, plan, compute, bool(parts["val"])),
+        train_dataset=_dataset(parts["train"]),
+        eval_dataset=_dataset(parts["val"]) if parts["val"] else None,
+        processing_class=tokenizer,
+        callbacks=[clock, *_early_stopping(recipe, bool(parts["val"]))],
+    )
+    report_to(trainer, "tuned_llm", report)
+    last = _last_complete(folder)
+    if last is not None:
+        clock.before = json.loads((last / _COMPLETE).read_text(encoding="utf-8"))["seconds"]
+        report(f"tuned_llm: going on from {last.name}")
+    report(f"tuned_llm: {plan.steps} steps of {plan.tokens_a_step:.0f} tokens")
+    trained = trainer.train(resume_from_checkpoint=str(last) if last else None)
+    return Fit(
+        trainer.model,
+        tokenizer,
+        plan,
+        trainer.state.global_step,
+        int(trainer.state.num_input_tokens_seen or trainer.state.global_step * plan.tokens_a_step),
+        clock.seconds,
+        float(trained.training_loss),
+        lambda: float(trainer.evaluate()["eval_loss"]) if parts["val"] else float("nan"),
+    )
+
+
+def _named(train: pa.Table, val: pa.Table) -> list[tuple[str, pa.Table]]:
+    return [("train", train), ("val", val)]
+
+
+def _base(weights: Weights, recipe: TunedLLMSettings, compute: ComputeSettings) -> tuple[Any, Any]:
+    """Return the tokenizer, and the base model with a fresh adapter around it."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, device = str(model_folder(weights)), pick_device(compute)
+    named: dict[str, Any] = {
+        "local_files_only": True,
+        "trust_remote_code": recipe.trust_remote_code,
+    }
+    tokenizer = AutoTokenizer.from_pretrained(folder, **named)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if recipe.four_bit:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, quantization_config=_four_bit(device), **named
+        )
+    else:
+        dtype = torch.float32 if device == "cpu" else pick_dtype(compute)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **named).to(device)
+    number = model.config.num_hidden_layers
+    lora = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=2 * recipe.rank,
+        lora_dropout=0.0,
+        target_modules=list(recipe.targets) or "all-linear",
+        layers_to_transform=list(range(number - recipe.layers, number)) if recipe.layers else None,
+        task_type="CAUSAL_LM",
+    )
+    return tokenizer, get_peft_model(model, lora)
+
+
+def _four_bit(device: str) -> Any:
+    import importlib.util
+
+    if not device.startswith("cuda") or importlib.util.find_spec("bitsandbytes") is None:
+        raise RagftError("tuned_llm.four_bit = true: needs an NVIDIA GPU and bitsandbytes")
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+
+
+def _examples(
+    chats: pa.Table, tokenizer: Any, recipe: TunedLLMSettings
+) -> list[dict[str, list[int]]]:
+    """Return token ids and labels: the answer's tokens, and -100 for all before it.
+
+    A chat of more than `max_tokens` is left out: cut, it would lose its question or its answer.
+    """
+    examples = []
+    for messages in chats.sort_by("chat_id").column("messages").to_pylist():
+        prompt = tokenizer.apply_chat_template(
+            messages[:-1], tokenize=False, add_generation_prompt=True
+        )
+        whole = tokenizer.apply_chat_template(messages, tokenize=False)
+        if not whole.startswith(prompt):  # a template that rewrites what came before
+            whole = prompt + messages[-1]["content"] + tokenizer.eos_token
+        before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        after = tokenizer(whole[len(prompt) :].rstrip("\n"), add_special_tokens=False)["input_ids"]
+        if len(before) + len(after) <= recipe.max_tokens:
+            examples.append({"input_ids": before + after, "labels": [-100] * len(before) + after})
+    return examples
+
+
+def _dataset(examples: list[dict[str, list[int]]]) -> Any:
+    from datasets import Dataset
+
+    return Dataset.from_list(examples)
+
+
+def _seconds_a_token(
+    model: Any, examples: list[dict[str, list[int]]], recipe: TunedLLMSettings
+) -> float:
+    """Time forward and backward of an example of middling length, the second time round."""
+    import torch
+
+    middling = sorted(examples, key=lambda one: len(one["input_ids"]))[len(examples) // 2]
+    inputs = {
+        name: torch.tensor([values], device=model.device) for name, values in middling.items()
+    }
+    model.train()
+    for _ in range(2):
+        start = time.perf_counter()
+        model(**inputs).loss.backward()
+        seconds = time.perf_counter() - start
+    model.zero_grad()
+    return seconds / len(middling["input_ids"])
+
+
+def _arguments(
+    folder: Path, recipe: TunedLLMSettings, plan: Plan, compute: ComputeSettings, has_val: bool
+) -> Any:
+    from trl import SFTConfig
+
+    device = pick_device(compute)
+    micro = min(recipe.micro_batch_size, recipe.batch_size)
+    every = max(1, -(-plan.steps // recipe.evaluations))
+    evaluating: dict[str, Any] = {}
+    if has_val:
+        evaluating = {
+            "eval_strategy": "steps", "eval_steps": every, "per_device_eval_batch_size": micro,
+            "load_best_model_at_end": True, "metric_for_best_model": "eval_loss",
+            "greater_is_better": False, "save_strategy": "steps", "save_steps": every,
+        }  # fmt: skip
+    else:
+        evaluating = {"save_strategy": "steps", "save_steps": every}
+    return SFTConfig(
+        output_dir=str(folder),
+        max_steps=plan.steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=max(1, recipe.batch_size // micro),
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(recipe.warmup * plan.steps),
+        max_length=None,
+        packing=recipe.packing,
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        bf16=device != "cpu" and compute.dtype == "bfloat16",
+        use_cpu=device == "cpu",
+        dataloader_pin_memory=False,
+        save_total_limit=2,
+        logging_steps=max(1, plan.steps // 20),
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        disable_tqdm=True,
+        report_to=[],
+        **evaluating,
+    )
+
+
+def _early_stopping(recipe: TunedLLMSettings, has_val: bool) -> list[Any]:
+    from transformers import EarlyStoppingCallback
+
+    return [EarlyStoppingCallback(recipe.patience)] if has_val else []
+
+
+def _clock(recipe: TunedLLMSettings, plan: Plan) -> Any:
+    """Return the callback that keeps time: it saves every minute and stops at the budget's end."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        before = 0.0
+        _start = _saved = 0.0
+
+        @property
+        def seconds(self) -> float:
+            return self.before + time.monotonic() - self._start
+
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self._start = self._saved = time.monotonic()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if time.monotonic() - self._saved >= _SECONDS:
+                control.should_save = True
+            if recipe.budget.minutes and self.seconds >= 60 * recipe.budget.minutes:
+                control.should_training_stop = control.should_save = True
+
+        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self._saved = time.monotonic()
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            (checkpoint / _COMPLETE).write_text(json.dumps({"seconds": self.seconds}))
+
+    return Clock()
+
+
+def _last_complete(folder: Path) -> Path | None:
+    """Return the last checkpoint that was written to its end; half a one is removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.partition("-")[2]))
+    for path in found:
+        if not (path / _COMPLETE).is_file():
+            shutil.rmtree(path, ignore_errors=True)
+    whole = [path for path in found if path.is_dir()]
+    return whole[-1] if whole else None

@@ -1,0 +1,114 @@
+"""The questions an answering model is measured on, with retrieved passages and references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ragft_pipeline.answering.prompts import read_answer
+from ragft_pipeline.answering.support import passages_shown
+from ragft_pipeline.evaluation.retrieval_eval import read_choices
+from ragft_pipeline.evaluation.summary import EvaluationRows
+from ragft_pipeline.evaluation.summary import decide as decide_retrieval
+from ragft_pipeline.settings import Settings
+from ragft_pipeline.store import Artifact
+from ragft_pipeline.tuning.data import node_texts
+
+PEOPLE, SYNTHETIC = "gold_test", "synthetic_test"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, the passages found for it, which of them answer (from 1), and right answers."""
+
+    question_id: str
+    question_set: str
+    text: str
+    cluster: str
+    held_out: bool
+    references: tuple[str, ...]
+    passage_ids: tuple[str, ...]
+    passages: tuple[str, ...]
+    relevant: tuple[int, ...]
+
+
+def questions_to_answer(
+    evaluated: Artifact,
+    gold: pa.Table,
+    test_chats: pa.Table,
+    nodes: pa.Table,
+    text_of: Callable[[str], str],
+    settings: Settings,
+) -> list[Question]:
+    """Return people's test questions about held-out documents; test chats where these are too few.
+
+    Passages are the first that the recommended retriever found in the whole corpus; of a test
+    chat, its own.
+
+    Args:
+        evaluated: the retrieval_eval.
+        gold: GOLD_QUESTIONS.
+        text_of: the text of a doc_key.
+    """
+    most, found = settings.llm_eval.max_questions, _retrieved(evaluated, settings)
+    rows = {row["question_id"]: row for row in gold.to_pylist()}
+    if len(found) >= settings.evaluation.min_gold:
+        texts = node_texts(nodes)
+        return [
+            _peoples(row, rows[row["question_id"]], texts, text_of, settings)
+            for row in found[:most]
+        ]
+    return [_of_chat(row, settings) for row in test_chats.sort_by("chat_id").to_pylist()[:most]]
+
+
+def _retrieved(evaluated: Artifact, settings: Settings) -> list[dict[str, Any]]:
+    """Return EVAL_ROWS of the recommended system for people's held-out test questions."""
+    rows = evaluated.table()
+    choices = read_choices(evaluated.path).to_json()
+    system = decide_retrieval(EvaluationRows(rows, settings.evaluation), choices).recommended
+    wanted = pc.and_(
+        pc.and_(pc.equal(rows.column("question_set"), PEOPLE), rows.column("held_out")),
+        pc.equal(rows.column("system"), system),
+    )
+    return list(rows.filter(wanted).sort_by("question_id").to_pylist())
+
+
+def _peoples(
+    row: dict[str, Any],
+    gold: dict[str, Any],
+    texts: dict[str, str],
+    text_of: Callable[[str], str],
+    settings: Settings,
+) -> Question:
+    document, shown = text_of(gold["doc_key"]), row["top_nodes"][: settings.chats.passages]
+    return Question(
+        row["question_id"],
+        PEOPLE,
+        row["question"],
+        row["cluster"],
+        True,
+        tuple(" ".join(document[a["start"] : a["end"]].split()) for a in gold["answers"]),
+        tuple(shown),
+        tuple(texts[node_id] for node_id in shown),
+        tuple(n for n, node_id in enumerate(shown, start=1) if node_id in row["relevant"]),
+    )
+
+
+def _of_chat(chat: dict[str, Any], settings: Settings) -> Question:
+    passages, question = passages_shown(chat)
+    answer = read_answer(chat["messages"][-1]["content"], settings.chats.decline)
+    return Question(
+        chat["chat_id"],
+        SYNTHETIC,
+        question,
+        chat["cluster"],
+        True,
+        (answer.text,),
+        tuple(chat["passages"]),
+        tuple(passages),
+        (chat["source"],) if chat["source"] else (),
+    )

@@ -1,0 +1,91 @@
+"""The answering model's section of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from ragft_pipeline.answering.evaluation import BASE, PASSAGES, TUNED
+from ragft_pipeline.answering.summary import AnsweringSummary
+from ragft_pipeline.evaluation.report import Section
+
+_SHOWN = 6
+
+
+def answering_section(
+    rows: pa.Table, summary: AnsweringSummary | None, facts: dict[str, Any]
+) -> Section | None:
+    """Return the section of an LLM_EVAL table; None where no model was tuned.
+
+    Args:
+        facts: of the artifact, for tokens a second.
+    """
+    if summary is None:
+        return None
+    return Section(
+        "Answering",
+        sentences(summary, facts),
+        answering_table(summary),
+        {},
+        "Both models get the same question and the same passages, the first that the untuned "
+        "hybrid finds. Intervals are of the paired difference, 95%, by document cluster; of "
+        "perplexities, of the loss in nats a token.",
+        side_by_side(rows),
+    )
+
+
+def sentences(summary: AnsweringSummary, facts: dict[str, Any]) -> list[str]:
+    """Return what to know first."""
+    whose = "people's" if summary.people else "synthetic"
+    found = [
+        f"Verdict: {summary.verdict.sentence}.",
+        f"{summary.questions} {whose} questions about documents that trained nothing.",
+    ]
+    rates = [f"{s} {facts[key]:.0f}" for s in (BASE, TUNED) if (key := _rate(s)) in facts]
+    if rates:
+        found.append(f"Tokens written a second: {', '.join(rates)}.")
+    if "judge_accuracy" in facts:
+        found.append(
+            "Faithfulness is judged by the reranker, which is right in "
+            f"{facts['judge_accuracy']:.0%} of known cases."
+        )
+    return found
+
+
+def _rate(system: str) -> str:
+    return f"{system}_{PASSAGES}_tokens_a_second"
+
+
+def answering_table(summary: AnsweringSummary) -> list[list[str]]:
+    """Return rows of cells, the first row the header."""
+    table = [["measure", "n", "base", "tuned", "difference"]]
+    for one in summary.measures:
+        number = str(one.difference.questions)
+        table.append([one.name, number, f"{one.base:.3f}", f"{one.tuned:.3f}", str(one.difference)])
+    for one in summary.perplexities:
+        number = str(one.difference.questions)
+        name = f"perplexity, {one.name}"
+        table.append([name, number, f"{one.base:.2f}", f"{one.tuned:.2f}", str(one.difference)])
+    return table
+
+
+def side_by_side(rows: pa.Table) -> list[tuple[str, Sequence[tuple[str, str]]]]:
+    """Return questions with the reference and both models' answers."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in rows.to_pylist():
+        if row["mode"] == PASSAGES:
+            found.setdefault(row["question_id"], {})[row["system"]] = row
+    shown = [pair for _, pair in sorted(found.items()) if BASE in pair and TUNED in pair][:_SHOWN]
+    return [
+        (
+            pair[BASE]["question"],
+            [
+                ("reference", pair[BASE]["reference"]),
+                (BASE, pair[BASE]["answer"]),
+                (TUNED, pair[TUNED]["answer"]),
+            ],
+        )
+        for pair in shown
+    ]

@@ -1,0 +1,187 @@
+"""Causal language models on this machine: loading, greedy answers in batches, perplexity.
+
+A model is a name in ragft.yaml: the embedded one (a GGUF file), a local folder or a hub id.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from platformdirs import user_cache_path
+
+from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.store.files import publish_folder
+from ragft_pipeline.weights import Weights
+
+if TYPE_CHECKING:
+    from ragft_pipeline.settings import ComputeSettings
+
+Chat = list[dict[str, str]]
+"""Messages with `role` and `content`."""
+
+_STRIDE = 256  # tokens of a window of which perplexity is taken
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A tokenizer and a model, ready to answer."""
+
+    tokenizer: Any
+    model: Any
+
+    @classmethod
+    def load(
+        cls,
+        weights: Weights,
+        compute: ComputeSettings,
+        trust_remote_code: bool = False,
+        adapter: Path | None = None,
+    ) -> LanguageModel:
+        """Return a model, with a LoRA adapter merged into it where there is one."""
+        tokenizer, model = load_language_model(weights, compute, trust_remote_code)
+        if adapter is None:
+            return cls(tokenizer, model)
+        from peft import PeftModel
+
+        fresh = _load_model(weights, compute, trust_remote_code)  # merging changes the weights
+        return cls(tokenizer, PeftModel.from_pretrained(fresh, str(adapter)).merge_and_unload())
+
+    def answer(self, chats: Sequence[Chat], max_new_tokens: int, batch_size: int) -> list[Reply]:
+        """Answer each chat greedily."""
+        texts = [
+            self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            for chat in chats
+        ]
+        return self.complete(texts, max_new_tokens, batch_size)
+
+    def complete(
+        self,
+        texts: Sequence[str],
+        max_new_tokens: int,
+        batch_size: int,
+        repetition_penalty: float = 1.0,
+    ) -> list[Reply]:
+        """Continue each text greedily, in batches of texts of like length."""
+        import torch
+
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        replies: list[Reply] = [Reply("", 0, 0)] * len(texts)
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            inputs = self.tokenizer(
+                [texts[i] for i in batch],
+                return_tensors="pt",
+                padding=True,
+                add_special_tokens=False,
+            )
+            with torch.inference_mode():
+                output = self.model.generate(
+                    **inputs.to(self.model.device),
+                    max_new_tokens=max_new_tokens,
+                    do_sample=False,
+                    repetition_penalty=repetition_penalty,
+                    pad_token_id=self.tokenizer.pad_token_id,
+                )
+            new = output[:, inputs["input_ids"].shape[1] :]
+            for i, ids, mask in zip(batch, new, inputs["attention_mask"]):
+                used = int((ids != self.tokenizer.pad_token_id).sum())
+                text = self.tokenizer.decode(ids, skip_special_tokens=True)
+                replies[i] = Reply(text, int(mask.sum()), used)
+        return replies
+
+    def losses(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the mean negative log-likelihood of a token, one number a text, in nats.
+
+        A text longer than 256 tokens is read in windows of so many; perplexity is exp of a mean.
+        """
+        import torch
+
+        losses = []
+        for text in texts:
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            total, number = 0.0, 0
+            for start in range(0, len(ids), _STRIDE):
+                window = torch.tensor([ids[start : start + _STRIDE]], device=self.model.device)
+                if window.shape[1] < 2:
+                    continue
+                with torch.inference_mode():
+                    loss = self.model(input_ids=window, labels=window).loss
+                total += float(loss) * (window.shape[1] - 1)
+                number += window.shape[1] - 1
+            losses.append(total / max(1, number))
+        return np.array(losses)
+
+
+@lru_cache(maxsize=1)
+def load_language_model(
+    weights: Weights, compute: ComputeSettings, trust_remote_code: bool = False
+) -> tuple[Any, Any]:
+    """Return the tokenizer and the model, loaded once a process."""
+    from ragft_pipeline.retrieval.encoder import quiet_transformers
+
+    quiet_transformers()
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        model_folder(weights),
+        padding_side="left",
+        local_files_only=True,
+        trust_remote_code=trust_remote_code,
+    )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer, _load_model(weights, compute, trust_remote_code)
+
+
+def _load_model(weights: Weights, compute: ComputeSettings, trust_remote_code: bool) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype
+
+    model = AutoModelForCausalLM.from_pretrained(
+        model_folder(weights),
+        dtype=pick_dtype(compute),
+        local_files_only=True,
+        trust_remote_code=trust_remote_code,
+    )
+    return model.to(pick_device(compute)).eval()
+
+
+def model_folder(weights: Weights) -> Path:
+    """Return the model as a Hugging Face folder; a GGUF file is unpacked once a machine.
+
+    Reading the GGUF file takes half a minute, which a run that asks about one new node would feel;
+    the folder in the user's cache (float32, 540 MB) loads in a second.
+    """
+    if weights.file is None or weights.file.suffix != ".gguf":
+        return weights.folder
+    import transformers
+
+    name = f"{weights.name}-{weights.digest[:16]}-{transformers.__version__}"
+    folder = user_cache_path("ragft_pipeline") / name
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+            staged = Path(temporary) / name
+            for part in _read_gguf(weights):
+                part.save_pretrained(staged)
+            publish_folder(staged, folder)
+    return folder
+
+
+def _read_gguf(weights: Weights) -> tuple[Any, Any]:
+    """Return the tokenizer and the model of a GGUF file."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    assert weights.file is not None
+    folder, file = str(weights.folder), weights.file.name
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=file, quantization_config=GgufConfig(dequantize=True), dtype="float32"
+    )
+    return AutoTokenizer.from_pretrained(folder, gguf_file=file), model

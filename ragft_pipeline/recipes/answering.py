@@ -1,0 +1,202 @@
+"""The answering model: chats, the tuned model, its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from ragft_pipeline import schemas
+from ragft_pipeline.answering.answers import ANSWER_VERSION
+from ragft_pipeline.answering.distractors import DISTRACTOR_VERSION, Library
+from ragft_pipeline.answering.prompts import PROMPT_VERSION
+from ragft_pipeline.corpus.chunking import CHUNKER_VERSION
+from ragft_pipeline.recipes.corpus import SPLITS, cut_version
+from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.steps import Produced, Recipe, Step
+from ragft_pipeline.taint import record_documents
+from ragft_pipeline.tuning.data import node_texts
+
+if TYPE_CHECKING:
+    from ragft_pipeline.answering.evaluation import Answerer, HeldOutText
+    from ragft_pipeline.answering.summary import AnsweringSummary
+    from ragft_pipeline.answering.support import Judge
+
+
+def _library(step: Step, split: str) -> Library:
+    """Return the nodes that chats of a split may show."""
+    own, train = step.table(f"{split}_nodes"), step.table("train_nodes")
+    counted = cut_version(step, str(step.snapshot.facts["statistics_version"]))
+    known = set(counted.column("node_id").to_pylist())
+    texts = node_texts(own, train)
+    documents: dict[str, set[str]] = {}
+    for doc_key, node_id in zip(*(own.column(n).to_pylist() for n in ("doc_key", "node_id"))):
+        documents.setdefault(doc_key, set()).add(node_id)
+    return Library(
+        texts,
+        frozenset(known.intersection(train.column("node_id").to_pylist())),
+        {doc_key: frozenset(nodes) for doc_key, nodes in documents.items()},
+        TermStatistics.from_table(step.table("corpus_statistics")),
+        step.artifact("corpus_statistics").data_version,
+    )
+
+
+def _chats_recipe(split: str) -> Recipe:
+    def make(step: Step) -> Produced:
+        from ragft_pipeline.answering.chats import make_chats
+
+        made = make_chats(
+            step.table(f"{split}_qa_pairs"),
+            step.table(f"{split}_nodes"),
+            _library(step, split),
+            split == "train",
+            Encoder.base(step.settings.embedder, step.settings.compute),
+            step.settings.chats,
+            step.work,
+        )
+        kinds = made.table.column("kind").to_pylist()
+        facts: dict[str, Any] = {"unanswerable": made.unanswerable}
+        facts |= {f"kind_{kind}": kinds.count(kind) for kind in sorted(set(kinds))}
+        return Produced(made.table, facts)
+
+    own_nodes = (f"{split}_nodes",) if split != "train" else ()
+    return Recipe(
+        f"{split}_chats",
+        make,
+        inputs=(f"{split}_qa_pairs", *own_nodes, "train_nodes", "corpus_statistics"),
+        sections=("chats", "chunking", "embedder"),
+        weights=("embedder",),
+        versions=(ANSWER_VERSION, DISTRACTOR_VERSION, PROMPT_VERSION, CHUNKER_VERSION),
+        table=schemas.CHATS,
+        identity=lambda snapshot: str(snapshot.facts["statistics_version"]),
+        heavy=True,
+    )
+
+
+train_chats, val_chats, test_chats = (_chats_recipe(split) for split in SPLITS)
+
+
+def _tune(step: Step) -> Produced:
+    where = step.settings.tuned_llm.where
+    facts: dict[str, Any] = {"where": where}
+    if where == "local":
+        from ragft_pipeline.answering.tuning import tune_language_model
+
+        chats = [step.table(f"{split}_chats") for split in SPLITS[:2]]
+        facts |= tune_language_model(chats[0], chats[1], step.settings, step.work)
+    elif where == "hosted":
+        from ragft_pipeline.answering.hosted import tune_at_service
+
+        chats_files = [step.artifact(f"{split}_chats").path for split in SPLITS[:2]]
+        action = tuned_llm.action(
+            step.settings,
+            {name: link.data_version for name, link in step.inputs.items()},
+            step.snapshot,
+        )
+        facts |= tune_at_service(action, chats_files[0], chats_files[1], step.settings, step.work)
+    if where != "none":
+        record_documents(step.work.model, step.table("train_nodes"), step.table("val_nodes"))
+    return Produced(facts=facts)
+
+
+tuned_llm = Recipe(
+    "tuned_llm",
+    _tune,
+    inputs=("train_chats", "val_chats", "train_nodes", "val_nodes"),
+    sections=("tuned_llm",),
+    weights=("tuned_llm",),
+    heavy=True,
+)
+
+
+def _answerers(step: Step) -> dict[str, Callable[[], Answerer]]:
+    """Return what opens the base and the tuned model; none where no model was tuned."""
+    from ragft_pipeline.answering.answerers import LocalAnswerer, ServedAnswerer
+    from ragft_pipeline.answering.evaluation import BASE, TUNED
+    from ragft_pipeline.answering.hosted import served_models
+
+    recipe, tuned = step.settings.tuned_llm, step.artifact("tuned_llm")
+    if recipe.where == "none":
+        return {}
+    if recipe.where == "hosted" and recipe.hosted is not None:
+        base, better = served_models(recipe.hosted, str(tuned.facts["hosted_model"]))
+        return {BASE: lambda: ServedAnswerer(base), TUNED: lambda: ServedAnswerer(better)}
+    return {
+        BASE: lambda: LocalAnswerer(step.settings),
+        TUNED: lambda: LocalAnswerer(step.settings, tuned.model),
+    }
+
+
+def _judge(step: Step) -> Judge:
+    from ragft_pipeline.answering.support import EndpointJudge, RerankerJudge
+    from ragft_pipeline.retrieval.reranking import Reranker
+
+    settings = step.settings
+    if settings.llm_eval.judge is not None:
+        return EndpointJudge(settings.llm_eval.judge)
+    reranker = Reranker(step.artifact("reranker").model, settings.reranker, settings.compute)
+    return RerankerJudge.calibrated(
+        reranker, step.table("val_chats"), settings.chats.decline, step.work
+    )
+
+
+def _evaluate(step: Step) -> Produced:
+    from ragft_pipeline.answering.evaluation import evaluate_answers
+    from ragft_pipeline.answering.questions import questions_to_answer
+    from ragft_pipeline.answering.support import RerankerJudge
+
+    judge = _judge(step)
+    questions = questions_to_answer(
+        step.artifact("retrieval_eval"),
+        step.table("gold_questions"),
+        step.table("test_chats"),
+        step.table("chunked_nodes"),
+        step.snapshots.text,
+        step.settings,
+    )
+    rows, facts = evaluate_answers(
+        questions, _held_out(step), _answerers(step), judge, step.settings, step.work
+    )
+    if isinstance(judge, RerankerJudge):
+        facts["judge_accuracy"] = judge.accuracy
+    return Produced(rows, facts)
+
+
+def _held_out(step: Step) -> list[HeldOutText]:
+    from ragft_pipeline.answering.evaluation import HeldOutText
+
+    nodes = step.table("chunked_nodes")
+    nodes = nodes.filter(pc.equal(nodes.column("split"), "test")).sort_by("node_id")
+    rows = {row["node_id"]: row for row in nodes.to_pylist()}
+    chosen = list(rows.values())[: step.settings.llm_eval.perplexity_texts]
+    return [HeldOutText(row["node_id"], row["text"], row["cluster"]) for row in chosen]
+
+
+llm_eval = Recipe(
+    "llm_eval",
+    _evaluate,
+    inputs=(
+        "tuned_llm", "val_chats", "test_chats", "gold_questions", "chunked_nodes", "reranker",
+        "retrieval_eval",
+    ),
+    sections=("llm_eval", "chats", "tuned_llm", "evaluation", "reranker"),
+    weights=("tuned_llm",),
+    versions=(PROMPT_VERSION,),
+    table=schemas.LLM_EVAL,
+    heavy=True,
+)  # fmt: skip
+
+
+def answering_summary(step: Step) -> AnsweringSummary | None:
+    """Return what the llm_eval that a step reads says; None where no model was tuned."""
+    from ragft_pipeline.answering.summary import summarise
+
+    evaluated = step.artifact("llm_eval")
+    return summarise(
+        evaluated.table(),
+        evaluated.table(schemas.LLM_LOSSES.name),
+        step.settings.tuned_llm.max_guard_loss,
+        step.settings.evaluation,
+    )
