@@ -171,6 +171,11 @@ class QuestionSettings(Section):
     min_grounding: Share = 0.3
     round_trip_top_k: Count = 20
 
+    @property
+    def model(self) -> LLMGenerator | None:
+        """The first language model among the generators."""
+        return next((g for g in self.generators if isinstance(g, LLMGenerator)), None)
+
     def digest(self) -> str:
         """Fold in the generators' own digests, which may follow files."""
         own = self.model_dump(mode="json", exclude={"generators"})
@@ -349,6 +354,7 @@ class ChatSettings(Section):
 
     passages: Annotated[int, Field(ge=1, le=20)] = 3
     missing: Share = 0.15
+    rephrased: Count = 64
     max_chats: Positive = 3000
     decline: Annotated[str, Field(min_length=2, max_length=200)] = "The passages do not say."
     teacher: ServedModel | None = None

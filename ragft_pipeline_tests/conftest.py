@@ -29,7 +29,7 @@ SMALL = {
         "layers": 2, "max_questions": 24, "evaluations": 1, "val_questions": 4, "max_tokens": 96,
     },
     "late_interaction": {"depth": 10},
-    "chats": {"max_chats": 24},
+    "chats": {"max_chats": 24, "rephrased": 4},
     "tuned_llm": {
         "budget": {"minutes": 0, "steps": 2}, "evaluations": 1, "val_chats": 2, "strengths": [1.0],
     },

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,17 @@ import pyarrow as pa
 
 from ragft_pipeline import schemas
 from ragft_pipeline.answering.answers import AskedNode, SourceAnswer, answer_pairs
+from ragft_pipeline.answering.asking import ask_otherwise
 from ragft_pipeline.answering.distractors import Library, find_distractors
 from ragft_pipeline.answering.prompts import passages_chat
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.language_model import Chat
 from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.retrieval.lexical import lexical_terms
-from ragft_pipeline.settings import ChatSettings, Mix
+from ragft_pipeline.settings import ChatSettings, Mix, Settings
 from ragft_pipeline.store import Workspace, digest_of
 
 CHATS_FILE = "chats.jsonl"
 _MOST_MIXED_CHARACTERS = 100_000
-_SHARE_OF_TERMS, _MOST_TERMS = 0.5, 6
 _ROLES = ("system", "user", "assistant")
 
 
@@ -41,7 +40,7 @@ class Chats:
 
 def make_chats(
     pairs: pa.Table, nodes: pa.Table, library: Library, mixed: bool, encoder: Encoder,
-    settings: ChatSettings, work: Workspace,
+    settings: Settings, work: Workspace,
 ) -> Chats:  # fmt: skip
     """Make a split's chats, and write them as JSON lines into the artifact too.
 
@@ -49,19 +48,22 @@ def make_chats(
         pairs, nodes: QA_PAIRS and NODES of the split.
         mixed: whether `chats.mixes` belong to this split.
     """
-    asked = asked_nodes(pairs, nodes)[: settings.max_chats]
-    answers = answer_pairs(asked, settings.teacher, work)
-    known = [in_fewer_words(one) for one in asked if one.question_id in answers]
+    chats = settings.chats
+    asked = asked_nodes(pairs, nodes)[: chats.max_chats]
+    answers = answer_pairs(asked, chats.teacher, work)
+    known = ask_otherwise(
+        [one for one in asked if one.question_id in answers],
+        answers, chats.rephrased, settings.questions.model, settings.compute, work,
+    )  # fmt: skip
     near = find_distractors(
         [(one, answers[one.question_id].text) for one in known],
-        library, settings.passages, encoder, work,
+        library, chats.passages, encoder, work,
     )  # fmt: skip
     rows = [
-        _row(one, answers[one.question_id], near[one.question_id], library, settings)
-        for one in known
+        _row(one, answers[one.question_id], near[one.question_id], library, chats) for one in known
     ]
     if mixed:
-        rows += [row for mix in settings.mixes for row in mixed_chats(mix)]
+        rows += [row for mix in chats.mixes for row in mixed_chats(mix)]
     table = pa.Table.from_pylist(rows, schema=schemas.CHATS.schema)
     write_chats(table, work.folder / CHATS_FILE)
     return Chats(table, len(asked) - len(known))
@@ -87,38 +89,29 @@ def asked_nodes(pairs: pa.Table, nodes: pa.Table) -> list[AskedNode]:
     return found
 
 
-def in_fewer_words(asked: AskedNode) -> AskedNode:
-    """Return a claim as a person might search for it: some of its words, in any order.
-
-    Asked as it stands, a claim would teach a model to repeat the question.
-    """
-    if asked.kind != "claim":
-        return asked
-    draw = random.Random(f"{asked.question_id}:words")
-    terms = list(dict.fromkeys(lexical_terms(asked.question)))
-    number = min(len(terms), max(2, min(_MOST_TERMS, round(_SHARE_OF_TERMS * len(terms)))))
-    kept = draw.sample(terms, number)
-    if draw.random() < 0.5:
-        kept.sort(key=terms.index)
-    return replace(asked, question=" ".join(kept) + draw.choice(("", "?")))
-
-
 def _row(
     asked: AskedNode, answer: SourceAnswer, near: Sequence[str], library: Library,
     settings: ChatSettings,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return a CHATS row; what it draws depends on its question alone."""
+    """Return a CHATS row; what it draws depends on its question alone.
+
+    Distractors stand in the retriever's order, and the source more often before them than after:
+    so it is where the model will serve.
+    """
     draw = random.Random(f"{asked.question_id}:passages")
     absent = draw.random() < settings.missing and bool(near)
-    shown = list(near) if absent else [asked.node_id, *near[: settings.passages - 1]]
-    draw.shuffle(shown)
-    number = 0 if absent else shown.index(asked.node_id) + 1
+    shown, number = list(near), 0
+    if not absent:
+        shown = shown[: settings.passages - 1]
+        ranks = range(1, len(shown) + 2)
+        number = draw.choices(ranks, [1 / rank for rank in ranks])[0]
+        shown.insert(number - 1, asked.node_id)
     reply = settings.decline if absent else answer.citing(number)
     texts = [library.texts[name] for name in shown]
     messages = passages_chat(asked.question, texts, settings.decline)
     return {
         "chat_id": digest_of(asked.question_id, shown, reply)[:32],
-        "kind": "declined" if absent else asked.kind,
+        "kind": asked.kind,
         "question_id": asked.question_id,
         "node_id": asked.node_id,
         "doc_key": asked.doc_key,

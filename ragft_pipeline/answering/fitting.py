@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline.answering.plan import Plan, plan_training
 from ragft_pipeline.errors import RagftError
@@ -22,6 +23,7 @@ from ragft_pipeline.weights import Weights
 
 _COMPLETE = "complete.json"  # written into a checkpoint when all of it is there
 _SECONDS = 60.0  # between checkpoints
+_CUT = ("claim", "keywords", "heading")
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,12 @@ def fit_adapter(
         folder / "plan.json", recipe, lengths["train"], lengths["val"],
         lambda: _seconds_a_token(model, parts["train"], recipe),
     )  # fmt: skip
+    seen = parts["train"][: plan.steps * recipe.batch_size]  # the natural ones, where few can be
     clock = _clock(recipe, plan)
     trainer = SFTTrainer(
         model=model,
         args=_arguments(folder, recipe, plan, compute, bool(parts["val"])),
-        train_dataset=_dataset(parts["train"]),
+        train_dataset=_dataset(seen),
         eval_dataset=_dataset(parts["val"]) if parts["val"] else None,
         processing_class=tokenizer,
         callbacks=[clock, *_early_stopping(recipe, bool(parts["val"]))],
@@ -142,6 +145,12 @@ def _four_bit(device: str) -> Any:
     )
 
 
+def most_natural_first(chats: pa.Table) -> pa.Table:
+    """Return CHATS with what people, models and users wrote before what was cut from claims."""
+    cut = pc.is_in(chats.column("kind"), value_set=pa.array(_CUT))
+    return chats.append_column("cut", cut).sort_by([("cut", "ascending"), ("chat_id", "ascending")])
+
+
 def _examples(
     chats: pa.Table, tokenizer: Any, recipe: TunedLLMSettings
 ) -> list[dict[str, list[int]]]:
@@ -150,7 +159,7 @@ def _examples(
     A chat of more than `max_tokens` is left out: cut, it would lose its question or its answer.
     """
     examples = []
-    for messages in chats.sort_by("chat_id").column("messages").to_pylist():
+    for messages in most_natural_first(chats).column("messages").to_pylist():
         prompt = tokenizer.apply_chat_template(
             messages[:-1], tokenize=False, add_generation_prompt=True
         )

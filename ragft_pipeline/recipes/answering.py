@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
 from ragft_pipeline.answering.answers import ANSWER_VERSION
+from ragft_pipeline.answering.asking import ASKING_VERSION
 from ragft_pipeline.answering.distractors import DISTRACTOR_VERSION, Library
 from ragft_pipeline.answering.prompts import PROMPT_VERSION
 from ragft_pipeline.corpus.chunking import CHUNKER_VERSION
@@ -53,11 +54,12 @@ def _chats_recipe(split: str) -> Recipe:
             _library(step, split),
             split == "train",
             Encoder.base(step.settings.embedder, step.settings.compute),
-            step.settings.chats,
+            step.settings,
             step.work,
         )
         kinds = made.table.column("kind").to_pylist()
-        facts: dict[str, Any] = {"unanswerable": made.unanswerable}
+        declined = pc.sum(pc.equal(made.table.column("source"), 0)).as_py() or 0
+        facts: dict[str, Any] = {"unanswerable": made.unanswerable, "without_source": declined}
         facts |= {f"kind_{kind}": kinds.count(kind) for kind in sorted(set(kinds))}
         return Produced(made.table, facts)
 
@@ -66,9 +68,15 @@ def _chats_recipe(split: str) -> Recipe:
         f"{split}_chats",
         make,
         inputs=(f"{split}_qa_pairs", *own_nodes, "train_nodes", "corpus_statistics"),
-        sections=("chats", "chunking", "embedder"),
+        sections=("chats", "questions", "chunking", "embedder"),
         weights=("embedder",),
-        versions=(ANSWER_VERSION, DISTRACTOR_VERSION, PROMPT_VERSION, CHUNKER_VERSION),
+        versions=(
+            ANSWER_VERSION,
+            ASKING_VERSION,
+            DISTRACTOR_VERSION,
+            PROMPT_VERSION,
+            CHUNKER_VERSION,
+        ),
         table=schemas.CHATS,
         identity=lambda snapshot: str(snapshot.facts["statistics_version"]),
         heavy=True,

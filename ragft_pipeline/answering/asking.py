@@ -1,0 +1,141 @@
+"""How a chat asks for a claim: in a model's words, or in some of the claim's own.
+
+Asked as it stands, a claim would teach a model to repeat the question.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from ragft_pipeline.answering.answers import AskedNode, SourceAnswer
+from ragft_pipeline.errors import TransientError
+from ragft_pipeline.language_model import Chat, LanguageModel
+from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.questions.endpoint import EndpointModel
+from ragft_pipeline.questions.filters import grounding
+from ragft_pipeline.questions.llm import spoken
+from ragft_pipeline.retrieval.lexical import lexical_terms
+from ragft_pipeline.settings import ComputeSettings, LLMGenerator
+from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.weights import require_language_model, resolve_weights
+
+ASKING_VERSION = 1  # raise it when some claim would be asked otherwise
+CLAIM, REPHRASED = "claim", "rephrased"
+_ROWS = pa.schema([("row_key", pa.string()), ("question", pa.string())])
+_TASK = "Write a short question, in other words, that the statement answers."
+_SHOWN = (
+    (
+        "The kettle must be switched off at the wall before it is filled.",
+        "Do I have to unplug the kettle before I fill it?",
+    ),
+    (
+        "Orders above 50 euros are sent free of charge within two days.",
+        "how much do I have to spend so delivery costs nothing?",
+    ),
+    (
+        "Only the night porter may open the side gate after eleven.",
+        "who lets me in through the side gate late at night?",
+    ),
+)
+_TOKENS, _BATCH = 24, 16
+_MIN_GROUNDING = 0.4
+_SHARE_OF_TERMS, _MOST_TERMS = 0.5, 6
+
+
+def ask_otherwise(
+    asked: Sequence[AskedNode],
+    answers: dict[str, SourceAnswer],
+    rephrased: int,
+    generator: LLMGenerator | None,
+    compute: ComputeSettings,
+    work: Workspace,
+) -> list[AskedNode]:
+    """Return the questions as chats ask them; what is no claim stays as it is.
+
+    Args:
+        answers: by question id.
+        rephrased: how many claims, by their hashes, the generator words; its bad ones and all
+            other claims are asked in some of their own words.
+    """
+    claims = [one for one in asked if one.kind == CLAIM]
+    chosen = sorted(claims, key=lambda one: one.question_id)[: rephrased if generator else 0]
+    worded: dict[str, str] = {}
+    if chosen and generator is not None:
+        statements = {one.question_id: answers[one.question_id].text for one in chosen}
+        worded = _worded(statements, generator, compute, work)
+    return [_as_asked(one, worded.get(one.question_id, "")) for one in asked]
+
+
+def _as_asked(one: AskedNode, worded: str) -> AskedNode:
+    if one.kind != CLAIM:
+        return one
+    if worded:
+        return replace(one, question=worded, kind=REPHRASED)
+    return replace(one, question=in_fewer_words(one))
+
+
+def in_fewer_words(claim: AskedNode) -> str:
+    """Return a claim as a person might search for it: some of its words, in any order."""
+    draw = random.Random(f"{claim.question_id}:words")
+    terms = list(dict.fromkeys(lexical_terms(claim.question)))
+    number = min(len(terms), max(2, min(_MOST_TERMS, round(_SHARE_OF_TERMS * len(terms)))))
+    kept = draw.sample(terms, number)
+    if draw.random() < 0.5:
+        kept.sort(key=terms.index)
+    return " ".join(kept) + draw.choice(("", "?"))
+
+
+def _worded(
+    statements: dict[str, str], generator: LLMGenerator, compute: ComputeSettings, work: Workspace
+) -> dict[str, str]:
+    """Return good questions by id; a model's answer about a statement is asked for once."""
+    weights = "" if generator.base_url else resolve_weights(generator.model).digest
+    row_settings = digest_of(ASKING_VERSION, generator.model, generator.base_url, weights)
+    cache = work.rows("rephrased", row_settings, _ROWS, family="*_chats")
+
+    def write(batch: Sequence[str]) -> pa.Table:
+        replies = _replies([_chat(statements[name]) for name in batch], generator, compute)
+        rows = [
+            {"row_key": digest_of(statements[name]), "question": _question(reply.text)}
+            for name, reply in zip(batch, replies)
+            if reply is not None
+        ]
+        for name in ("prompt_tokens", "completion_tokens"):
+            work.count(name, sum(getattr(reply, name) for reply in replies if reply is not None))
+        work.count("llm_failures", len(batch) - len(rows))
+        return pa.Table.from_pylist(rows, schema=_ROWS)
+
+    rows = cache.complete(list(statements), lambda name: digest_of(statements[name]), write, 64)
+    if failures := work.counts.get("llm_failures"):
+        raise TransientError(f"chats: {failures} claims got no question; run again")
+    known = dict(zip(rows.column("row_key").to_pylist(), rows.column("question").to_pylist()))
+    found = {name: known[digest_of(text)] for name, text in statements.items()}
+    return {name: text for name, text in found.items() if _good(text, statements[name])}
+
+
+def _good(question: str, statement: str) -> bool:
+    return question.endswith(("?", "？")) and grounding(question, statement) >= _MIN_GROUNDING
+
+
+def _question(reply: str) -> str:
+    return " ".join(spoken(reply).strip().split("\n")[0].split())
+
+
+def _chat(statement: str) -> Chat:
+    chat = [{"role": "system", "content": _TASK}]
+    for shown, question in _SHOWN:
+        chat += [{"role": "user", "content": shown}, {"role": "assistant", "content": question}]
+    return [*chat, {"role": "user", "content": statement}]
+
+
+def _replies(
+    chats: Sequence[Chat], generator: LLMGenerator, compute: ComputeSettings
+) -> Sequence[Reply | None]:
+    if generator.base_url is not None:
+        return EndpointModel(generator, "chats").ask(chats, [0] * len(chats))
+    weights = require_language_model(resolve_weights(generator.model))
+    return LanguageModel.load(weights, compute).answer(chats, _TOKENS, _BATCH)
