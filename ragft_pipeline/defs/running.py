@@ -13,6 +13,7 @@ from pathlib import Path
 
 import dagster as dg
 from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
 
 from ragft_pipeline.defs.dead_runs import end_dead_runs, holding
 from ragft_pipeline.defs.jobs import JOB_NAME
@@ -51,13 +52,23 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     with FileLock(home / ".lock"):
         try:
             instance = dg.DagsterInstance.get()
-        except Exception as error:  # each storage has exceptions of its own
-            raise RagftError(
-                f"Dagster's storage ({home / _INSTANCE_FILE}): {one_line(error)}"
-            ) from error
+        except (
+            Exception
+        ) as error:  # an outage, a variable that is not set, a driver that is missing
+            raise _storage_error(home, error) from error
         end_dead_runs(instance, home)
     with instance:
-        yield instance
+        try:
+            yield instance
+        except Exception as error:
+            lost = error if isinstance(error, SQLAlchemyError) else error.__cause__
+            if not isinstance(lost, SQLAlchemyError):
+                raise
+            raise _storage_error(home, lost) from error
+
+
+def _storage_error(home: Path, error: Exception) -> RagftError:
+    return RagftError(f"Dagster's storage ({home / _INSTANCE_FILE}): {one_line(error)}")
 
 
 def add_partition(settings: Settings, version: str) -> None:
