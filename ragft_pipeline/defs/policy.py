@@ -1,5 +1,6 @@
 """The one place for what all assets share: partitions, versions, metadata, checks."""
 
+import os
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -15,7 +16,9 @@ from ragft_pipeline.steps import Outcome, Recipe, Step, materialize
 from ragft_pipeline.store import ArtifactStore, Workspace
 
 OWNER = "team:retrieval"
-HEAVY_POOL = "heavy"  # training, encoding and evaluation: one at a time (dagster.yaml)
+# Training, encoding and evaluation: one at a time in a pool (dagster.yaml). Machines that share
+# Dagster's storage share its pools, so each names its own.
+HEAVY_POOL = os.environ.get("RAGFT_HEAVY_POOL") or "heavy"
 
 
 def build_asset(

@@ -6,17 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
 
+from ragft_pipeline.defs.dead_runs import end_dead_runs, holding
 from ragft_pipeline.defs.jobs import JOB_NAME
 from ragft_pipeline.defs.partitions import PARTITIONS_NAME
 from ragft_pipeline.defs.status_table import current_status
-from ragft_pipeline.errors import RagftError
+from ragft_pipeline.errors import RagftError, one_line
 from ragft_pipeline.settings import Settings
 
 _INSTANCE_FILE = "dagster.yaml"
@@ -45,10 +48,27 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
     Two that make its databases at the same moment each write a revision into them, and with two
     revisions Dagster never opens them again.
     """
-    with FileLock(dagster_home(settings) / ".lock"):
-        instance = dg.DagsterInstance.get()
+    home = dagster_home(settings)
+    with FileLock(home / ".lock"):
+        try:
+            instance = dg.DagsterInstance.get()
+        except (
+            Exception
+        ) as error:  # an outage, a variable that is not set, a driver that is missing
+            raise _storage_error(home, error) from error
+        end_dead_runs(instance, home)
     with instance:
-        yield instance
+        try:
+            yield instance
+        except Exception as error:
+            lost = error if isinstance(error, SQLAlchemyError) else error.__cause__
+            if not isinstance(lost, SQLAlchemyError):
+                raise
+            raise _storage_error(home, lost) from error
+
+
+def _storage_error(home: Path, error: Exception) -> RagftError:
+    return RagftError(f"Dagster's storage ({home / _INSTANCE_FILE}): {one_line(error)}")
 
 
 def add_partition(settings: Settings, version: str) -> None:
@@ -67,17 +87,19 @@ def run_version(settings: Settings, version: str, assets: list[str] | None = Non
     Args:
         assets: only these (default: the whole graph).
     """
-    dagster_home(settings)
+    home = dagster_home(settings)
     from ragft_pipeline.definitions import defs
 
     job = defs.resolve_job_def(JOB_NAME)
     known = {key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys}
     if unknown := sorted(set(assets or []) - known):
         raise RagftError(f"no asset {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
-    with open_instance(settings) as instance:
+    run_id = str(uuid.uuid4())
+    with open_instance(settings) as instance, holding(home, run_id):
         _add(instance, version)
         result = job.execute_in_process(
             instance=instance,
+            run_id=run_id,
             partition_key=version,
             asset_selection=[dg.AssetKey(name) for name in assets] if assets else None,
             run_config={"loggers": {"progress": {}}},
