@@ -440,6 +440,7 @@ class LLMEvalSettings(Section):
     """How the answering model is measured against its base."""
 
     max_questions: Positive = 24
+    max_synthetic: Count = 12
     closed_book: Count = 8
     max_new_tokens: Annotated[int, Field(ge=8, le=4096)] = 64
     batch_size: Positive = 8

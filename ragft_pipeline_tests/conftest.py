@@ -34,7 +34,8 @@ SMALL = {
         "budget": {"minutes": 0, "steps": 2}, "evaluations": 1, "val_chats": 2, "strengths": [1.0],
     },
     "llm_eval": {
-        "max_questions": 6, "closed_book": 1, "max_new_tokens": 8, "perplexity_texts": 2,
+        "max_questions": 6, "max_synthetic": 2, "closed_book": 1, "max_new_tokens": 8,
+        "perplexity_texts": 2,
     },
     "evaluation": {
         "max_synthetic": 40, "max_reranked": 3, "rerank_depth": 20, "bootstrap": 500,

@@ -44,7 +44,7 @@ def questions_to_answer(
     text_of: Callable[[str], str],
     settings: Settings,
 ) -> list[Question]:
-    """Return people's test questions about held-out documents; test chats where these are too few.
+    """Return people's test questions about held-out documents, where there are enough; test chats.
 
     Passages are the first that the recommended retriever found in the whole corpus; of a test
     chat, its own.
@@ -54,15 +54,18 @@ def questions_to_answer(
         gold: GOLD_QUESTIONS.
         text_of: the text of a doc_key.
     """
-    most, found = settings.llm_eval.max_questions, _retrieved(evaluated, settings)
-    rows = {row["question_id"]: row for row in gold.to_pylist()}
+    limits, found = settings.llm_eval, _retrieved(evaluated, settings)
+    people: list[Question] = []
     if len(found) >= settings.evaluation.min_gold:
+        rows = {row["question_id"]: row for row in gold.to_pylist()}
         texts = node_texts(nodes)
-        return [
+        people = [
             _peoples(row, rows[row["question_id"]], texts, text_of, settings)
-            for row in found[:most]
+            for row in found[: limits.max_questions]
         ]
-    return [_of_chat(row, settings) for row in test_chats.sort_by("chat_id").to_pylist()[:most]]
+    chats = test_chats.sort_by("chat_id").to_pylist()
+    most = limits.max_synthetic if people else max(limits.max_synthetic, limits.max_questions)
+    return [*people, *(_of_chat(row, settings) for row in chats[:most])]
 
 
 def _retrieved(evaluated: Artifact, settings: Settings) -> list[dict[str, Any]]:

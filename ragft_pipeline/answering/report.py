@@ -8,9 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from ragft_pipeline.answering.evaluation import BASE, PASSAGES, TUNED
+from ragft_pipeline.answering.questions import PEOPLE, SYNTHETIC
 from ragft_pipeline.answering.summary import AnsweringSummary
 from ragft_pipeline.evaluation.report import Section
 
+SET_NAMES = {PEOPLE: "people's questions", SYNTHETIC: "test chats"}
 _SHOWN = 6
 
 
@@ -38,10 +40,9 @@ def answering_section(
 
 def sentences(summary: AnsweringSummary, facts: dict[str, Any]) -> list[str]:
     """Return what to know first."""
-    whose = "people's" if summary.people else "synthetic"
     found = [
         f"Verdict: {summary.verdict.sentence}.",
-        f"{summary.questions} {whose} questions about documents that trained nothing.",
+        f"Decided on {SET_NAMES[summary.primary_set]}; none of their documents trained anything.",
     ]
     rates = [f"{s} {facts[key]:.0f}" for s in (BASE, TUNED) if (key := _rate(s)) in facts]
     if rates:
@@ -60,14 +61,14 @@ def _rate(system: str) -> str:
 
 def answering_table(summary: AnsweringSummary) -> list[list[str]]:
     """Return rows of cells, the first row the header."""
-    table = [["measure", "n", "base", "tuned", "difference"]]
-    for one in summary.measures:
-        number = str(one.difference.questions)
-        table.append([one.name, number, f"{one.base:.3f}", f"{one.tuned:.3f}", str(one.difference)])
-    for one in summary.perplexities:
-        number = str(one.difference.questions)
-        name = f"perplexity, {one.name}"
-        table.append([name, number, f"{one.base:.2f}", f"{one.tuned:.2f}", str(one.difference)])
+    table = [["measure", "on", "n", "base", "tuned", "difference"]]
+    for one in (*summary.measures, *summary.perplexities):
+        perplexity = one in summary.perplexities
+        name = "perplexity" if perplexity else one.name
+        digits = 2 if perplexity else 3
+        values = [f"{value:.{digits}f}" for value in (one.base, one.tuned)]
+        where, number = SET_NAMES.get(one.question_set, one.name), str(one.difference.questions)
+        table.append([name, where, number, *values, str(one.difference)])
     return table
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline.answering.evaluation import (
     BASE,
@@ -26,9 +27,10 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of both models on the same questions or texts."""
+    """A measure of both models on the same questions or texts, of one set."""
 
     name: str
+    question_set: str
     base: float
     tuned: float
     difference: Difference
@@ -46,8 +48,7 @@ class Verdict:
 class AnsweringSummary:
     """All measures, the perplexities, and the verdict."""
 
-    questions: int
-    people: bool
+    primary_set: str
     measures: tuple[Measure, ...]
     perplexities: tuple[Measure, ...]
     guard_change: float
@@ -78,27 +79,28 @@ def summarise(
     rows: pa.Table, losses: pa.Table, max_guard_loss: float, settings: EvaluationSettings
 ) -> AnsweringSummary | None:
     """Return the summary of LLM_EVAL and LLM_LOSSES tables; None without a tuned model."""
-    by_system = _by_system(rows.to_pylist())
-    if TUNED not in by_system:
+    sets = sorted(pc.unique(rows.column("question_set")).to_pylist())  # gold before synthetic
+    of_set = {name: _by_system(rows, name) for name in sets}
+    if not sets or TUNED not in of_set[sets[0]]:
         return None
     measures = [
         found
+        for question_set, by_system in of_set.items()
         for name, mode, value in _MEASURES
-        if (found := _measure(name, mode, value, by_system, settings)) is not None
+        if (found := _measure(name, question_set, mode, value, by_system, settings)) is not None
     ]
     perplexities = [
         found for name in (GUARD, HELD_OUT) if (found := _perplexity(name, losses, settings))
     ]
     guard = next((one for one in perplexities if one.name == GUARD), None)
     change = guard.tuned / guard.base - 1 if guard else math.nan
-    asked = [row for row in by_system[BASE].values() if row["mode"] == PASSAGES]
+    deciding = [measure for measure in measures if measure.question_set == sets[0]]
     return AnsweringSummary(
-        len(asked),
-        any(row["question_set"].startswith("gold") for row in asked),
+        sets[0],
         tuple(measures),
         tuple(perplexities),
         change,
-        decide(measures, change, max_guard_loss),
+        decide(deciding, change, max_guard_loss),
     )
 
 
@@ -118,15 +120,16 @@ def decide(measures: Sequence[Measure], guard_change: float, max_guard_loss: flo
     return Verdict(TUNED, f"answer with the tuned model: {gains}")
 
 
-def _by_system(rows: Sequence[Row]) -> dict[str, dict[tuple[str, str], Row]]:
+def _by_system(rows: pa.Table, question_set: str) -> dict[str, dict[tuple[str, str], Row]]:
     found: dict[str, dict[tuple[str, str], Row]] = {}
-    for row in rows:
+    for row in rows.filter(pc.equal(rows.column("question_set"), question_set)).to_pylist():
         found.setdefault(row["system"], {})[row["question_id"], row["mode"]] = row
     return found
 
 
 def _measure(
     name: str,
+    question_set: str,
     mode: str,
     value: Callable[[Row], float | None],
     by_system: dict[str, dict[tuple[str, str], Row]],
@@ -148,7 +151,7 @@ def _measure(
     base, tuned = (np.array([one[side] for one in valued], float) for side in (0, 1))
     clusters = [cluster for _, _, cluster in valued]
     difference = paired_difference(tuned, base, clusters, settings.bootstrap, settings.seed)
-    return Measure(name, float(base.mean()), float(tuned.mean()), difference)
+    return Measure(name, question_set, float(base.mean()), float(tuned.mean()), difference)
 
 
 def _perplexity(name: str, losses: pa.Table, settings: EvaluationSettings) -> Measure | None:
@@ -165,4 +168,4 @@ def _perplexity(name: str, losses: pa.Table, settings: EvaluationSettings) -> Me
     base, tuned = (np.array([found[s][one] for one in shared]) for s in (BASE, TUNED))
     places = [clusters[one] for one in shared]
     difference = paired_difference(tuned, base, places, settings.bootstrap, settings.seed)
-    return Measure(name, float(np.exp(base.mean())), float(np.exp(tuned.mean())), difference)
+    return Measure(name, name, float(np.exp(base.mean())), float(np.exp(tuned.mean())), difference)

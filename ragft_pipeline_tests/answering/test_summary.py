@@ -98,7 +98,7 @@ def test_the_section_shows_answers_side_by_side() -> None:
     section = answering_section(rows, found, {"judge_accuracy": 0.9})
     assert section is not None
     assert section.sentences[0].startswith("Verdict: answer with the tuned model")
-    assert section.table[0] == ["measure", "n", "base", "tuned", "difference"]
+    assert section.table[0] == ["measure", "on", "n", "base", "tuned", "difference"]
     question, answers = section.examples[0]
     assert question.startswith("why ")
     assert [name for name, _ in answers] == ["reference", BASE, TUNED]

@@ -33,6 +33,11 @@ tuned_llm:
 """
 
 
+@pytest.fixture(autouse=True)
+def short_guard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragft_pipeline.answering.tuning.guard_texts", lambda half: ["Tea is hot."])
+
+
 def settings(steps: int = 3, merged: bool = False) -> Settings:
     return parse_settings(RECIPE.format(steps=steps, merged=str(merged).lower()))
 
