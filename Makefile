@@ -7,7 +7,7 @@ EVAL ?= ../shared/eval/tools-faq
 
 export TQDM_DISABLE := 1
 
-.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router clean
+.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -50,6 +50,9 @@ bench-crash: $(INSTALLED)
 
 bench-router: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.router data/sample $(EVAL)
+
+bench-llm: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.llm data/sample
 
 bench-serve: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.serve

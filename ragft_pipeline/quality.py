@@ -71,8 +71,10 @@ def _model_files(artifact: Artifact, step: Step) -> CheckResult:
     ]
     size = sum(path.stat().st_size for path in files) / 1e6
     untuned = artifact.facts.get("strength") == 0  # then there is nothing but the card
+    elsewhere = artifact.facts.get("where") in ("hosted", "none")
     return CheckResult(
-        (bool(weights) or untuned) and not pickled, {"megabytes": size, "pickled": len(pickled)}
+        (bool(weights) or untuned or elsewhere) and not pickled,
+        {"megabytes": size, "pickled": len(pickled)},
     )
 
 
@@ -144,6 +146,16 @@ def _metrics_sane(artifact: Artifact, step: Step) -> CheckResult:
     return CheckResult(outside == 0 and table.num_rows > 0, {"values_outside_0_to_1": outside})
 
 
+def _chats_whole(artifact: Artifact, step: Step) -> CheckResult:
+    """Count chats that do not end with an answer, or whose source is not where they say."""
+    broken = 0
+    for row in artifact.table().to_pylist():
+        last, source = row["messages"][-1], row["source"]
+        placed = not source or row["passages"][source - 1] == row["node_id"]
+        broken += not (placed and last["role"] == "assistant" and last["content"].strip())
+    return CheckResult(broken == 0, {"broken": broken, "chats": artifact.table().num_rows})
+
+
 CHECKS: dict[str, list[Check]] = {
     "corpus_snapshot": [NOT_EMPTY],
     "chunked_nodes": [
@@ -161,6 +173,16 @@ CHECKS: dict[str, list[Check]] = {
         f"{split}_qa_pairs": [
             Check(
                 "questions_asked", "No empty question, none about another split.", _questions_asked
+            )
+        ]
+        for split in SPLITS
+    },
+    **{
+        f"{split}_chats": [
+            Check(
+                "chats_whole",
+                "Every chat ends with an answer, and shows its source where it says.",
+                _chats_whole,
             )
         ]
         for split in SPLITS
