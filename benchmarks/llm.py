@@ -60,12 +60,18 @@ def _settings(options: argparse.Namespace) -> Settings:
         "corpus": settings.corpus.model_copy(update={"source": str(options.folder)}),
         "tuned_llm": settings.tuned_llm.model_copy(
             update={
-                "budget": settings.tuned_llm.budget.model_copy(update={"minutes": options.minutes})
+                "budget": settings.tuned_llm.budget.model_copy(update={"minutes": options.minutes}),
+                "evaluations": 2,
+                "val_chats": 12,
             }
         ),
         "chats": settings.chats.model_copy(update={"rephrased": 160}),
         "llm_eval": settings.llm_eval.model_copy(
-            update={"max_questions": options.questions, "max_synthetic": options.questions // 2}
+            update={
+                "max_questions": options.questions,
+                "max_synthetic": options.questions // 2,
+                "perplexity_texts": 12,
+            }
         ),
         "store": str(options.store / options.folder.name),
     }

@@ -354,7 +354,7 @@ class ChatSettings(Section):
 
     passages: Annotated[int, Field(ge=1, le=20)] = 3
     missing: Share = 0.15
-    rephrased: Count = 64
+    rephrased: Count = 32
     max_chats: Positive = 3000
     decline: Annotated[str, Field(min_length=2, max_length=200)] = "The passages do not say."
     teacher: ServedModel | None = None
@@ -371,7 +371,7 @@ class ChatSettings(Section):
 class Budget(Section):
     """What a training may cost; whichever ends first, 0 meaning no limit."""
 
-    minutes: Annotated[float, Field(ge=0, le=100_000)] = 1.0
+    minutes: Annotated[float, Field(ge=0, le=100_000)] = 0.7
     steps: Count = 0
     tokens: Count = 0
 
@@ -410,9 +410,9 @@ class TunedLLMSettings(Section):
     max_tokens: Annotated[int, Field(ge=64, le=131_072)] = 2048
     packing: bool = False
     gradient_checkpointing: bool = False
-    evaluations: Annotated[int, Field(ge=1, le=100)] = 2
+    evaluations: Annotated[int, Field(ge=1, le=100)] = 1
     patience: Positive = 2
-    val_chats: Positive = 12
+    val_chats: Positive = 6
     budget: Budget = Budget()
     strengths: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.5, 1.0)
     max_guard_loss: Annotated[float, Field(ge=0.0, le=1.0)] = 0.05
@@ -439,12 +439,12 @@ class TunedLLMSettings(Section):
 class LLMEvalSettings(Section):
     """How the answering model is measured against its base."""
 
-    max_questions: Positive = 24
-    max_synthetic: Count = 12
-    closed_book: Count = 8
+    max_questions: Positive = 12
+    max_synthetic: Count = 6
+    closed_book: Count = 4
     max_new_tokens: Annotated[int, Field(ge=8, le=4096)] = 64
     batch_size: Positive = 8
-    perplexity_texts: Positive = 12
+    perplexity_texts: Positive = 8
     judge: ServedModel | None = None
 
 

@@ -39,21 +39,23 @@ class Chats:
 
 
 def make_chats(
-    pairs: pa.Table, nodes: pa.Table, library: Library, mixed: bool, encoder: Encoder,
+    pairs: pa.Table, nodes: pa.Table, library: Library, train: bool, encoder: Encoder,
     settings: Settings, work: Workspace,
 ) -> Chats:  # fmt: skip
     """Make a split's chats, and write them as JSON lines into the artifact too.
 
     Args:
         pairs, nodes: QA_PAIRS and NODES of the split.
-        mixed: whether `chats.mixes` belong to this split.
+        train: whether it is the split that is trained on: it gets `chats.mixes`, and the others a
+            quarter of the rephrased claims.
     """
     chats = settings.chats
     asked = asked_nodes(pairs, nodes)[: chats.max_chats]
     answers = answer_pairs(asked, chats.teacher, work)
+    rephrased = chats.rephrased if train else chats.rephrased // 4
     known = ask_otherwise(
         [one for one in asked if one.question_id in answers],
-        answers, chats.rephrased, settings.questions.model, settings.compute, work,
+        answers, rephrased, settings.questions.model, settings.compute, work,
     )  # fmt: skip
     near = find_distractors(
         [(one, answers[one.question_id].text) for one in known],
@@ -62,7 +64,7 @@ def make_chats(
     rows = [
         _row(one, answers[one.question_id], near[one.question_id], library, chats) for one in known
     ]
-    if mixed:
+    if train:
         rows += [row for mix in chats.mixes for row in mixed_chats(mix)]
     table = pa.Table.from_pylist(rows, schema=schemas.CHATS.schema)
     write_chats(table, work.folder / CHATS_FILE)

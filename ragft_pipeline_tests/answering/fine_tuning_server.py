@@ -83,7 +83,20 @@ class FineTuningServer:
             if method == "POST":
                 return self.start(json.loads(body))
             return self._listed(list(reversed(self.jobs.values())))
+        if path == "/v1/chat/completions":
+            return self.say(json.loads(body))
         return self.poll(path.rpartition("/")[2])
+
+    def say(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """Answer a chat: a tuned model quotes the first passage, its base talks."""
+        text = asked["messages"][-1]["content"].partition("[1] ")[2].partition("\n")[0]
+        content = f'"{text}" [1]' if asked["model"].startswith("ft:") else "It is warm."
+        message = {"role": "assistant", "content": content}
+        return {
+            "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": asked["model"],
+            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+            "usage": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
+        }  # fmt: skip
 
     def _listed(self, records: list[dict[str, Any]]) -> dict[str, Any]:
         data = [self.shown(one) for one in records]
