@@ -18,6 +18,7 @@ from ragft_pipeline import schemas
 from ragft_pipeline.answering.answers import AskedNode, SourceAnswer, answer_pairs
 from ragft_pipeline.answering.asking import ask_otherwise
 from ragft_pipeline.answering.distractors import Library, find_distractors
+from ragft_pipeline.answering.focus import cut_to_sentences
 from ragft_pipeline.answering.prompts import passages_chat
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.language_model import Chat
@@ -61,8 +62,15 @@ def make_chats(
         [(one, answers[one.question_id].text) for one in known],
         library, chats.passages, encoder, work,
     )  # fmt: skip
+    shown = [_shown(one, near[one.question_id], chats) for one in known]
+    texts = cut_to_sentences(
+        [one.question for one in known],
+        [[library.texts[name] for name in names] for names, _ in shown],
+        chats.sentences, encoder, work, [answers[one.question_id].text for one in known],
+    )  # fmt: skip
     rows = [
-        _row(one, answers[one.question_id], near[one.question_id], library, chats) for one in known
+        _row(one, answers[one.question_id], *placed, read, chats.decline)
+        for one, placed, read in zip(known, shown, texts)
     ]
     if train:
         rows += [row for mix in chats.mixes for row in mixed_chats(mix)]
@@ -91,26 +99,28 @@ def asked_nodes(pairs: pa.Table, nodes: pa.Table) -> list[AskedNode]:
     return found
 
 
-def _row(
-    asked: AskedNode, answer: SourceAnswer, near: Sequence[str], library: Library,
-    settings: ChatSettings,
-) -> dict[str, Any]:  # fmt: skip
-    """Return a CHATS row; what it draws depends on its question alone.
+def _shown(asked: AskedNode, near: Sequence[str], settings: ChatSettings) -> tuple[list[str], int]:
+    """Return the node ids that a chat shows, and the source's number, 0 where it is left out.
 
-    Distractors stand in the retriever's order, and the source more often before them than after:
-    so it is where the model will serve.
+    What is drawn depends on the question alone. Distractors stand in the retriever's order, and
+    the source more often before them than after: so it is where the model will serve.
     """
     draw = random.Random(f"{asked.question_id}:passages")
-    absent = draw.random() < settings.missing and bool(near)
-    shown, number = list(near), 0
-    if not absent:
-        shown = shown[: settings.passages - 1]
-        ranks = range(1, len(shown) + 2)
-        number = draw.choices(ranks, [1 / rank for rank in ranks])[0]
-        shown.insert(number - 1, asked.node_id)
-    reply = settings.decline if absent else answer.citing(number)
-    texts = [library.texts[name] for name in shown]
-    messages = passages_chat(asked.question, texts, settings.decline)
+    if draw.random() < settings.missing and near:
+        return list(near), 0
+    shown = list(near)[: settings.passages - 1]
+    ranks = range(1, len(shown) + 2)
+    number = draw.choices(ranks, [1 / rank for rank in ranks])[0]
+    shown.insert(number - 1, asked.node_id)
+    return shown, number
+
+
+def _row(
+    asked: AskedNode, answer: SourceAnswer, shown: list[str], number: int, texts: list[str],
+    decline: str,
+) -> dict[str, Any]:  # fmt: skip
+    reply = answer.citing(number) if number else decline
+    messages = passages_chat(asked.question, texts, decline)
     return {
         "chat_id": digest_of(asked.question_id, shown, reply)[:32],
         "kind": asked.kind,

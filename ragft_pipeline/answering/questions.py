@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ragft_pipeline.answering.focus import cut_to_sentences
 from ragft_pipeline.answering.prompts import read_answer
 from ragft_pipeline.answering.support import passages_shown
 from ragft_pipeline.evaluation.retrieval_eval import read_choices
 from ragft_pipeline.evaluation.summary import EvaluationRows
 from ragft_pipeline.evaluation.summary import decide as decide_retrieval
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.store import Artifact
+from ragft_pipeline.store import Artifact, Workspace
 from ragft_pipeline.tuning.data import node_texts
 
 PEOPLE, SYNTHETIC = "gold_test", "synthetic_test"
@@ -42,7 +44,9 @@ def questions_to_answer(
     test_chats: pa.Table,
     nodes: pa.Table,
     text_of: Callable[[str], str],
+    encoder: Encoder,
     settings: Settings,
+    work: Workspace,
 ) -> list[Question]:
     """Return people's test questions about held-out documents, where there are enough; test chats.
 
@@ -59,10 +63,15 @@ def questions_to_answer(
     if len(found) >= settings.evaluation.min_gold:
         rows = {row["question_id"]: row for row in gold.to_pylist()}
         texts = node_texts(nodes)
-        people = [
+        asked = [
             _peoples(row, rows[row["question_id"]], texts, text_of, settings)
             for row in found[: limits.max_questions]
         ]
+        cut = cut_to_sentences(
+            [one.text for one in asked], [one.passages for one in asked],
+            settings.chats.sentences, encoder, work,
+        )  # fmt: skip
+        people = [replace(one, passages=tuple(shown)) for one, shown in zip(asked, cut)]
     chats = test_chats.sort_by("chat_id").to_pylist()
     most = limits.max_synthetic if people else max(limits.max_synthetic, limits.max_questions)
     return [*people, *(_of_chat(row, settings) for row in chats[:most])]

@@ -11,6 +11,7 @@ from ragft_pipeline import schemas
 from ragft_pipeline.answering.answers import ANSWER_VERSION
 from ragft_pipeline.answering.asking import ASKING_VERSION
 from ragft_pipeline.answering.distractors import DISTRACTOR_VERSION, Library
+from ragft_pipeline.answering.focus import FOCUS_VERSION
 from ragft_pipeline.answering.prompts import PROMPT_VERSION
 from ragft_pipeline.corpus.chunking import CHUNKER_VERSION
 from ragft_pipeline.recipes.corpus import SPLITS, cut_version
@@ -162,7 +163,9 @@ def _evaluate(step: Step) -> Produced:
         step.table("test_chats"),
         step.table("chunked_nodes"),
         step.snapshots.text,
+        Encoder.base(step.settings.embedder, step.settings.compute),
         step.settings,
+        step.work,
     )
     rows, facts = evaluate_answers(
         questions, _held_out(step), _answerers(step), judge, step.settings, step.work
@@ -189,9 +192,9 @@ llm_eval = Recipe(
         "tuned_llm", "val_chats", "test_chats", "gold_questions", "chunked_nodes", "reranker",
         "retrieval_eval",
     ),
-    sections=("llm_eval", "chats", "tuned_llm", "evaluation", "reranker"),
-    weights=("tuned_llm",),
-    versions=(PROMPT_VERSION,),
+    sections=("llm_eval", "chats", "tuned_llm", "evaluation", "reranker", "embedder"),
+    weights=("tuned_llm", "embedder"),
+    versions=(PROMPT_VERSION, FOCUS_VERSION),
     table=schemas.LLM_EVAL,
     heavy=True,
 )  # fmt: skip

@@ -9,6 +9,7 @@ The model is the tuned one where its evaluation says so, else its base.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from llama_index.core.schema import MetadataMode
 
 from ragft_pipeline.answering.answerers import LocalAnswerer
 from ragft_pipeline.answering.evaluation import BASE, TUNED
+from ragft_pipeline.answering.focus import cut_to_sentences
 from ragft_pipeline.answering.hosted import served_models
 from ragft_pipeline.answering.prompts import passages_chat, read_answer
 from ragft_pipeline.answering.summary import summarise
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.questions.endpoint import open_llm
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.schemas import LLM_LOSSES
 from ragft_pipeline.serving.live import Champion
 from ragft_pipeline.serving.llamaindex import ChampionRetriever
@@ -35,18 +38,21 @@ from ragft_pipeline.store import Artifact, ArtifactStore
 class AnsweringEngine(CustomQueryEngine):
     """Asks a model a question of the passages that a retriever finds, worded as in its training.
 
-    `metadata["cited"]` of a response are the node ids that the answer cites, `source_nodes` all
-    passages shown.
+    `focus` cuts the passages as in training. `metadata["cited"]` of a response are the node ids that
+    the answer cites, `source_nodes` all passages shown.
     """
 
     retriever: BaseRetriever
     llm: LLM
     decline: str
+    focus: Callable[[str, list[str]], list[str]] | None = None
 
     def custom_query(self, query_str: str) -> Response:
         """Answer a question."""
         nodes = self.retriever.retrieve(query_str)
         texts = [node.get_content(MetadataMode.NONE) for node in nodes]
+        if self.focus is not None:
+            texts = self.focus(query_str, texts)
         chat = passages_chat(query_str, texts, self.decline)
         reply = self.llm.chat([ChatMessage(**message) for message in chat]).message.content or ""
         answer = read_answer(reply, self.decline)
@@ -70,7 +76,14 @@ def answering_engine(
     live = Champion(ArtifactStore(store), settings.compute)
     llm = answering_llm(ArtifactStore(store), live.entry.version, settings, model)
     retriever = ChampionRetriever(live, settings.chats.passages)
-    return AnsweringEngine(retriever=retriever, llm=llm, decline=settings.chats.decline)
+    encoder = Encoder.base(settings.embedder, settings.compute)
+
+    def focus(question: str, texts: list[str]) -> list[str]:
+        return cut_to_sentences([question], [texts], settings.chats.sentences, encoder)[0]
+
+    return AnsweringEngine(
+        retriever=retriever, llm=llm, decline=settings.chats.decline, focus=focus
+    )
 
 
 def answering_llm(
