@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.store import ArtifactStore

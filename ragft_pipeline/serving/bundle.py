@@ -155,8 +155,11 @@ class BundleStore:
         return Bundle.load(self.root / digest)
 
     def peek(self, digest: str) -> Bundle | None:
-        """Return a published bundle, or None where there is none; its files need not be here."""
-        manifest = self.store.card(f"bundles/{digest}", MANIFEST)
+        """Return a published bundle, or None where there is none; its files may be elsewhere."""
+        try:
+            manifest = self.store.card(f"bundles/{digest}", MANIFEST)
+        except json.JSONDecodeError:
+            return None
         return Bundle(self.root / digest, manifest) if manifest is not None else None
 
     def build(

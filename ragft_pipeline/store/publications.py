@@ -185,6 +185,26 @@ class Publications:
         finally:
             shutil.rmtree(staged, ignore_errors=True)
 
+    def single(self, name: str, manifest: Manifest, file: str) -> Path:
+        """Return where this machine keeps one file of a publication that it has no copy of."""
+        sha = manifest.files[file][1]
+        kind = name.rpartition("/")[0]
+        return self.cache / "singles" / kind / f"{sha[:16]}-{Path(file).name}"
+
+    def fetch_file(self, name: str, manifest: Manifest, file: str) -> Path:
+        """Return one file of a publication: of this machine's copy, else fetched by itself."""
+        copy, target = self.cache / name, self.single(name, manifest, file)
+        if self._is_copy(manifest, copy):
+            return copy / file
+        if target.is_file():
+            os.utime(target)
+            return target
+        staged = self.cache / "staging" / f"fetch-{uuid.uuid4().hex[:12]}"
+        self.fetch_object(manifest.files[file], staged)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staged.replace(target)
+        return target
+
     def fetch_object(self, what: tuple[int, str], target: Path) -> None:
         """Write an object, given by size and digest, to a file."""
         size, sha = what

@@ -163,12 +163,12 @@ class Remote:
         return None
 
     def listed(self, folder: str) -> dict[str, Listed]:
-        """Return what lies below a folder, by its name inside it.
+        """Return what lies below a folder, "" for all, by its name inside it.
 
         A name that leads out of the folder, or that no file could have, is left out.
         """
         fs, _ = self._place
-        path = self._path(folder)
+        path = self._path(folder) if folder else self._place[1]
         try:
             found = fs.find(path, detail=True)
         except FileNotFoundError:
@@ -250,6 +250,12 @@ def local_path(store: str) -> Path | None:
         return Path(store)
     protocol, _, path = store.partition("://")
     return Path(path) if protocol in ("file", "local") else None
+
+
+def absolute(store: str) -> str:
+    """Return a `store` setting that means the same in every working directory."""
+    folder = local_path(store)
+    return store if folder is None else str(folder.resolve())
 
 
 def is_safe(name: str) -> bool:
