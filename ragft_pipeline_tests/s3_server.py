@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -44,6 +45,8 @@ class S3Server:
     def wrap(self, app: Any) -> Any:
         def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
             method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+            if length := environ.get("CONTENT_LENGTH"):  # all of it is here before anything is done
+                environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(length)))
             with self._one:
                 self.asked.append((method, path))
                 if self.deaf:

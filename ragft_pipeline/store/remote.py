@@ -193,6 +193,7 @@ class Remote:
         """
         fs, _ = self._place
         target.parent.mkdir(parents=True, exist_ok=True)
+        broken = None
         for _ in range(2):  # what differs was cut short on its way, or it is damaged
             try:
                 fs.get_file(self._path(name), str(target))
@@ -201,10 +202,14 @@ class Remote:
                     f"{self.url}/{name} is missing: delete the manifest that names it, "
                     "and it is made anew"
                 ) from None
-            except Exception as error:
-                raise self._refused(error) from None
-            if target.stat().st_size == size and file_sha256(target) == sha256:
-                return
+            except Exception as error:  # the library's own checksum among them
+                broken = self._refused(error)
+            else:
+                if target.stat().st_size == size and file_sha256(target) == sha256:
+                    return
+                broken = None
+        if broken is not None:
+            raise broken
         target.unlink()
         raise RagftError(
             f"{self.url}/{name} is damaged: its content is not what its digest says; "
