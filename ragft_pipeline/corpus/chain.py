@@ -9,9 +9,11 @@ one conditional write makes the version, its place in the chain and the pointer.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any, Protocol
 
+from ragft_pipeline.errors import RagftError
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.store.files import json_bytes, publish_folder
 from ragft_pipeline.store.publications import Manifest, Publications
@@ -132,5 +134,17 @@ class RemoteChain:
         return True
 
     def _entries(self) -> list[dict[str, Any]]:
-        found = self._records.read_all(_FREEZES)
-        return [json.loads(data) for _, data in sorted(found.items())]
+        found = sorted(self._records.read_all(_FREEZES).items())
+        return [_entry(f"{_FREEZES}/{name}", data) for name, data in found]
+
+
+def _entry(name: str, data: bytes) -> dict[str, Any]:
+    """Read a freeze; its version becomes a folder's name, so it must be one of ours."""
+    try:
+        entry = dict(json.loads(data))
+        version = str(entry["version"])
+    except (ValueError, KeyError, TypeError):
+        version = ""
+    if not re.fullmatch(r"v\d{4,}-[0-9a-f]{10}", version):
+        raise RagftError(f"{name} of the store is damaged: it names no corpus version")
+    return entry

@@ -167,4 +167,7 @@ def current_user() -> str:
 
 
 def _entry(data: bytes) -> Entry:
-    return Entry(**json.loads(data))
+    try:
+        return Entry(**json.loads(data))
+    except (ValueError, TypeError):
+        raise RagftError("an entry of the champion's history is damaged") from None

@@ -233,12 +233,18 @@ class ArtifactStore:
     def linked(self, version: str, asset: str) -> Link | None:
         """Return what a version uses for an asset, or None where it has not been materialized."""
         data = self.records.read(f"versions/{version}/{asset}.json")
-        return Link(**json.loads(data)) if data is not None else None
+        return self._link(version, data) if data is not None else None
 
     def links(self, version: str) -> dict[str, Link]:
         """Return all that a version uses, by asset."""
         found = self.records.read_all(f"versions/{version}").values()
-        return {link.asset: link for link in (Link(**json.loads(data)) for data in found)}
+        return {link.asset: link for link in (self._link(version, data) for data in found)}
+
+    def _link(self, version: str, data: bytes) -> Link:
+        try:
+            return Link(**json.loads(data))
+        except (ValueError, TypeError):
+            raise RagftError(f"{self.url}/versions/{version} holds a damaged link") from None
 
     def read(self, version: str, asset: str) -> Artifact:
         """Return the artifact a version uses for an asset.

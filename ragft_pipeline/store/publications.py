@@ -220,6 +220,8 @@ class Publications:
         return Manifest.parse(data, f"{self.remote.url}/{name}.json")
 
     def _lease(self, name: str) -> Path:
+        if not is_safe(name):  # names come out of links and histories, which others write
+            raise RagftError(f"store {self.remote.url}: {name!r} is no name of a publication")
         return self.cache / "leases" / f"{name}.json"
 
 

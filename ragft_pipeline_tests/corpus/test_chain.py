@@ -128,3 +128,13 @@ def test_a_damaged_text_is_one_line(team: Team, machines: tuple[Machine, Machine
         team.overwrite(name, b"Something else.")
     with pytest.raises(RagftError, match=r"blobs/.* is damaged"):
         there.texts(version)
+
+
+@pytest.mark.parametrize("bad", [b"{}", b"", b'{"version": "../../v0001-0123456789"}'])
+def test_a_damaged_entry_is_one_line(
+    team: Team, machines: tuple[Machine, Machine], bad: bytes
+) -> None:
+    machines[0].freeze()
+    team.overwrite("freezes/000002.json", bad)
+    with pytest.raises(RagftError, match=r"freezes/000002\.json .* damaged"):
+        machines[1].snapshots.current()

@@ -243,3 +243,13 @@ def test_a_cache_that_was_deleted_comes_back(team: Team, tmp_path: Path) -> None
     found = store.find("model", "a1")
     assert found is not None
     assert (found.model / "weights").read_text() == "content"
+
+
+def test_a_link_cannot_lead_out_of_the_cache(team: Team) -> None:
+    store = team.machine("a")
+    link(store, "v1", "../../../outside")
+    with pytest.raises(RagftError, match="no name of a publication"):
+        store.read("v1", "model")
+    team.overwrite("versions/v1/model.json", b"[]")
+    with pytest.raises(RagftError, match="damaged link"):
+        store.links("v1")
