@@ -35,11 +35,11 @@ def published_artifacts(
 
 
 def files_named(store: ArtifactStore, name: str) -> Iterator[tuple[str, str, str, Path]]:
-    """Yield every artifact that has a file: its asset, action and place, and the file, fetched."""
+    """Yield every artifact that has a file: asset, action, where it is kept, the file, fetched."""
     if store.publications is None:
         for file in sorted(store.root.glob(f"artifacts/*/*/{name}")):
             folder = store.root.joinpath(*file.relative_to(store.root).parts[:3])
-            yield folder.parent.name, folder.name, str(folder), file
+            yield folder.parent.name, folder.name, str(file.parent), file
         return
     for title, manifest in published_artifacts(store, store.publications).items():
         _, asset, action = title.split("/")
