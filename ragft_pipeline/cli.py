@@ -22,7 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.settings:
             os.environ["RAGFT_SETTINGS"] = str(Path(options.settings).resolve())
         if options.store:
-            os.environ["RAGFT_STORE"] = str(Path(options.store).resolve())
+            from ragft_pipeline.store.remote import absolute
+
+            os.environ["RAGFT_STORE"] = absolute(options.store)
         return int(options.run(options, load_settings()))
     except RagftError as error:
         print(f"ragft: {error}", file=sys.stderr)
@@ -43,7 +45,9 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ragft", description="Tune the retrieval parts of a RAG system, incrementally."
     )
     parser.add_argument("--settings", help="settings file (default: ragft.yaml)")
-    parser.add_argument("--store", help="folder for artifacts (default: `store` of the settings)")
+    parser.add_argument(
+        "--store", help="folder or URL for artifacts (default: `store` of the settings)"
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
 
     run = commands.add_parser("run", help="freeze the corpus and bring its version up to date")
@@ -193,31 +197,26 @@ def _taint(options: argparse.Namespace, settings: Settings) -> int:
     snapshots = SnapshotStore(ArtifactStore(settings.store))
     models = tainted_models(snapshots, document_keys(snapshots, options.document))
     for model in models:
-        print(f"{model.asset}  {model.folder}  used by {', '.join(model.versions) or 'no version'}")
+        print(f"{model.asset}  {model.place}  used by {', '.join(model.versions) or 'no version'}")
     print(f"{options.document} reached {len(models)} models")
     return 0
 
 
 def _gc(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
-    from ragft_pipeline.release.housekeeping import kept_bundles, unused_bundles
+    from ragft_pipeline.release.housekeeping import clean_up
     from ragft_pipeline.store import ArtifactStore
-    from ragft_pipeline.store.housekeeping import find_garbage, remove
 
     store = ArtifactStore(settings.store)
     snapshots = SnapshotStore(store)
     current = snapshots.current()
     kept = {*snapshots.versions()[-max(1, options.keep) :], *([current.version] if current else [])}
-    bundles = kept_bundles(store, kept)
-    needed = {action for bundle in bundles for action in bundle.measured.items()}
-    garbage = find_garbage(store, kept, also_needed=needed) + unused_bundles(store, bundles)
-    for item in garbage:
-        print(f"{item.size / 1e6:8.1f} MB  {item.path.relative_to(store.root)}")
-    total = sum(item.size for item in garbage) / 1e6
-    if options.delete:
-        remove(garbage)
+    count, total = 0, 0.0
+    for size, name in clean_up(store, kept, options.delete):
+        print(f"{size / 1e6:8.1f} MB  {name}")
+        count, total = count + 1, total + size / 1e6
     done = "removed" if options.delete else "to remove with --delete"
-    print(f"{len(garbage)} folders, {total:.1f} MB {done}; kept: {', '.join(sorted(kept))}")
+    print(f"{count} folders, {total:.1f} MB {done}; kept: {', '.join(sorted(kept))}")
     return 0
 
 

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.status import state_of
+from ragft_pipeline.status import asset_state
 
 FRESH = ("computed", "reused", "carried")
 
 
 def states(version: str, snapshots: SnapshotStore, settings: Settings) -> dict[str, str]:
     """Return the state of every asset for a version, as `status.state_of` says it."""
-    return {recipe.name: state_of(recipe, version, snapshots, settings) for recipe in RECIPES}
+    snapshot, links = snapshots.load(version), snapshots.store.links(version)
+    return {recipe.name: asset_state(recipe, snapshot, links, settings) for recipe in RECIPES}
 
 
 def out_of_date(state: Mapping[str, str]) -> set[str]:

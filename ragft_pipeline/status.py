@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings
@@ -17,31 +17,37 @@ MISSING = "missing"
 
 def state_of(recipe: Recipe, version: str, snapshots: SnapshotStore, settings: Settings) -> str:
     """Return `computed`, `reused`, `carried`, `missing`, or `stale (cause)` for a version."""
-    store = snapshots.store
-    link = store.linked(version, recipe.name)
-    artifact = store.find(recipe.name, link.action) if link else None
+    links = snapshots.store.links(version)
+    return asset_state(recipe, snapshots.load(version), links, settings)
+
+
+def asset_state(
+    recipe: Recipe, snapshot: Snapshot, links: Mapping[str, Link], settings: Settings
+) -> str:
+    """Return what `state_of` says, from all that the version uses."""
+    link = links.get(recipe.name)
+    artifact = snapshot.store.find(recipe.name, link.action) if link else None
     if link is None or artifact is None:
         return MISSING
-    cause = _stale_cause(recipe, version, link, artifact, snapshots, settings)
+    cause = _stale_cause(recipe, link, artifact, snapshot, links, settings)
     return f"stale ({cause})" if cause else link.how
 
 
 def _stale_cause(
     recipe: Recipe,
-    version: str,
     link: Link,
     artifact: Artifact,
-    snapshots: SnapshotStore,
+    snapshot: Snapshot,
+    links: Mapping[str, Link],
     settings: Settings,
 ) -> str:
     inputs: dict[str, str] = {}
     for name in recipe.inputs:
-        upstream = snapshots.store.linked(version, name)
-        if upstream is None:
+        if name not in links:
             return f"{name} is missing"
-        inputs[name] = upstream.data_version
+        inputs[name] = links[name].data_version
     try:
-        action = recipe.action(settings, inputs, snapshots.load(version))
+        action = recipe.action(settings, inputs, snapshot)
     except RagftError as error:
         return str(error)
     if link.how == "carried":
@@ -60,11 +66,12 @@ def status_lines(snapshots: SnapshotStore, settings: Settings, last: int) -> Ite
         yield "no corpus version yet: run `ragft run`"
         return
     for version in versions[-last:]:
-        facts = snapshots.load(version).facts
+        snapshot, links = snapshots.load(version), snapshots.store.links(version)
+        facts = snapshot.facts
         yield f"{version}  {facts['documents']} documents, {facts['skipped']} skipped"
         for recipe in RECIPES:
-            link = snapshots.store.linked(version, recipe.name)
-            state = state_of(recipe, version, snapshots, settings)
+            link = links.get(recipe.name)
+            state = asset_state(recipe, snapshot, links, settings)
             seconds = f"{link.seconds:8.1f} s" if link else ""
             yield f"  {recipe.name:<18} {state:<12} {seconds:>10}  {_remark(link)}".rstrip()
     yield from _disk_lines(snapshots, versions[-last:])
@@ -80,7 +87,7 @@ def _remark(link: Link | None) -> str:
 
 def _disk_lines(snapshots: SnapshotStore, versions: list[str]) -> Iterator[str]:
     use = disk_use(snapshots.store, versions)
-    yield f"disk: {use.total / 1e6:.1f} MB in {snapshots.store.root}"
+    yield f"disk: {use.total / 1e6:.1f} MB in {snapshots.store.url}"
     for name, size in sorted(use.by_asset.items(), key=lambda item: -item[1]):
         yield f"  {name:<24} {size / 1e6:10.1f} MB"
     for version in versions:
@@ -100,11 +107,12 @@ def status_table(snapshots: SnapshotStore, settings: Settings, last: int) -> str
         for name in versions
     ]
     lines = [f"| asset | {' | '.join(names)} |", "|---" * (len(versions) + 1) + "|"]
+    used = [(snapshots.load(version), snapshots.store.links(version)) for version in versions]
     for recipe in RECIPES:
         states = []
-        for version in versions:
-            state = state_of(recipe, version, snapshots, settings)
-            link = snapshots.store.linked(version, recipe.name)
+        for snapshot, links in used:
+            state = asset_state(recipe, snapshot, links, settings)
+            link = links.get(recipe.name)
             remark = f": {link.reason}" if link and state == "carried" else ""
             states.append(f"{_WORDS.get(state, state)}{remark}".replace("|", "/"))
         lines.append(f"| {recipe.name} | {' | '.join(states)} |")

@@ -259,16 +259,14 @@ def _compute(
 
 
 def _input_links(recipe: Recipe, store: ArtifactStore, version: str) -> dict[str, Link]:
-    links = {}
+    used = store.links(version) if recipe.inputs else {}
     for asset in recipe.inputs:
-        link = store.linked(version, asset)
-        if link is None:
+        if asset not in used:
             raise RagftError(
                 f"{recipe.name} needs {asset}, which is missing for {version}: "
                 "materialize it first, or run all (`ragft run`)"
             )
-        links[asset] = link
-    return links
+    return {asset: used[asset] for asset in recipe.inputs}
 
 
 def _rows_phrase(link: Link) -> str:

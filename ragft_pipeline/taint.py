@@ -13,16 +13,17 @@ from ragft_pipeline import schemas
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.store.files import write_json
+from ragft_pipeline.store.listing import files_named
 
 TRAINED_ON_FILE = "trained_on.json"
 
 
 @dataclass(frozen=True)
 class TaintedModel:
-    """A model that a document helped to train, and the versions that use it."""
+    """A model that a document helped to train, where it is, and the versions that use it."""
 
     asset: str
-    folder: Path
+    place: str
     versions: list[str]
 
 
@@ -50,15 +51,14 @@ def document_keys(snapshots: SnapshotStore, document: str) -> set[str]:
 
 def tainted_models(snapshots: SnapshotStore, keys: Iterable[str]) -> list[TaintedModel]:
     """Return the models that any of the texts helped to train or to choose."""
-    wanted = set(keys)
-    found = []
-    for file in sorted(snapshots.store.root.glob(f"artifacts/*/*/model/{TRAINED_ON_FILE}")):
+    wanted, store, found = set(keys), snapshots.store, []
+    used = {version: store.links(version) for version in snapshots.versions()}
+    for asset, action, place, file in files_named(store, f"model/{TRAINED_ON_FILE}"):
         if wanted & set(json.loads(file.read_text(encoding="utf-8"))):
-            asset, action = file.parts[-4], file.parts[-3]
             versions = [
                 version
-                for version in snapshots.versions()
-                if (link := snapshots.store.linked(version, asset)) and link.action == action
+                for version, links in used.items()
+                if asset in links and links[asset].action == action
             ]
-            found.append(TaintedModel(asset, file.parent, versions))
+            found.append(TaintedModel(asset, place, versions))
     return found

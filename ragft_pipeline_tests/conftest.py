@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import yaml
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.store import Artifact, ArtifactStore
+from ragft_pipeline_tests.s3_server import S3Server, Team, make_team, s3_server
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample"
@@ -135,3 +137,17 @@ def copied(finished: Project, tmp_path: Path) -> Project:
     project = Project(tmp_path / "project")
     project.configure()
     return project
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """An S3-speaking server on 127.0.0.1."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def team(s3: S3Server, tmp_path: Path) -> Iterator[Team]:
+    """An empty store on the server, and the environment that its machines need."""
+    with make_team(s3, tmp_path) as team:
+        yield team

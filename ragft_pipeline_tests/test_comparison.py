@@ -43,7 +43,7 @@ def test_taint_finds_a_model_by_path_and_by_digest(project: Project) -> None:
     record_documents(model, nodes)
     key = nodes.column("doc_key")[0].as_py()
     (found,) = tainted_models(project.snapshots, document_keys(project.snapshots, key))
-    assert (found.asset, found.folder) == ("tuned_embedder", model)
+    assert (found.asset, found.place) == ("tuned_embedder", str(model))
     assert tainted_models(project.snapshots, {"0" * 64}) == []
 
 

@@ -7,7 +7,8 @@ Layout under the store's root::
     snapshots/<version>/documents.parquet, skipped.parquet, ledger.parquet, gold.jsonl
 
 A version is named ``v0001-<digest>``: its place in the chain and what it holds. Freezing content
-that an earlier version holds returns that version.
+that an earlier version holds returns that version. Where the chain lies on object storage, the
+folders are this machine's copies (ragft_pipeline.corpus.chain).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,17 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from ragft_pipeline import schemas
+from ragft_pipeline.corpus.chain import CARD, open_chain
 from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, READER_VERSION, read_text
 from ragft_pipeline.corpus.sources import SkippedDocument, Source, list_documents, open_source
 from ragft_pipeline.corpus.splits import LedgerEntry, assign_splits
+from ragft_pipeline.corpus.texts import Texts
 from ragft_pipeline.errors import RagftError, redacted
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, digest_of
-from ragft_pipeline.store.files import publish_folder, write_atomically, write_json
+from ragft_pipeline.store.files import write_json
+
+_TRIES = 20  # freezes of other machines that may come between
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Snapshot:
     version: str
     folder: Path
     facts: dict[str, Any]
+    store: ArtifactStore = field(compare=False, repr=False)
 
     def table(self, table: schemas.Table) -> pa.Table:
         """Read one of the snapshot's tables: DOCUMENTS, SKIPPED or LEDGER."""
@@ -80,21 +86,21 @@ class SnapshotStore:
     def __init__(self, store: ArtifactStore) -> None:
         self.store = store
         self.root = store.root / "snapshots"
+        self._chain = open_chain(store)
+        self._texts = Texts(store)
 
     def versions(self) -> list[str]:
         """Return the frozen versions, oldest first."""
-        names = (path.parent.name for path in self.root.glob("v*/snapshot.json"))
-        return sorted(names, key=lambda name: int(name[1:].split("-")[0]))
+        return self._chain.versions()
 
     def load(self, version: str) -> Snapshot:
         """Return a frozen version; raises RagftError where there is none of that name."""
-        folder = self.root / version
-        try:
-            facts = json.loads((folder / "snapshot.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        folder = self._chain.folder(version)
+        if folder is None:
             known = ", ".join(self.versions()[-5:]) or "none yet: run `ragft freeze`"
             raise RagftError(f"no corpus version {version!r}; there are: {known}") from None
-        return Snapshot(version, folder, facts)
+        facts = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        return Snapshot(version, folder, facts, self.store)
 
     def latest(self) -> Snapshot | None:
         """Return the newest version of the chain, or None: the parent of the next."""
@@ -103,15 +109,12 @@ class SnapshotStore:
 
     def current(self) -> Snapshot | None:
         """Return the version of the last freeze: the newest, unless the documents went back."""
-        try:
-            name = json.loads((self.root / "current.json").read_text(encoding="utf-8"))["version"]
-        except FileNotFoundError:
-            return self.latest()
-        return self.load(str(name))
+        version = self._chain.current()
+        return self.load(version) if version is not None else None
 
     def text(self, doc_key: str) -> str:
         """Return the frozen text of a document."""
-        return self._blob(doc_key).read_text(encoding="utf-8")
+        return self._texts.read(doc_key)
 
     def freeze(
         self, settings: Settings, progress: Callable[[str], None] = lambda line: None
@@ -125,14 +128,13 @@ class SnapshotStore:
         """
         source = open_source(settings.corpus)
         self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / ".lock"):  # versions form one chain
+        with FileLock(self.root / ".lock"):  # one freeze a machine: versions form one chain
             return self._freeze(source, settings, progress)
 
     def _freeze(
         self, source: Source, settings: Settings, progress: Callable[[str], None]
     ) -> Snapshot:
-        parent = self.latest()
-        known = _known_texts(parent, settings)
+        known = _known_texts(self.latest(), settings)
         read, skipped = self._read_all(source, settings, known, progress)
         if not read:
             reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in skipped[:3])
@@ -147,13 +149,24 @@ class SnapshotStore:
             sorted((row["path"], row["reason"]) for row in skipped),
             hashlib.sha256(gold.encode()).hexdigest(),
         )
+        for _ in range(_TRIES):
+            seen = self._chain.seen()
+            version = self._known_version(identity)
+            if version is None:
+                version = self._publish(read, skipped, gold, identity, seen, settings)
+            elif not self._chain.extend(version, None, seen):
+                version = None
+            if version is not None:
+                return self.load(version)
+            progress("another machine has frozen meanwhile: looking again")
+        raise RagftError("other machines freeze all the time: try again")
+
+    def _known_version(self, identity: str) -> str | None:
+        """Return the version that holds a content, if one does."""
         for version in self.versions():
             if version.endswith(identity[:10]) and self.load(version).facts["identity"] == identity:
-                return self._make_current(version)
-        for item in read:
-            if item.text is not None and not self._blob(item.doc_key).exists():
-                write_atomically(self._blob(item.doc_key), item.text.encode())
-        return self._publish(read, skipped, gold, identity, parent, settings)
+                return version
+        return None
 
     def _read_all(
         self,
@@ -190,15 +203,20 @@ class SnapshotStore:
         skipped: list[dict[str, str]],
         gold: str,
         identity: str,
-        parent: Snapshot | None,
+        seen: int,
         settings: Settings,
-    ) -> Snapshot:
-        texts = {item.doc_key: item.text or self.text(item.doc_key) for item in read}
+    ) -> str | None:
+        """Make the next version after those seen; None where another freeze came between."""
+        parent = self.latest()
         before = (
             [LedgerEntry(**row) for row in parent.table(schemas.LEDGER).to_pylist()]
             if parent
             else []
         )
+        new = {item.doc_key: item.text for item in read if item.text is not None}
+        self._texts.keep(new, {entry.doc_key for entry in before})
+        old = {item.doc_key for item in read if item.text is None}
+        texts = {**self._texts.read_all(old), **new}
         ledger = assign_splits(
             {item.path: item.doc_key for item in read},
             texts,
@@ -244,13 +262,8 @@ class SnapshotStore:
             _write(staged, schemas.SKIPPED, skipped)
             _write(staged, schemas.LEDGER, [vars(entry) for entry in ledger])
             (staged / "gold.jsonl").write_text(gold, encoding="utf-8")
-            write_json(staged / "snapshot.json", facts)
-            publish_folder(staged, self.root / version)
-        return self._make_current(version)
-
-    def _make_current(self, version: str) -> Snapshot:
-        write_json(self.root / "current.json", {"version": version})
-        return self.load(version)
+            write_json(staged / CARD, facts)
+            return version if self._chain.extend(version, staged, seen) else None
 
     def _statistics_version(
         self,
@@ -273,9 +286,6 @@ class SnapshotStore:
         total = sum(len(texts[key]) for key in train)
         new = sum(len(texts[key]) for key in train if key not in counted)
         return version if new > settings.statistics.refresh_share * max(1, total) else anchor
-
-    def _blob(self, doc_key: str) -> Path:
-        return self.store.root / "blobs" / doc_key[:2] / f"{doc_key}.txt"
 
 
 def title_of(text: str) -> str:

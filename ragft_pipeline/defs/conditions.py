@@ -1,10 +1,13 @@
 """When an asset is requested automatically: the current version is behind, and nothing runs yet."""
 
+from datetime import datetime
+from functools import lru_cache
+
 import dagster as dg
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.defs.partitions import corpus_versions
-from ragft_pipeline.settings import load_settings
+from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.staleness import out_of_date, states
 from ragft_pipeline.store import ArtifactStore
 
@@ -31,19 +34,27 @@ class CurrentVersionBehind(dg.AutomationCondition):
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         """Return the current version where this asset is behind."""
-        settings = load_settings()
-        snapshots = SnapshotStore(ArtifactStore(settings.store))
         candidates = context.candidate_subset.expensively_compute_partition_keys()
-        current = snapshots.current()
-        behind: set[str] = set()
-        if current is not None and current.version in candidates:
-            state = states(current.version, snapshots, settings)
-            if context.key.to_user_string() in out_of_date(state):
-                behind = {current.version}
+        version, assets = _current_state(load_settings(), context.evaluation_time)
+        here = version in candidates and context.key.to_user_string() in assets
+        behind = {version} if here else set()
         subset = context.asset_graph_view.get_subset_from_partition_keys(
             context.key, corpus_versions, behind
         )
         return dg.AutomationResult(context, subset)
+
+
+@lru_cache(maxsize=1)
+def _current_state(settings: Settings, moment: datetime) -> tuple[str, frozenset[str]]:
+    """Return the current version, "" before the first, and its assets that are behind.
+
+    All assets of a tick, which is a moment, are judged by one look at the store.
+    """
+    snapshots = SnapshotStore(ArtifactStore(settings.store))
+    current = snapshots.current()
+    if current is None:
+        return "", frozenset()
+    return current.version, frozenset(out_of_date(states(current.version, snapshots, settings)))
 
 
 def keep_current_up_to_date() -> dg.AutomationCondition:

@@ -123,7 +123,7 @@ def run_metadata(outcome: Outcome) -> dict[str, Any]:
         "ragft/cache_hit": link.how != "computed",
         "ragft/seconds": round(link.seconds, 3),
         "ragft/action": link.action[:16],  # in full it is the name of the artifact's folder
-        "dagster/uri": dg.MetadataValue.path(str(artifact.path)),
+        "dagster/uri": dg.MetadataValue.path(artifact.place),
     }
 
 

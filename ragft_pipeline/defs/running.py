@@ -21,15 +21,20 @@ from ragft_pipeline.defs.partitions import PARTITIONS_NAME
 from ragft_pipeline.defs.status_table import current_status
 from ragft_pipeline.errors import RagftError, one_line
 from ragft_pipeline.settings import Settings
+from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline.store.remote import absolute
 
 _INSTANCE_FILE = "dagster.yaml"
 
 
 def dagster_home(settings: Settings) -> Path:
-    """Return Dagster's home: $DAGSTER_HOME, else `dagster_home` in the store; made if need be."""
+    """Return Dagster's home: $DAGSTER_HOME, else `dagster_home` in the store; made if need be.
+
+    Of a store on object storage, in this machine's cache of it.
+    """
     if home := os.environ.get("DAGSTER_HOME"):
         return Path(home)
-    home_path = Path(settings.store).resolve() / "dagster_home"
+    home_path = ArtifactStore(settings.store).root / "dagster_home"
     home_path.mkdir(parents=True, exist_ok=True)
     source = Path(_INSTANCE_FILE)
     target = home_path / _INSTANCE_FILE
@@ -120,6 +125,6 @@ def serve_ui(settings: Settings, port: int) -> int:
     """Run `dagster dev` on 127.0.0.1 over the same store until it is stopped."""
     with open_instance(settings):
         pass  # its databases are there before its processes open them
-    os.environ.setdefault("RAGFT_STORE", str(Path(settings.store).resolve()))
+    os.environ.setdefault("RAGFT_STORE", absolute(settings.store))
     command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
     return subprocess.call([*command, "-m", "ragft_pipeline.definitions"])

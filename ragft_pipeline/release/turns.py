@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.serving.history import History, arrivals
-from ragft_pipeline.store import ArtifactStore
 
 
 def is_current(snapshots: SnapshotStore, version: str) -> bool:
@@ -15,10 +14,9 @@ def is_current(snapshots: SnapshotStore, version: str) -> bool:
 
 def turn(snapshot: Snapshot) -> str:
     """Return the identity of a version's decision: how often the corpus has come to it by now."""
-    store = ArtifactStore(snapshot.folder.parents[1])
-    entries = History(store).entries()
+    entries = History(snapshot.store).entries()
     decided = [entry.version for entry in entries if entry.by_pipeline]
     due = not decided or decided[-1] != snapshot.version
     number = arrivals(entries, snapshot.version)
-    number += due and is_current(SnapshotStore(store), snapshot.version)
+    number += due and is_current(SnapshotStore(snapshot.store), snapshot.version)
     return f"{snapshot.version}, turn {number}"

@@ -41,7 +41,7 @@ from ragft_pipeline.settings import (
     Settings,
 )
 from ragft_pipeline.store import ArtifactStore, Workspace, digest_of, file_sha256
-from ragft_pipeline.store.files import publish_folder, write_json
+from ragft_pipeline.store.files import write_json
 from ragft_pipeline.tuning.data import node_texts
 
 FORMAT = 1
@@ -151,7 +151,16 @@ class BundleStore:
 
     def load(self, digest: str) -> Bundle:
         """Return a published bundle by its digest; RagftError where there is none."""
+        self.store.fetch_folder(f"bundles/{digest}", MANIFEST)
         return Bundle.load(self.root / digest)
+
+    def peek(self, digest: str) -> Bundle | None:
+        """Return a published bundle, or None where there is none; its files may be elsewhere."""
+        try:
+            manifest = self.store.card(f"bundles/{digest}", MANIFEST)
+        except json.JSONDecodeError:
+            return None
+        return Bundle(self.root / digest, manifest) if manifest is not None else None
 
     def build(
         self,
@@ -207,7 +216,7 @@ class BundleStore:
             }
             digest = digest_of(manifest)[:32]
             write_json(staged / MANIFEST, manifest)
-            publish_folder(staged, self.root / digest)
+            self.store.publish_folder(f"bundles/{digest}", staged, MANIFEST)
         return self.load(digest)
 
 

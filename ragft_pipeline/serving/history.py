@@ -1,27 +1,24 @@
 """Which bundle is served: an append-only history whose last entry is the pointer.
 
-Every change is one file, `champion/000017.json`, that appears whole under a number nobody else
-has (a hard link of a finished file). So the pointer and its history cannot disagree, two processes
-cannot both take a number, and a kill at any moment leaves the last entry in force.
+Every change is one document, `champion/000017.json`, that appears whole under a number nobody else
+has (`Records.create`). So the pointer and its history cannot disagree, two processes cannot both
+take a number, and a kill at any moment leaves the last entry in force.
 """
 
 from __future__ import annotations
 
 import getpass
 import json
-import os
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.store import ArtifactStore
-from ragft_pipeline.store.files import fsync_path
 
 Event = Literal["promoted", "refreshed", "kept", "forced", "rolled back"]
+_FOLDER = "champion"
 
 
 @dataclass(frozen=True)
@@ -65,16 +62,22 @@ class History:
     """The decisions under one store, oldest first."""
 
     def __init__(self, store: ArtifactStore) -> None:
-        self.root = store.root / "champion"
+        self._records = store.records
+
+    @property
+    def poll_seconds(self) -> float:
+        """How long a look for a new entry holds; 0 where looking costs nothing."""
+        return self._records.poll_seconds
 
     def entries(self) -> list[Entry]:
         """Return every entry."""
-        return [_read(path) for path in sorted(self.root.glob("[0-9]*.json"))]
+        return [_entry(data) for _, data in sorted(self._records.read_all(_FOLDER).items())]
 
     def current(self) -> Entry | None:
         """Return the entry in force, or None before the first promotion."""
-        paths = sorted(self.root.glob("[0-9]*.json"))
-        return _read(paths[-1]) if paths else None
+        names = self._records.names(_FOLDER)
+        data = self._records.read(f"{_FOLDER}/{names[-1]}") if names else None
+        return _entry(data) if data is not None else None
 
     def require_current(self) -> Entry:
         """Return the entry in force; RagftError where nothing was promoted yet."""
@@ -110,19 +113,9 @@ class History:
             number, event, bundle, version, origin, why, who, time.time(), candidate,
             metrics or {},
         )  # fmt: skip
-        self.root.mkdir(parents=True, exist_ok=True)
-        temporary = self.root / f".{uuid.uuid4().hex}"
-        with temporary.open("wb") as file:
-            file.write(json.dumps(asdict(entry), indent=1, sort_keys=True).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(temporary, self.root / f"{number:06d}.json")
-        except FileExistsError:
-            raise RagftError("the champion was changed meanwhile: look again") from None
-        finally:
-            temporary.unlink()
-        fsync_path(self.root)
+        data = json.dumps(asdict(entry), indent=1, sort_keys=True).encode()
+        if not self._records.create(f"{_FOLDER}/{number:06d}.json", data):
+            raise RagftError("the champion was changed meanwhile: look again")
         return entry
 
     def judgements(self) -> int:
@@ -173,5 +166,8 @@ def current_user() -> str:
         return "unknown"
 
 
-def _read(path: Path) -> Entry:
-    return Entry(**json.loads(path.read_text(encoding="utf-8")))
+def _entry(data: bytes) -> Entry:
+    try:
+        return Entry(**json.loads(data))
+    except (ValueError, TypeError):
+        raise RagftError("an entry of the champion's history is damaged") from None

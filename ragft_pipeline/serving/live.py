@@ -37,6 +37,7 @@ class Champion:
         self._searcher = Searcher(self._bundles.load(self.entry.bundle), compute)
         self.problem = ""
         self._refused, self._again_at = 0, 0.0  # the entry that could not be followed, next try
+        self._look_at = 0.0
 
     @property
     def searcher(self) -> Searcher:
@@ -46,7 +47,10 @@ class Champion:
 
     def refresh(self) -> None:
         """Follow the pointer; `problem` says in one line why it could not be followed."""
+        if time.monotonic() < self._look_at:
+            return
         now = self._history.current()
+        self._look_at = time.monotonic() + self._history.poll_seconds
         if now is None or now.number == self.entry.number:
             return
         if now.number == self._refused and time.monotonic() < self._again_at:

@@ -38,7 +38,7 @@ from ragft_pipeline.store import Artifact, ArtifactStore
 class AnsweringEngine(CustomQueryEngine):
     """Asks a model a question of the passages that a retriever finds, worded as in its training.
 
-    `focus` cuts the passages as in training. `metadata["cited"]` of a response are the node ids that
+    `focus` cuts passages as in training. `metadata["cited"]` of a response are the node ids that
     the answer cites, `source_nodes` all passages shown.
     """
 

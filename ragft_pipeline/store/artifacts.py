@@ -6,6 +6,9 @@ Layout under the store's root::
     versions/<corpus version>/<asset>.json      which artifact that version uses, and how it came
     snapshots/, blobs/                          frozen documents (ragft_pipeline.corpus.snapshots)
     staging/                                    unfinished work; never read as a result
+
+With a store on object storage the root is this machine's cache of it: what is published goes
+there first (ragft_pipeline.store.publications), and files are fetched when they are asked for.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -25,22 +28,40 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.store.files import publish_folder, write_json
+from ragft_pipeline.store.files import json_bytes, publish_folder, write_json
+from ragft_pipeline.store.publications import Manifest, Publications
+from ragft_pipeline.store.records import FolderRecords, Records, RemoteRecords
+from ragft_pipeline.store.remote import cache_folder, local_path, open_remote
 
+CARD = "artifact.json"
 How = Literal["computed", "reused", "carried"]
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published artifact: a folder that never changes."""
+    """A published artifact: a folder that never changes.
+
+    Attributes:
+        place: where it is published: a folder, or a URL.
+        folder: where its files are on this machine, or will be once `path` is asked for.
+    """
 
     asset: str
     action: str
-    path: Path
+    place: str
+    folder: Path
     data_version: str
     facts: dict[str, Any]
     inputs: dict[str, str]
     lineage: str = ""
+    _fetch: Callable[[], None] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def path(self) -> Path:
+        """The folder of its files, which are fetched first where they are elsewhere."""
+        if self._fetch is not None:
+            self._fetch()
+        return self.folder
 
     def table(self, name: str | None = None) -> pa.Table:
         """Read a table of this artifact, by default the asset's own."""
@@ -72,10 +93,28 @@ class Link:
 
 
 class ArtifactStore:
-    """Reads and publishes artifacts under one folder."""
+    """Reads and publishes artifacts under one folder, or under one URL by way of a cache.
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(root).resolve()
+    Attributes:
+        root: the folder of the store, or of the cache.
+        url: where the store is, as people know it.
+        records: its small documents.
+        publications: its folders on object storage; None for a store that is a folder.
+    """
+
+    def __init__(self, place: str | Path) -> None:
+        folder = local_path(str(place))
+        self.publications: Publications | None = None
+        if folder is not None:
+            self.root = folder.resolve()
+            self.url = str(self.root)
+            self.records: Records = FolderRecords(self.root)
+            return
+        remote = open_remote(str(place))
+        self.root = cache_folder(remote).resolve()
+        self.url = remote.url
+        self.publications = Publications(remote, self.root)
+        self.records = RemoteRecords(remote, self.root)
 
     def artifact_path(self, asset: str, action: str) -> Path:
         """Return where the artifact of an action is, or would be."""
@@ -86,21 +125,64 @@ class ArtifactStore:
 
         What was found counts as in use: its folder's time is set, and housekeeping goes by that.
         """
+        if self.publications is not None:
+            return self._find_published(self.publications, asset, action)
         path = self.artifact_path(asset, action)
+        card = self.card(f"artifacts/{asset}/{action}", CARD)
         try:
-            card = json.loads((path / "artifact.json").read_text(encoding="utf-8"))
-            _mark_as_used(path)
+            if card is not None:
+                _mark_as_used(path)
         except FileNotFoundError:
             return None
-        return Artifact(
-            asset,
-            action,
-            path,
-            card["data_version"],
-            card["facts"],
-            card["inputs"],
-            card.get("lineage", ""),
-        )
+        return _artifact(asset, action, card, str(path), path) if card is not None else None
+
+    def _find_published(
+        self, publications: Publications, asset: str, action: str
+    ) -> Artifact | None:
+        name, path = f"artifacts/{asset}/{action}", self.artifact_path(asset, action)
+        manifest = self._manifest(publications, name, CARD)
+        if manifest is None:
+            return None
+        return _artifact(
+            asset, action, manifest.card, f"{self.url}/{name}.json", path,
+            lambda: publications.fetch(manifest, path),
+        )  # fmt: skip
+
+    def _manifest(self, publications: Publications, name: str, card_name: str) -> Manifest | None:
+        """Return what is published under a name; what a clean-up took away comes back from here."""
+        manifest = publications.manifest(name)
+        folder = self.root / name
+        if manifest is None and (folder / card_name).is_file():
+            publications.publish(name, folder, card_name)
+            manifest = publications.manifest(name)
+        return manifest
+
+    def publish_folder(self, name: str, staged: Path, card_name: str) -> None:
+        """Publish a finished folder under a name that says what it holds, such as an action.
+
+        Where another process published it first, that one stays and the staged one goes.
+        """
+        if self.publications and not self.publications.publish(name, staged, card_name):
+            shutil.rmtree(staged)
+            return
+        publish_folder(staged, self.root / name)
+
+    def fetch_folder(self, name: str, card_name: str) -> None:
+        """Bring a published folder to this machine, if it is elsewhere."""
+        if self.publications:
+            manifest = self._manifest(self.publications, name, card_name)
+            if manifest is not None:
+                self.publications.fetch(manifest, self.root / name)
+
+    def card(self, name: str, card_name: str) -> dict[str, Any] | None:
+        """Return what a published folder says of itself, or None where it is not published."""
+        if self.publications:
+            manifest = self._manifest(self.publications, name, card_name)
+            return manifest.card if manifest else None
+        try:
+            return dict(json.loads((self.root / name / card_name).read_bytes()))
+        except FileNotFoundError:
+            return None
 
     @contextmanager
     def staging(self, name: str) -> Iterator[Path]:
@@ -137,23 +219,32 @@ class ArtifactStore:
             "lineage": lineage,
             "created": time.time(),
         }
-        write_json(staged / "artifact.json", card)
-        publish_folder(staged, self.artifact_path(asset, action))
+        write_json(staged / CARD, card)
+        self.publish_folder(f"artifacts/{asset}/{action}", staged, CARD)
         artifact = self.find(asset, action)
         assert artifact is not None
         return artifact
 
     def link(self, link: Link) -> None:
         """Record what a version uses for an asset (atomic, last writer wins)."""
-        write_json(self._link_path(link.version, link.asset), asdict(link))
+        data = json_bytes(asdict(link))
+        self.records.write(f"versions/{link.version}/{link.asset}.json", data)
 
     def linked(self, version: str, asset: str) -> Link | None:
         """Return what a version uses for an asset, or None where it has not been materialized."""
+        data = self.records.read(f"versions/{version}/{asset}.json")
+        return self._link(version, data) if data is not None else None
+
+    def links(self, version: str) -> dict[str, Link]:
+        """Return all that a version uses, by asset."""
+        found = self.records.read_all(f"versions/{version}").values()
+        return {link.asset: link for link in (self._link(version, data) for data in found)}
+
+    def _link(self, version: str, data: bytes) -> Link:
         try:
-            raw = json.loads(self._link_path(version, asset).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        return Link(**raw)
+            return Link(**json.loads(data))
+        except (ValueError, TypeError):
+            raise RagftError(f"{self.url}/versions/{version} holds a damaged link") from None
 
     def read(self, version: str, asset: str) -> Artifact:
         """Return the artifact a version uses for an asset.
@@ -168,8 +259,19 @@ class ArtifactStore:
             )
         return artifact
 
-    def _link_path(self, version: str, asset: str) -> Path:
-        return self.root / "versions" / version / f"{asset}.json"
+
+def _artifact(
+    asset: str,
+    action: str,
+    card: dict[str, Any],
+    place: str,
+    folder: Path,
+    fetch: Callable[[], None] | None = None,
+) -> Artifact:
+    return Artifact(
+        asset, action, place, folder, card["data_version"], card["facts"], card["inputs"],
+        card.get("lineage", ""), fetch,
+    )  # fmt: skip
 
 
 def _mark_as_used(path: Path) -> None:

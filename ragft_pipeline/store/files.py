@@ -31,9 +31,35 @@ def write_atomically(path: Path, data: bytes) -> None:
     fsync_path(path.parent)
 
 
+def create_atomically(path: Path, data: bytes) -> bool:
+    """Write a file that must not be there yet; False where another process was first.
+
+    It appears whole, by a hard link of a finished file, under a name that nobody else has.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    fsync_path(path.parent)
+    return True
+
+
+def json_bytes(value: Any) -> bytes:
+    """Return the one form in which JSON documents are written."""
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document atomically."""
-    write_atomically(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode())
+    write_atomically(path, json_bytes(value))
 
 
 def publish_folder(staged: Path, final: Path) -> bool:

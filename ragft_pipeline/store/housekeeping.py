@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
 import shutil
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ragft_pipeline.store.artifacts import ArtifactStore
+from ragft_pipeline.store.listing import linked_versions, published_artifacts
+from ragft_pipeline.store.publications import Publications
 
 _IN_USE_SECONDS = 86_400.0  # a training may run for hours without a word
 
@@ -28,8 +29,10 @@ class Garbage:
 
 
 def size_of(path: Path) -> int:
-    """Return the bytes of all files below a folder; a file that goes meanwhile counts as none."""
+    """Return the bytes of a file, or of all below a folder; what goes meanwhile counts as none."""
     total = 0
+    if path.is_file():
+        return path.stat().st_size
     for folder, _, names in os.walk(path):  # which passes over folders that go
         for name in names:
             with contextlib.suppress(FileNotFoundError):
@@ -52,17 +55,38 @@ def disk_use(store: ArtifactStore, versions: Iterable[str]) -> DiskUse:
     An artifact that several of the store's versions link is shared; what no version links counts
     for its asset only.
     """
+    if store.publications is not None:
+        return _remote_use(store, store.publications, versions)
     sizes = {
         (path.parent.name, path.name): size_of(path)
         for path in (store.root / "artifacts").glob("*/*")
         if not path.name.startswith(".")
     }
-    linked = {
-        folder.name: _linked_artifacts(store, folder.name)
-        for folder in (store.root / "versions").glob("*")
-    }
+    texts = size_of(store.root / "blobs")
+    return _disk_use(store, versions, sizes, texts, size_of(store.root))
+
+
+def _remote_use(
+    store: ArtifactStore, publications: Publications, versions: Iterable[str]
+) -> DiskUse:
+    names = {tuple(n.split("/")): m for n, m in published_artifacts(store, publications).items()}
+    sizes = {(asset, action): manifest.size for (_, asset, action), manifest in names.items()}
+    everything = publications.remote.listed("")
+    texts = sum(entry.size for name, entry in everything.items() if name.startswith("blobs/"))
+    total = sum(entry.size for entry in everything.values())
+    return _disk_use(store, versions, sizes, texts, total)
+
+
+def _disk_use(
+    store: ArtifactStore,
+    versions: Iterable[str],
+    sizes: dict[tuple[str, str], int],
+    texts: int,
+    total: int,
+) -> DiskUse:
+    linked = {version: linked_artifacts(store, version) for version in linked_versions(store)}
     users = Counter(artifact for artifacts in linked.values() for artifact in artifacts)
-    by_asset: Counter[str] = Counter({"frozen documents": size_of(store.root / "blobs")})
+    by_asset: Counter[str] = Counter({"frozen documents": texts})
     for (asset, _), size in sizes.items():
         by_asset[asset] += size
     by_version = {}
@@ -70,15 +94,24 @@ def disk_use(store: ArtifactStore, versions: Iterable[str]) -> DiskUse:
         used = {artifact: sizes.get(artifact, 0) for artifact in linked.get(version, set())}
         own = sum(size for artifact, size in used.items() if users[artifact] == 1)
         by_version[version] = (own, sum(used.values()) - own)
-    return DiskUse(size_of(store.root), dict(by_asset), by_version)
+    return DiskUse(total, dict(by_asset), by_version)
 
 
-def _linked_artifacts(store: ArtifactStore, version: str) -> set[tuple[str, str]]:
-    links = (store.root / "versions" / version).glob("*.json")
+def linked_artifacts(store: ArtifactStore, version: str) -> set[tuple[str, str]]:
+    """Return the asset and the action of all that a version uses."""
+    return {(link.asset, link.action) for link in store.links(version).values()}
+
+
+def needed_artifacts(
+    store: ArtifactStore, kept_versions: Iterable[str], now: float | None = None
+) -> set[tuple[str, str]]:
+    """Return what the kept versions use, and those that were given something in the last day."""
+    limit = unused_before(now)
+    at_work = {version for version, last in linked_versions(store).items() if last >= limit}
     return {
-        (link["asset"], link["action"])
-        for path in links
-        for link in [json.loads(path.read_text(encoding="utf-8"))]
+        artifact
+        for version in at_work.union(kept_versions)
+        for artifact in linked_artifacts(store, version)
     }
 
 
@@ -97,18 +130,12 @@ def find_garbage(
     it was made of, so removing another one costs the kept versions nothing.
     """
     limit = unused_before(now)
-    versions = (store.root / "versions").glob("*")
-    at_work = {folder.name for folder in versions if folder.stat().st_mtime >= limit}
-    needed = {
-        artifact
-        for version in at_work.union(kept_versions)
-        for artifact in _linked_artifacts(store, version)
-    }
-    needed |= set(also_needed)
+    needed = needed_artifacts(store, kept_versions, now) | set(also_needed)
     artifacts = (store.root / "artifacts").glob("*/*")
     unlinked = [p for p in artifacts if (p.parent.name, p.name) not in needed]
     staged = [p for p in (store.root / "staging").glob("*") if p.name != "rows"]
-    old = [path for path in unlinked if last_used(path) < limit]
+    singles = (store.root / "singles").glob("*/*/*")
+    old = [path for path in (*unlinked, *singles) if last_used(path) < limit]
     old += [path for path in staged if _changed(path) < limit]
     return [Garbage(path, size_of(path), limit) for path in sorted(old)]
 
@@ -148,6 +175,8 @@ def remove(garbage: Iterable[Garbage]) -> int:
             item.path.rename(hidden)
         except FileNotFoundError:  # another clean-up was first
             continue
+        if hidden.is_file():
+            hidden.unlink()
         shutil.rmtree(hidden, ignore_errors=True)
         freed += item.size
     return freed

@@ -3,7 +3,8 @@
 A unit (a document to chunk, a node to ask about, a text to embed) has a content hash as its row
 key. Row tables live inside artifacts as ``<name>-<row settings>.parquet``, so earlier artifacts
 are the cache, and DuckDB's anti-join over them says what is left to do. Finished batches are
-staged at once: a kill loses the batch in flight and no more.
+staged at once: a kill loses the batch in flight and no more. On object storage the tables of other
+machines' artifacts are fetched for rows that this machine has not; staged rows stay here.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.store.artifacts import ArtifactStore
 from ragft_pipeline.store.files import fsync_path
+from ragft_pipeline.store.listing import row_tables
 
 Unit = TypeVar("Unit")
 _TRIES = 10
+_FETCHED = 8  # tables of other machines; the newest hold nearly all that is still wanted
 
 
 @dataclass
@@ -132,6 +136,25 @@ class RowCache:
         self._consumed.append(path)
 
     def _lookup(self, keys: list[str]) -> pa.Table:
+        found = self._lookup_here(keys)
+        if self._work.store.publications is None:
+            return found
+        tables = row_tables(self._work.store, self._family, f"{self._file}.parquet")
+        for _ in range(_FETCHED):
+            missing = set(keys) - set(found.column("row_key").to_pylist())
+            try:
+                file = next(tables, None) if missing else None
+            except TransientError:
+                raise
+            except RagftError as error:  # rows can be made anew, wherever a copy of them is broken
+                self._work.progress(f"passed over: {error}")
+                break
+            if file is None:
+                break
+            found = pa.concat_tables([found, _select([str(file)], sorted(missing), self._schema)])
+        return found
+
+    def _lookup_here(self, keys: list[str]) -> pa.Table:
         wanted = set(keys)
         for _ in range(_TRIES):
             staged: list[Path] = []
@@ -159,7 +182,11 @@ class RowCache:
             if not path.parent.name.startswith(".")  # being removed
         )
         own = self._work.folder / f"{self._file}.parquet"
-        return [str(p) for p in (*published, *staged, *([own] if own.exists() else []))], staged
+        fetched = self._work.store.root.glob(
+            f"singles/artifacts/{self._family}/*-{self._file}.parquet"
+        )
+        rest = [own] if own.exists() else []
+        return [str(path) for path in (*published, *fetched, *staged, *rest)], staged
 
     def discard_staged(self) -> None:
         """Remove the staged batches whose rows were read into, or written for, this artifact."""
