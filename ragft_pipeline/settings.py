@@ -353,7 +353,7 @@ class ChatSettings(Section):
     """The chats that an answering model learns from: a question, passages, the answer."""
 
     passages: Annotated[int, Field(ge=1, le=20)] = 3
-    sentences: Count = 3
+    sentences: Count = 2
     missing: Share = 0.15
     rephrased: Count = 32
     max_chats: Positive = 3000
