@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.evaluation.retrieval_eval import (
     EvaluationData,
@@ -41,7 +42,7 @@ from ragft_pipeline.settings import ExtractiveGenerator, Settings, load_settings
 from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning.adapter import fit_adapter
-from ragft_pipeline.tuning.data import Questions, node_texts
+from ragft_pipeline.tuning.data import Questions
 
 NEEDED = (
     *recipes.RECIPES[: recipes.RECIPES.index(recipes.teacher_scores) + 1],

@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 from ragft_pipeline.answering.focus import cut_to_sentences
 from ragft_pipeline.answering.prompts import read_answer
 from ragft_pipeline.answering.support import passages_shown
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.evaluation.retrieval_eval import read_choices
 from ragft_pipeline.evaluation.summary import EvaluationRows
 from ragft_pipeline.evaluation.summary import decide as decide_retrieval
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, Workspace
-from ragft_pipeline.tuning.data import node_texts
 
 PEOPLE, SYNTHETIC = "gold_test", "synthetic_test"
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.datasets import PAIRS
@@ -25,7 +26,6 @@ from ragft_pipeline.routing.catalog import (
 from ragft_pipeline.steps import Produced, Recipe, Step
 from ragft_pipeline.store import digest_of
 from ragft_pipeline.taint import record_documents
-from ragft_pipeline.tuning.data import node_texts
 
 if TYPE_CHECKING:
     from ragft_pipeline.routing.reordering import Scorers

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +25,8 @@ from ragft_pipeline import schemas
 K1, B = 1.5, 0.75
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _TOKENS = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]{{2,}}")
+_FIRST_UNSPACED = re.compile(f"[{_UNSPACED}]").match
+_TEXTS_AT_ONCE = 65_536
 _STOP = frozenset(STOPWORDS_EN)
 
 
@@ -32,7 +34,7 @@ def lexical_terms(text: str) -> list[str]:
     """Return the terms of a text: lower-case words without English stop words, CJK bigrams."""
     terms: list[str] = []
     for token in _TOKENS.findall(text.lower()):
-        if re.match(rf"[{_UNSPACED}]", token):
+        if token[0] >= "\u3040" and _FIRST_UNSPACED(token):
             terms += [token[i : i + 2] for i in range(len(token) - 1)] or [token]
         elif token not in _STOP:
             terms.append(token)
@@ -48,15 +50,16 @@ class TermStatistics:
     mean_length: float
 
     @classmethod
-    def of(cls, texts: Sequence[str]) -> TermStatistics:
+    def of(cls, texts: Iterable[str]) -> TermStatistics:
         """Count the terms of `texts`, one node each."""
         frequency: Counter[str] = Counter()
-        length = 0
+        number = length = 0
         for text in texts:
             terms = lexical_terms(text)
             frequency.update(set(terms))
+            number += 1
             length += len(terms)
-        return cls(dict(frequency), len(texts), length / max(1, len(texts)))
+        return cls(dict(frequency), number, length / max(1, number))
 
     @classmethod
     def from_table(cls, table: pa.Table) -> TermStatistics:
@@ -91,32 +94,48 @@ class LexicalIndex:
     """BM25 scores of queries against texts (Robertson et al. 1994, Lucene's variant)."""
 
     def __init__(self, texts: Sequence[str], statistics: TermStatistics | None = None) -> None:
-        self.statistics = statistics or TermStatistics.of(texts)
         self._texts = texts
+        self._statistics = statistics
         self._vocabulary: dict[str, int] = {}
 
     @cached_property
-    def _weights(self) -> sparse.csc_matrix:
-        columns, values, starts = array("i"), array("f"), array("q", [0])  # a number each: no lists
-        weights: list[float] = []  # inverse frequencies, by column
-        mean = max(self.statistics.mean_length, 1e-9)
+    def _weights(self) -> sparse.csr_matrix:
+        """The texts' weights by term, float32 (terms, texts)."""
+        columns, counts, starts = array("i"), array("f"), array("q", [0])  # no Python list: memory
+        lengths = array("q")
+        vocabulary = self._vocabulary
         for text in self._texts:
-            counts = Counter(lexical_terms(text))
-            norm = K1 * (1 - B + B * sum(counts.values()) / mean)
-            for term, count in counts.items():
-                column = self._vocabulary.setdefault(term, len(self._vocabulary))
-                if column == len(weights):
-                    weights.append(self.statistics.idf(term))
-                columns.append(column)
-                values.append(weights[column] * count / (count + norm))
+            found = Counter(lexical_terms(text))
+            columns.extend([vocabulary.setdefault(term, len(vocabulary)) for term in found])
+            counts.extend(found.values())
             starts.append(len(columns))
-        shape = (len(self._texts), max(1, len(self._vocabulary)))
-        parts = (
-            np.frombuffer(values, np.float32),
-            np.frombuffer(columns, np.int32),
-            np.frombuffer(starts, np.int64),
-        )
-        return sparse.csr_matrix(parts, shape=shape).T.tocsr()
+            lengths.append(sum(found.values()))
+        terms = np.frombuffer(columns, np.int32)
+        values = np.frombuffer(counts, np.float32)
+        ends = np.frombuffer(starts, np.int64)
+        self._weigh(values, terms, ends, np.frombuffer(lengths, np.int64))
+        shape = (len(lengths), max(1, len(vocabulary)))
+        return sparse.csr_matrix((values, terms, ends), shape=shape).T.tocsr()
+
+    def _weigh(
+        self, values: np.ndarray, terms: np.ndarray, ends: np.ndarray, lengths: np.ndarray
+    ) -> None:
+        """Turn the counts in `values` into weights, block by block of texts."""
+        statistics = self._statistics or self._own_statistics(terms, lengths)
+        idf = np.array([statistics.idf(term) for term in self._vocabulary])
+        norms = K1 * (1 - B + B * lengths / max(statistics.mean_length, 1e-9))
+        for start in range(0, len(lengths), _TEXTS_AT_ONCE):
+            rows = slice(start, start + _TEXTS_AT_ONCE)
+            places = ends[start : start + _TEXTS_AT_ONCE + 1]
+            part = slice(places[0], places[-1])
+            norm = np.repeat(norms[rows], np.diff(places))
+            count = values[part].astype(np.float64)
+            values[part] = idf[terms[part]] * count / (count + norm)
+
+    def _own_statistics(self, terms: np.ndarray, lengths: np.ndarray) -> TermStatistics:
+        frequency = np.bincount(terms, minlength=len(self._vocabulary)).tolist()
+        mean = int(lengths.sum()) / max(1, len(lengths))
+        return TermStatistics(dict(zip(self._vocabulary, frequency)), len(lengths), mean)
 
     def scores(self, queries: Sequence[str]) -> np.ndarray:
         """Return BM25 scores, float32 of shape (queries, texts)."""

@@ -8,6 +8,12 @@ MIDDLE = 0.5
 """The dense weight of a hybrid where nothing tells which part is better."""
 
 _RRF = 60
+_CELLS = 1 << 24  # of a score matrix held at once, 64 MB of float32
+
+
+def rows_at_once(columns: int, most: int) -> int:
+    """Return how many questions' scores over `columns` nodes are held at once, at most `most`."""
+    return max(1, min(most, _CELLS // max(1, columns)))
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:

@@ -27,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.retrieval.adapters import load_adapter
@@ -42,7 +43,6 @@ from ragft_pipeline.settings import (
 )
 from ragft_pipeline.store import ArtifactStore, Workspace, digest_of, file_sha256
 from ragft_pipeline.store.files import write_json
-from ragft_pipeline.tuning.data import node_texts
 
 FORMAT = 1
 MANIFEST, NODES_FILE, VECTORS_FILE, BASE_VECTORS_FILE, TOKENS_FOLDER, MODELS_FOLDER = (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.second_stages import PairScorer, rerank
 from ragft_pipeline.evaluation.systems import Ranking
@@ -23,7 +24,6 @@ from ragft_pipeline.serving.bundle import TOKENS_FOLDER, VECTORS_FILE, Bundle, r
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.routing import load_tool_router
 from ragft_pipeline.settings import ComputeSettings, Settings
-from ragft_pipeline.tuning.data import node_texts
 
 if TYPE_CHECKING:
     from ragft_pipeline.routing.router import Route

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
 from ragft_pipeline.retrieval.search import top_k
 
@@ -38,18 +39,6 @@ class Questions:
     def by_id(self) -> dict[str, str]:
         """Return question id to text."""
         return dict(zip(self.ids, self.texts))
-
-
-def node_texts(*tables: pa.Table) -> dict[str, str]:
-    """Return node id to text over NODES tables, in the order of the ids."""
-    found = {
-        node_id: text
-        for table in tables
-        for node_id, text in zip(
-            table.column("node_id").to_pylist(), table.column("text").to_pylist()
-        )
-    }
-    return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)

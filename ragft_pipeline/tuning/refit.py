@@ -10,12 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, Workspace
 from ragft_pipeline.tuning.adapter import refit_adapter
-from ragft_pipeline.tuning.data import Questions, node_texts
+from ragft_pipeline.tuning.data import Questions
 from ragft_pipeline.tuning.embedder import refit_embedder
 from ragft_pipeline.tuning.teacher import score_with_teacher
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
@@ -21,10 +22,10 @@ from ragft_pipeline.retrieval.reranking import (
     cached_pair_scores,
     is_cross_encoder,
 )
-from ragft_pipeline.retrieval.search import fuse, min_max, top_k
+from ragft_pipeline.retrieval.search import fuse, min_max, rows_at_once, top_k
 from ragft_pipeline.settings import RerankerSettings, Settings, TeacherSettings
 from ragft_pipeline.store import Workspace
-from ragft_pipeline.tuning.data import Questions, node_texts
+from ragft_pipeline.tuning.data import Questions
 from ragft_pipeline.weights import resolve_weights
 
 _BLOCK = 512
@@ -51,8 +52,9 @@ def score_with_teacher(
     lexical = LexicalIndex(list(texts.values()), statistics)
     column = {node_id: index for index, node_id in enumerate(node_ids)}
     best, scores = [], []
-    for start in range(0, len(questions), _BLOCK):
-        part = slice(start, start + _BLOCK)
+    block = rows_at_once(len(node_ids), _BLOCK)
+    for start in range(0, len(questions), block):
+        part = slice(start, start + block)
         words = min_max(lexical.scores(questions.texts[part]))
         dense = min_max(question_vectors[part] @ node_vectors.T)
         mixed = fuse(dense, words, 1 - bm25_weight)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, nearest_sufficient, score_rankings
 from ragft_pipeline.retrieval.question_sets import questions_that_choose
-from ragft_pipeline.retrieval.search import MIDDLE, fuse, top_k
+from ragft_pipeline.retrieval.search import MIDDLE, fuse, rows_at_once, top_k
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
-from ragft_pipeline.tuning.data import TrainingTables, node_texts
+from ragft_pipeline.tuning.data import TrainingTables
 
 _WEIGHTS = tuple(n / 10 for n in range(11))
 _ENOUGH = 20  # fewer questions choose nothing
@@ -56,11 +58,15 @@ def choose_teacher_weight(
     encoder = Encoder.base(settings.embedder, settings.compute)
     _, queries = cached_vectors(work, encoder, questions.by_id(), "query")
     _, vectors = cached_vectors(work, encoder, texts, "document")
-    dense = queries @ vectors.T
-    words = LexicalIndex(list(texts.values()), statistics).scores(questions.texts)
-    results = [
-        score_rankings(top_k(fuse(dense, words, 1 - weight), DEPTH), questions.relevant)[PRIMARY]
-        for weight in _WEIGHTS
-    ]
+    lexical = LexicalIndex(list(texts.values()), statistics)
+    results = [np.empty(len(questions)) for _ in _WEIGHTS]
+    block = rows_at_once(len(texts), len(questions))
+    for start in range(0, len(questions), block):
+        part = slice(start, start + block)
+        dense = queries[part] @ vectors.T
+        words = lexical.scores(questions.texts[part])
+        for weight, found in zip(_WEIGHTS, results):
+            ranking = top_k(fuse(dense, words, 1 - weight), DEPTH)
+            found[part] = score_rankings(ranking, questions.relevant[part])[PRIMARY]
     chosen = nearest_sufficient(_WEIGHTS, results, 1 - MIDDLE)
     return TeacherWeight(chosen, questions.name, len(questions))

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from ragft_pipeline import schemas
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import Settings, TunedEmbedderSettings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning import towers
-from ragft_pipeline.tuning.data import TrainingTables, node_texts
+from ragft_pipeline.tuning.data import TrainingTables
 from ragft_pipeline.tuning.embedder import (
     Tuned,
     choose_strength,

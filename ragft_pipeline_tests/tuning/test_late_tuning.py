@@ -9,12 +9,13 @@ import pyarrow as pa
 import pytest
 
 from ragft_pipeline import schemas
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import LateInteractionSettings, Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
-from ragft_pipeline.tuning.data import TrainingTables, node_texts
+from ragft_pipeline.tuning.data import TrainingTables
 from ragft_pipeline.tuning.late_interaction import (
     shrink,
     token_frequency,
