@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ragft_pipeline.store.digests import table_digest
 
 VECTOR = pa.list_(pa.float32())
 
@@ -25,6 +29,26 @@ class Table:
     def conform(self, table: pa.Table) -> pa.Table:
         """Return `table` with exactly this schema (columns ordered and cast), or raise."""
         return table.select(self.schema.names).cast(self.schema)
+
+    def write(self, table: pa.Table | pa.RecordBatchReader, path: Path) -> int:
+        """Write rows of exactly this schema, a reader's batch by batch; return how many."""
+        if isinstance(table, pa.Table):
+            pq.write_table(self.conform(table), path, compression="zstd")
+            return int(table.num_rows)
+        rows = 0
+        with pq.ParquetWriter(path, self.schema, compression="zstd") as writer:
+            for batch in table:
+                writer.write_table(self.conform(pa.Table.from_batches([batch])))
+                rows += batch.num_rows
+        return rows
+
+    def digest(self, path: Path) -> str:
+        """Return the digest of a written table's rows, `volatile` columns left out."""
+        file = pq.ParquetFile(path)
+        kept = [name for name in self.schema.names if name not in self.volatile]
+        schema = pa.schema([file.schema_arrow.field(name) for name in kept])
+        batches = file.iter_batches(columns=kept)
+        return table_digest(pa.RecordBatchReader.from_batches(schema, batches))
 
 
 def _schema(**columns: pa.DataType) -> pa.Schema:

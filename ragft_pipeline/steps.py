@@ -7,13 +7,12 @@ notebook or a test.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.errors import RagftError
@@ -26,7 +25,6 @@ from ragft_pipeline.store import (
     Link,
     Workspace,
     digest_of,
-    table_digest,
 )
 from ragft_pipeline.weights import resolve_weights
 
@@ -36,9 +34,12 @@ LIBRARY_VERSION = 1
 
 @dataclass(frozen=True)
 class Produced:
-    """What a computation returns: the asset's table, if it is one, and facts about it."""
+    """What a computation returns: the asset's table, if it is one, and facts about it.
 
-    table: pa.Table | None = None
+    A table that grows with the corpus is a reader: it is written as it is made.
+    """
+
+    table: pa.Table | pa.RecordBatchReader | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     data_version: str | None = None
 
@@ -69,9 +70,9 @@ class Step:
         artifact = self.store.find(asset, link.action) if link else None
         return artifact or self.store.read(self.version, asset)
 
-    def table(self, asset: str) -> pa.Table:
-        """Return an input's table."""
-        return self.artifact(asset).table()
+    def table(self, asset: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return an input's table, or some of its columns."""
+        return self.artifact(asset).table(columns=columns)
 
 
 @dataclass(frozen=True)
@@ -236,13 +237,13 @@ def _compute(
         work = Workspace(store, recipe.name, folder, progress)
         produced = recipe.compute(Step(settings, store, version, work, links))
         data_version = produced.data_version or action
-        facts = {**work.counts, **produced.facts}
+        rows = {}
         if recipe.table is not None:
             assert produced.table is not None, recipe.name
-            table = recipe.table.conform(produced.table)
-            pq.write_table(table, folder / f"{recipe.name}.parquet", compression="zstd")
-            data_version = produced.data_version or table_digest(table, recipe.table.volatile)
-            facts["row_count"] = table.num_rows
+            path = folder / f"{recipe.name}.parquet"
+            rows["row_count"] = recipe.table.write(produced.table, path)
+            data_version = produced.data_version or recipe.table.digest(path)
+        facts = {**work.counts, **produced.facts, **rows}
         facts["compute_seconds"] = round(time.monotonic() - start, 3)
         inputs = {asset: link.data_version for asset, link in links.items()}
         artifact = store.publish(

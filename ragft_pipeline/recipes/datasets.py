@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
+import numpy as np
+import pyarrow as pa
+
 from ragft_pipeline import schemas
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.questions.embedded import EMBEDDED_VERSION
 from ragft_pipeline.questions.extractive import EXTRACTIVE_VERSION
 from ragft_pipeline.questions.llm import PROMPT_VERSION
@@ -15,8 +20,10 @@ from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.steps import Produced, Recipe, Step
 from ragft_pipeline.store import digest_of
-from ragft_pipeline.tuning.data import TrainingTables, node_texts
+from ragft_pipeline.tuning.data import TrainingTables
 from ragft_pipeline.weights import resolve_weights
+
+_VECTORS_AT_ONCE = 8192
 
 
 def _pairs_recipe(split: str) -> Recipe:
@@ -46,11 +53,22 @@ train_qa_pairs, val_qa_pairs, test_qa_pairs = (_pairs_recipe(split) for split in
 
 def _embed(step: Step) -> Produced:
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
-    texts = node_texts(step.table("chunked_nodes"))
+    texts = node_texts(step.table("chunked_nodes", ("node_id", "text")))
     ids, vectors = cached_vectors(step.work, encoder, texts, "document")
     made_of = digest_of(ids, encoder.identity("document"))
     facts = {"dimension": int(vectors.shape[1])}
-    return Produced(vectors_table(ids, ids, vectors), facts, data_version=made_of)
+    return Produced(_vector_rows(ids, vectors), facts, data_version=made_of)
+
+
+def _vector_rows(ids: Sequence[str], vectors: np.ndarray) -> pa.RecordBatchReader:
+    """Return the rows of a VECTORS table, batch by batch."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(ids), _VECTORS_AT_ONCE):
+            part = slice(start, start + _VECTORS_AT_ONCE)
+            yield from vectors_table(ids[part], ids[part], vectors[part]).to_batches()
+
+    return pa.RecordBatchReader.from_batches(schemas.VECTORS.schema, batches())
 
 
 node_embeddings = Recipe(

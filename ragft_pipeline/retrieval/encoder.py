@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -201,7 +202,9 @@ def load_sentence_transformer(
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RagftError(f"model {weights.name!r} cannot be loaded: {first[:300]}") from None
-    model.max_seq_length = min(embedder.max_tokens, model.max_seq_length or embedder.max_tokens)
+    limit = model.max_seq_length or embedder.max_tokens
+    if math.isfinite(limit):  # a mean of word vectors has none, and reads whole texts
+        model.max_seq_length = min(embedder.max_tokens, limit)
     return model
 
 
@@ -227,11 +230,18 @@ def cached_vectors(
         return vectors_table(batch, [keys[text_id] for text_id in batch], vectors)
 
     keys = {text_id: digest_of(text)[:32] for text_id, text in texts.items()}
-    rows = cache.complete(list(texts), keys.__getitem__, encode, batch_size=1024)
-    by_key = dict(zip(rows.column("row_key").to_pylist(), range(rows.num_rows)))
-    matrix = vectors_matrix(rows)
     ids = list(texts)
-    return ids, matrix[[by_key[keys[text_id]] for text_id in ids]] if ids else matrix
+    place = {row_key: row for row, row_key in enumerate(dict.fromkeys(keys.values()))}
+    matrix = np.zeros((0, 0), np.float32)
+    for rows in cache.batches(ids, keys.__getitem__, encode, batch_size=1024):
+        if not matrix.size:  # filled in place: of a large corpus there is room for one copy
+            matrix = np.empty((len(place), len(rows.column("vector")[0])), np.float32)
+        matrix[[place[row_key] for row_key in rows.column("row_key").to_pylist()]] = vectors_matrix(
+            rows
+        )
+    if len(place) < len(ids):
+        matrix = matrix[[place[keys[text_id]] for text_id in ids]]
+    return ids, matrix
 
 
 def vectors_table(ids: Sequence[str], row_keys: Sequence[str], vectors: np.ndarray) -> pa.Table:

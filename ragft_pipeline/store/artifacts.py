@@ -18,7 +18,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ from ragft_pipeline.store.remote import cache_folder, local_path, open_remote
 
 CARD = "artifact.json"
 How = Literal["computed", "reused", "carried"]
+_READ_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,17 @@ class Artifact:
             self._fetch()
         return self.folder
 
-    def table(self, name: str | None = None) -> pa.Table:
-        """Read a table of this artifact, by default the asset's own."""
-        return pq.read_table(self.path / f"{name or self.asset}.parquet")
+    def table(self, name: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+        """Read a table of this artifact, by default the asset's own and all columns."""
+        return pq.read_table(self._file(name), columns=list(columns) if columns else None)
+
+    def reader(self, name: str | None = None) -> pa.RecordBatchReader:
+        """Return a reader of a table, for what need not be in memory as a whole."""
+        file = pq.ParquetFile(self._file(name))
+        return pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(_READ_ROWS))
+
+    def _file(self, name: str | None) -> Path:
+        return self.path / f"{name or self.asset}.parquet"
 
     @property
     def model(self) -> Path:

@@ -28,19 +28,20 @@ def file_sha256(path: Path) -> str:
         return sha.hexdigest()
 
 
-def table_digest(table: pa.Table, leave_out: tuple[str, ...] = ()) -> str:
+def table_digest(table: pa.Table | pa.RecordBatchReader, leave_out: tuple[str, ...] = ()) -> str:
     """Return a digest of the table's rows that does not depend on their order.
 
-    Columns named in `leave_out` do not count. Duplicate rows do.
+    Columns named in `leave_out` do not count. Duplicate rows do. A reader is read to its end, and
+    of its rows only their digests are held.
     """
-    kept = table.drop_columns([name for name in leave_out if name in table.column_names])
-    if not kept.num_rows:
-        return digest_of("empty", kept.column_names)
+    names = [name for name in table.schema.names if name not in leave_out]
+    columns = ", ".join(f'"{name}"' for name in names)
     with duckdb.connect() as connection:
-        connection.register("kept", kept)
+        connection.register("given", table)
         row = connection.execute(
-            "SELECT sha256(string_agg(h, '' ORDER BY h)) "
-            "FROM (SELECT sha256(to_json(kept)::VARCHAR) AS h FROM kept)"
+            "SELECT sha256(string_agg(h, '' ORDER BY h)) FROM "
+            f"(SELECT sha256(to_json(kept)::VARCHAR) AS h FROM (SELECT {columns} FROM given) kept)"
         ).fetchone()
-    assert row is not None
-    return digest_of(kept.column_names, row[0])
+    if row is None or row[0] is None:
+        return digest_of("empty", names)
+    return digest_of(names, row[0])

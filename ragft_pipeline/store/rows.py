@@ -10,20 +10,21 @@ machines' artifacts are fetched for rows that this machine has not; staged rows 
 from __future__ import annotations
 
 import contextlib
+import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.store.artifacts import ArtifactStore
 from ragft_pipeline.store.files import fsync_path
+from ragft_pipeline.store.held_rows import PART, Found, find_rows
 from ragft_pipeline.store.listing import row_tables
 
 Unit = TypeVar("Unit")
@@ -99,29 +100,76 @@ class RowCache:
 
         The result also becomes part of the artifact being built.
         """
-        wanted = {key(unit): unit for unit in units}
-        reused = self._lookup(list(wanted))
-        for row_key in reused.column("row_key").to_pylist():
-            del wanted[row_key]
-        missing = list(wanted.values())
-        self._work.count("rows_reused", reused.num_rows)
-        parts = [reused]
-        for start, batch in _batches(missing, batch_size):
-            rows = compute(batch).select(self._schema.names).cast(self._schema)
-            self._work.count("rows_computed", rows.num_rows)
-            self._stage(rows)
-            parts.append(rows)
-            done = start + len(batch)
-            self._work.progress(f"{self._file.rsplit('-', 1)[0]}: {done}/{len(missing)} computed")
-        table = pa.concat_tables(parts)
-        self._write(table)
-        return table
+        parts = list(self.batches(units, key, compute, batch_size))
+        return pa.concat_tables([self._schema.empty_table(), *parts])
 
-    def _write(self, table: pa.Table) -> None:
-        path = self._work.folder / f"{self._file}.parquet"
-        if path.exists():
-            table = pa.concat_tables([pq.read_table(path, schema=self._schema), table])
-        pq.write_table(table, path, compression="zstd")
+    def batches(
+        self,
+        units: Sequence[Unit],
+        key: Callable[[Unit], str],
+        compute: Callable[[Sequence[Unit]], pa.Table],
+        batch_size: int = 256,
+    ) -> Iterator[pa.Table]:
+        """Yield the rows of `complete` part by part, holding one part at a time.
+
+        The rows are in the artifact once all parts were taken.
+        """
+        wanted = {key(unit): unit for unit in units}
+        found = self._lookup(list(wanted))
+        known = set(found.keys.to_pylist())
+        missing = [unit for row_key, unit in wanted.items() if row_key not in known]
+        del wanted, known
+        self._work.count("rows_reused", len(found.keys))
+        if self._own.exists() and not missing and all(file.own for file in found.files):
+            yield from found.parts(self._schema)
+            return
+        if not missing and found.whole is not None and self._linked(found.whole):
+            yield from found.parts(self._schema)
+            return
+        with self._appending() as write:
+            for file in found.files:
+                for rows in file.parts(self._schema):
+                    if not file.own:
+                        write(rows)
+                    yield rows
+            for start, batch in _batches(missing, batch_size):
+                rows = compute(batch).select(self._schema.names).cast(self._schema)
+                self._work.count("rows_computed", rows.num_rows)
+                self._stage(rows)
+                write(rows)
+                done = start + len(batch)
+                name = self._file.rsplit("-", 1)[0]
+                self._work.progress(f"{name}: {done}/{len(missing)} computed")
+                yield rows
+
+    @property
+    def _own(self) -> Path:
+        return self._work.folder / f"{self._file}.parquet"
+
+    def _linked(self, file: Path) -> bool:
+        """Take a file that holds just the wanted rows as this artifact's own, without a copy."""
+        if self._own.exists():
+            return False
+        try:
+            os.link(file, self._own)
+        except OSError:  # no links on this file system, or removed by another process
+            return False
+        return True
+
+    @contextlib.contextmanager
+    def _appending(self) -> Iterator[Callable[[pa.Table], None]]:
+        """Give a function that adds rows to the artifact's file."""
+        temporary = self._own.with_name(f".{self._own.stem}")
+        try:
+            with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
+                if self._own.exists():
+                    for batch in pq.ParquetFile(self._own).iter_batches(PART):
+                        writer.write_batch(batch)
+                yield writer.write_table
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        temporary.replace(self._own)
 
     def _stage(self, rows: pa.Table) -> None:
         name = uuid.uuid4().hex
@@ -135,13 +183,13 @@ class RowCache:
         temporary.replace(path)
         self._consumed.append(path)
 
-    def _lookup(self, keys: list[str]) -> pa.Table:
+    def _lookup(self, keys: list[str]) -> Found:
         found = self._lookup_here(keys)
         if self._work.store.publications is None:
             return found
         tables = row_tables(self._work.store, self._family, f"{self._file}.parquet")
         for _ in range(_FETCHED):
-            missing = set(keys) - set(found.column("row_key").to_pylist())
+            missing = set(keys) - set(found.keys.to_pylist())
             try:
                 file = next(tables, None) if missing else None
             except TransientError:
@@ -151,10 +199,10 @@ class RowCache:
                 break
             if file is None:
                 break
-            found = pa.concat_tables([found, _select([str(file)], sorted(missing), self._schema)])
+            found = found.with_more(find_rows([str(file)], sorted(missing), self._own))
         return found
 
-    def _lookup_here(self, keys: list[str]) -> pa.Table:
+    def _lookup_here(self, keys: list[str]) -> Found:
         wanted = set(keys)
         for _ in range(_TRIES):
             staged: list[Path] = []
@@ -162,7 +210,7 @@ class RowCache:
                 files, staged = self._files()
                 if not files:
                     break
-                found = _select(files, keys, self._schema)
+                found = find_rows(files, keys, self._own)
                 held = [path for path in staged if _held_by(path, wanted)]
             except (duckdb.IOException, duckdb.InvalidInputException, FileNotFoundError):
                 # another process published its staged rows meanwhile, or one lies there broken
@@ -170,7 +218,7 @@ class RowCache:
                 continue
             self._consumed.extend(held)
             return found
-        return self._schema.empty_table()
+        return Found(pa.array([], pa.string()), [])
 
     def _files(self) -> tuple[list[str], list[Path]]:
         root = self._work.store.root / "artifacts"
@@ -181,12 +229,11 @@ class RowCache:
             for path in root.glob(f"{self._family}/*/{self._file}.parquet")
             if not path.parent.name.startswith(".")  # being removed
         )
-        own = self._work.folder / f"{self._file}.parquet"
         fetched = self._work.store.root.glob(
             f"singles/artifacts/{self._family}/*-{self._file}.parquet"
         )
-        rest = [own] if own.exists() else []
-        return [str(path) for path in (*published, *fetched, *staged, *rest)], staged
+        own = [self._own] if self._own.exists() else []
+        return [str(path) for path in (*published, *fetched, *staged, *own)], staged
 
     def discard_staged(self) -> None:
         """Remove the staged batches whose rows were read into, or written for, this artifact."""
@@ -194,31 +241,6 @@ class RowCache:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # another process still has rows there
             self._staging.rmdir()
-
-
-def _select(files: list[str], keys: list[str], schema: pa.Schema) -> pa.Table:
-    """Return one row of each key that is in the files.
-
-    All files are searched for keys; rows are read from the newest that has them, which for most is
-    the last artifact. So the cost hardly grows with the number of artifacts.
-    """
-    newest_last = sorted(files, key=lambda file: Path(file).stat().st_mtime_ns)
-    wanted = pa.table({"row_key": pa.array(keys, pa.string())})
-    with duckdb.connect() as connection:
-        connection.register("wanted", wanted)
-        places: Any = connection.sql(
-            "SELECT max(place) AS file, arg_max(file_row_number, place) AS row FROM ("
-            "SELECT row_key, file_row_number, list_position($files, filename) - 1 AS place "
-            "FROM read_parquet($files, filename = true, file_row_number = true) "
-            "SEMI JOIN wanted USING (row_key)) GROUP BY row_key ORDER BY file, row",
-            params={"files": newest_last},
-        ).to_arrow_table()
-    parts = [schema.empty_table()]
-    for file in pc.unique(places.column("file")).to_pylist():
-        rows = places.filter(pc.equal(places.column("file"), file)).column("row")
-        table = pq.read_table(newest_last[file], columns=schema.names, partitioning=None)
-        parts.append(table.take(rows).cast(schema))
-    return pa.concat_tables(parts)
 
 
 def _held_by(path: Path, keys: set[str]) -> bool:

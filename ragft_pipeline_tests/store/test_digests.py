@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragft_pipeline.schemas import VECTORS
 from ragft_pipeline.store import digest_of, file_sha256, table_digest
 
 ROWS = st.lists(
@@ -57,6 +59,26 @@ def test_every_value_counts() -> None:
     ]
     digests = {table_digest(table([base | other])) for other in [{}, *others]}
     assert len(digests) == 1 + len(others)
+
+
+@settings(max_examples=20, deadline=None)
+@given(ROWS)
+def test_a_reader_has_the_digest_of_its_table(rows: list[dict[str, Any]]) -> None:
+    for leave_out in ((), ("ids",)):
+        reader = table(rows).to_reader(max_chunksize=2)
+        assert table_digest(reader, leave_out) == table_digest(table(rows), leave_out)
+
+
+def test_a_written_table_has_the_digest_of_its_rows(tmp_path: Path) -> None:
+    rows = [
+        {"row_key": key, "text_id": f"{key}…", "vector": [0.5, value]}
+        for key, value in (("a", 1.0), ("b", 2.0))
+    ]
+    given = pa.Table.from_pylist(rows, schema=VECTORS.schema)
+    for form in (given, given.to_reader()):
+        assert VECTORS.write(form, tmp_path / "vectors.parquet") == 2
+        assert pq.read_table(tmp_path / "vectors.parquet").equals(given)
+        assert VECTORS.digest(tmp_path / "vectors.parquet") == table_digest(given, ("vector",))
 
 
 def test_volatile_columns_do_not_count() -> None:

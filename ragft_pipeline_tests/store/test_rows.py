@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ragft_pipeline.store import ArtifactStore, Workspace
@@ -120,6 +121,48 @@ def test_a_second_table_of_the_same_artifact_reuses_the_first(tmp_path: Path) ->
     assert lengths.asked == ["a", "bb", "ccc"]
     assert complete(store, "a2", ["a", "bb", "ccc"], lengths) == {"a": 1, "bb": 2, "ccc": 3}
     assert lengths.asked == ["a", "bb", "ccc"]
+
+
+def own_file(store: ArtifactStore, action: str) -> Path:
+    return store.artifact_path("words", action) / "lengths-s1.parquet"
+
+
+def test_the_second_table_of_an_artifact_adds_its_own_rows_only(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    with workspace(store, "a1") as work:
+        for units in (["a", "bb"], ["bb", "ccc"], ["a", "ccc"]):
+            work.rows("lengths", "s1", SCHEMA).complete(units, str, Lengths())
+    keys = pq.read_table(own_file(store, "a1")).column("row_key").to_pylist()
+    assert sorted(keys) == ["a", "bb", "ccc"]
+
+
+def test_the_same_rows_are_one_file(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    for action, units in (("a1", ["a", "bb"]), ("a2", ["bb", "a"]), ("a3", ["a"])):
+        assert len(complete(store, action, units, Lengths())) == len(units)
+    assert own_file(store, "a2").samefile(own_file(store, "a1"))
+    assert not own_file(store, "a3").samefile(own_file(store, "a1"))
+
+
+def test_a_second_table_leaves_a_shared_file_alone(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    complete(store, "a1", ["a", "bb"], Lengths())
+    with workspace(store, "a2") as work:
+        for units in (["a", "bb"], ["ccc"]):
+            work.rows("lengths", "s1", SCHEMA).complete(units, str, Lengths())
+    assert pq.read_metadata(own_file(store, "a1")).num_rows == 2
+    assert pq.read_metadata(own_file(store, "a2")).num_rows == 3
+
+
+def test_rows_of_many_row_groups_come_back_in_parts(tmp_path: Path) -> None:
+    store, units = ArtifactStore(tmp_path), [f"{n:04}" for n in range(3000)]
+    complete(store, "a1", units, Lengths())
+    with workspace(store, "a2") as work:
+        cache = work.rows("lengths", "s1", SCHEMA)
+        parts = list(cache.batches([*units[::7], "new"], str, Lengths(), batch_size=2))
+    keys = [key for part in parts for key in part.column("row_key").to_pylist()]
+    assert sorted(keys) == sorted([*units[::7], "new"])
+    assert pq.read_metadata(own_file(store, "a2")).num_rows == len(keys)
 
 
 def test_batches_finished_before_an_exception_are_reused(tmp_path: Path) -> None:
