@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.splits import PROTECTION
@@ -17,6 +19,7 @@ from ragft_pipeline.settings import ChunkingSettings
 from ragft_pipeline.store import Workspace, digest_of
 from ragft_pipeline.weights import Weights
 
+_DOCUMENTS_AT_ONCE = 256
 CHUNKER_VERSION = 1  # raise it when some document would be cut otherwise
 _DOCUMENT_NODES = pa.schema(
     [
@@ -74,7 +77,10 @@ def load_tokenizer(weights: Weights) -> Callable[[str], list[int]]:
         tokenizer = Tokenizer.from_file(str(file))
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return lambda text: list(tokenizer.encode(text, add_special_tokens=False).ids)
+        # encode_batch_fast leaves out the characters' places, which nobody asks for
+        return lambda text: list(
+            tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        )
     from transformers import AutoTokenizer
 
     try:
@@ -91,11 +97,14 @@ def chunk_documents(
     settings: ChunkingSettings,
     weights: Weights,
     work: Workspace,
-) -> pa.Table:
-    """Return the NODES table of a corpus version, cutting only documents never cut before.
+) -> pa.RecordBatchReader:
+    """Return the NODES of a corpus version, cutting only documents never cut before.
 
     A text that stands, or ever stood, in documents of several splits belongs to the most
     protected one: what was in test does not come to train by way of another document.
+
+    The documents are cut by this call, and the reader makes the table's batches from them: of the
+    corpus, what was cut is in memory, once.
 
     Args:
         documents: the version's documents; one entry a distinct text.
@@ -115,34 +124,69 @@ def chunk_documents(
         ]
         return pa.Table.from_pylist(rows, schema=_DOCUMENT_NODES)
 
-    rows = cache.complete([*documents, *guarded], _row_key, cut, batch_size=64)
-    cut_nodes = dict(zip(rows.column("row_key").to_pylist(), rows.column("nodes").to_pylist()))
-    nodes = [
-        {
-            "node_id": node_id_of(node["text"]),
-            "doc_key": doc.doc_key,
-            "cluster": doc.cluster,
-            "split": doc.split,
-            "title": doc.title,
-            "heading": node["heading"],
-            "text": node["text"],
-            "start_char": node["start"],
-            "end_char": node["end"],
-            "tokens": node["tokens"],
-        }
-        for doc in documents
-        for node in cut_nodes[_row_key(doc)]
-    ]
-    held = [
-        (node_id_of(node["text"]), doc.split)
-        for doc in (*documents, *guarded)
-        for node in cut_nodes[_row_key(doc)]
-    ]
-    strictest: dict[str, str] = {}
-    for node_id, split in held:
-        strictest[node_id] = min(strictest.get(node_id, "train"), split, key=PROTECTION.index)
-    protected = [node | {"split": strictest[node["node_id"]]} for node in nodes]
-    return pa.Table.from_pylist(protected, schema=schemas.NODES.schema)
+    every = {_row_key(doc): doc for doc in (*guarded, *documents)}
+    parts = list(cache.batches([*documents, *guarded], _row_key, cut, batch_size=64))
+    return _node_rows(documents, _protected(parts, every))
+
+
+def _protected(
+    parts: Sequence[pa.Table], documents: Mapping[str, FrozenDocument]
+) -> dict[str, tuple[pa.Table, int, int]]:
+    """Return where each document's nodes are, by row key: a table, the first row, how many."""
+    ids, ranks, counts = [], [], []
+    for part in parts:
+        lists = part.column("nodes").combine_chunks()
+        texts = pc.struct_field(lists.flatten(), "text").to_pylist()
+        ids.append(pa.array([node_id_of(text) for text in texts], pa.string()))
+        counts.append(pc.list_value_length(lists).to_numpy())
+        splits = [documents[row_key].split for row_key in part.column("row_key").to_pylist()]
+        rank = np.array([PROTECTION.index(split) for split in splits], np.int8)
+        ranks.append(np.repeat(rank, counts[-1]))
+    held = pa.chunked_array(ids, pa.string()).combine_chunks().dictionary_encode()
+    place = held.indices.to_numpy()
+    strictest = np.full(len(held.dictionary), PROTECTION.index("train"), np.int8)
+    np.minimum.at(strictest, place, np.concatenate([np.empty(0, np.int8), *ranks]))
+    splits = pa.DictionaryArray.from_arrays(strictest[place], pa.array(PROTECTION)).cast(
+        pa.string()
+    )
+    found: dict[str, tuple[pa.Table, int, int]] = {}
+    start = 0
+    for part, own_ids, own_counts in zip(parts, ids, counts):
+        nodes = part.column("nodes").combine_chunks().flatten()
+        names = ("text", "heading", "start", "end", "tokens")
+        flat = pa.table(
+            {
+                "node_id": own_ids,
+                "split": splits.slice(start, len(own_ids)),
+                **{name: pc.struct_field(nodes, name) for name in names},
+            }
+        )
+        start += len(own_ids)
+        ends = np.cumsum(own_counts)
+        for row, row_key in enumerate(part.column("row_key").to_pylist()):
+            found[row_key] = flat, int(ends[row] - own_counts[row]), int(own_counts[row])
+    return found
+
+
+def _node_rows(
+    documents: Sequence[FrozenDocument], nodes: Mapping[str, tuple[pa.Table, int, int]]
+) -> pa.RecordBatchReader:
+    schema = schemas.NODES.schema
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):
+            block = documents[start : start + _DOCUMENTS_AT_ONCE]
+            cut = [table.slice(*rows) for table, *rows in (nodes[_row_key(doc)] for doc in block)]
+            of = pa.array(np.repeat(np.arange(len(block)), [table.num_rows for table in cut]))
+            table = pa.concat_tables(cut)
+            names = ("doc_key", "cluster", "title")
+            own = {name: pa.array([getattr(doc, name) for doc in block]).take(of) for name in names}
+            columns = {name: table.column(name) for name in table.column_names} | own
+            columns |= {"start_char": columns["start"], "end_char": columns["end"]}
+            rows = pa.table({name: columns[name] for name in schema.names}).cast(schema)
+            yield from rows.combine_chunks().to_batches()
+
+    return pa.RecordBatchReader.from_batches(schema, batches())
 
 
 def _row_key(document: FrozenDocument) -> str:

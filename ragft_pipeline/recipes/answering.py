@@ -14,12 +14,12 @@ from ragft_pipeline.answering.distractors import DISTRACTOR_VERSION, Library
 from ragft_pipeline.answering.focus import FOCUS_VERSION
 from ragft_pipeline.answering.prompts import PROMPT_VERSION
 from ragft_pipeline.corpus.chunking import CHUNKER_VERSION
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.recipes.corpus import SPLITS, cut_version
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Produced, Recipe, Step
 from ragft_pipeline.taint import record_documents
-from ragft_pipeline.tuning.data import node_texts
 
 if TYPE_CHECKING:
     from ragft_pipeline.answering.evaluation import Answerer, HeldOutText
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def _library(step: Step, split: str) -> Library:
     """Return the nodes that chats of a split may show."""
     own, train = step.table(f"{split}_nodes"), step.table("train_nodes")
-    counted = cut_version(step, str(step.snapshot.facts["statistics_version"]))
+    counted = cut_version(step, str(step.snapshot.facts["statistics_version"])).read_all()
     known = set(counted.column("node_id").to_pylist())
     texts = node_texts(own, train)
     documents: dict[str, set[str]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import pyarrow as pa
@@ -13,7 +14,6 @@ from ragft_pipeline.corpus.gold import read_gold_questions
 from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Produced, Recipe, Step
-from ragft_pipeline.tuning.data import node_texts
 from ragft_pipeline.weights import require_embedder, resolve_weights
 
 SPLITS = ("train", "val", "test")
@@ -69,8 +69,8 @@ def guarded_documents(step: Step, version: str) -> list[FrozenDocument]:
     ]
 
 
-def cut_version(step: Step, version: str) -> pa.Table:
-    """Return the NODES table of any frozen version."""
+def cut_version(step: Step, version: str) -> pa.RecordBatchReader:
+    """Return the NODES of any frozen version."""
     return chunk_documents(
         frozen_documents(step, version),
         guarded_documents(step, version),
@@ -94,10 +94,16 @@ chunked_nodes = Recipe(
 
 def _split_recipe(split: str) -> Recipe:
     def select(step: Step) -> Produced:
-        nodes = step.table("chunked_nodes")
-        return Produced(nodes.filter(pc.equal(nodes.column("split"), split)))
+        nodes = step.artifact("chunked_nodes").reader()
+        return Produced(_filtered(nodes, split))
 
     return Recipe(f"{split}_nodes", select, inputs=("chunked_nodes",), table=schemas.NODES)
+
+
+def _filtered(nodes: pa.RecordBatchReader, split: str) -> pa.RecordBatchReader:
+    """Return the nodes of one split."""
+    kept = (batch.filter(pc.equal(batch.column("split"), split)) for batch in nodes)
+    return pa.RecordBatchReader.from_batches(nodes.schema, kept)
 
 
 train_nodes, val_nodes, test_nodes = (_split_recipe(split) for split in SPLITS)
@@ -118,9 +124,18 @@ gold_questions = Recipe(
 def _statistics(step: Step) -> Produced:
     """Count the train nodes of the version whose statistics are in force."""
     anchor = str(step.snapshot.facts["statistics_version"])
-    nodes = cut_version(step, anchor)
-    texts = node_texts(nodes.filter(pc.equal(nodes.column("split"), "train")))
-    return Produced(TermStatistics.of(list(texts.values())).to_table(), {"statistics_of": anchor})
+    texts = _distinct_texts(_filtered(cut_version(step, anchor), "train"))
+    return Produced(TermStatistics.of(texts).to_table(), {"statistics_of": anchor})
+
+
+def _distinct_texts(nodes: pa.RecordBatchReader) -> Iterator[str]:
+    seen: set[str] = set()
+    for batch in nodes:
+        pairs = zip(batch.column("node_id").to_pylist(), batch.column("text").to_pylist())
+        for node_id, text in pairs:
+            if node_id not in seen:
+                seen.add(node_id)
+                yield text
 
 
 corpus_statistics = Recipe(

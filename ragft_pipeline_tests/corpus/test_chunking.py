@@ -150,7 +150,7 @@ def chunk(
     ]
     with store.staging("chunked_nodes") as folder:
         work = Workspace(store, "chunked_nodes", folder)
-        table = chunk_documents(frozen, guarded, SMALL, weights, work)
+        table = chunk_documents(frozen, guarded, SMALL, weights, work).read_all()
         store.publish("chunked_nodes", action, folder, data_version=action, facts={}, inputs={})
         work.published()
     return table, work.counts
