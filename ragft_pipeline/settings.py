@@ -91,6 +91,12 @@ class ExtractiveGenerator(Section):
     keywords: Count = 1
     headings: bool = True
     max_words: Annotated[int, Field(ge=4, le=60)] = 16
+    max_nodes: Count = 20_000
+
+    def digest(self) -> str:
+        """Leave out how many nodes are asked about: what is cut from one does not depend on it."""
+        shaping = self.model_dump(exclude={"max_nodes"})
+        return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()
 
 
 class EndpointSettings(Section):
@@ -311,6 +317,8 @@ class EvaluationSettings(Section):
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     min_gold: Positive = 20
     latency_queries: Positive = 20
+    exact_up_to: Positive = 2_000_000
+    min_recall: Share = 0.98
     seed: Count = 13
 
 

@@ -32,6 +32,11 @@ DRAFTS_SCHEMA = pa.schema(
 )
 
 
+def random_of(node_id: str, purpose: str) -> random.Random:
+    """Return random numbers that depend on a node alone."""
+    return random.Random(f"{node_id}:{purpose}")
+
+
 @dataclass(frozen=True)
 class SourceNode:
     """A node as generators see it: what they may read, and nothing corpus-wide."""
@@ -51,7 +56,7 @@ class SourceNode:
 
     def random(self, purpose: str) -> random.Random:
         """Return random numbers that depend on this node alone."""
-        return random.Random(f"{self.node_id}:{purpose}")
+        return random_of(self.node_id, purpose)
 
 
 @dataclass(frozen=True)

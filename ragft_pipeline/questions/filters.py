@@ -65,6 +65,8 @@ def filter_candidates(
 ) -> tuple[list[Candidate], dict[str, int]]:
     """Return the candidates that pass, and how many each filter turned away.
 
+    Of more candidates than `max_pairs` can use, some are not searched: they count as that.
+
     Args:
         candidates: drafts in a fixed order; of two equal questions the first stays.
         texts: node id to text.
@@ -89,7 +91,30 @@ def filter_candidates(
             seen.add(plain)
             kept.append(candidate)
     if settings.round_trip_top_k and kept:
-        found = ranks(kept) < settings.round_trip_top_k
-        turned_away["round_trip"] = int((~found).sum())
-        kept = [candidate for candidate, hit in zip(kept, found) if hit]
+        kept, turned_away["round_trip"], turned_away["over_max_pairs"] = _found_again(
+            kept, settings, ranks
+        )
     return kept, turned_away
+
+
+def _found_again(
+    candidates: list[Candidate],
+    settings: QuestionSettings,
+    ranks: Callable[[Sequence[Candidate]], np.ndarray],
+) -> tuple[list[Candidate], int, int]:
+    """Return the candidates whose source is found, how many were not, and how many not searched.
+
+    Searching costs (candidates x nodes), so of very many those that would be taken first, by
+    their hashes, are searched first, and no more once there are `max_pairs`.
+    """
+    at_once = 2 * settings.max_pairs
+    if len(candidates) > at_once:
+        candidates = sorted(candidates, key=lambda candidate: candidate.question_id)
+    kept: list[Candidate] = []
+    searched = 0
+    while searched < len(candidates) and len(kept) < settings.max_pairs:
+        batch = candidates[searched : searched + at_once]
+        found = ranks(batch) < settings.round_trip_top_k
+        kept += [candidate for candidate, hit in zip(batch, found) if hit]
+        searched += len(batch)
+    return kept, searched - len(kept), len(candidates) - searched

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import pyarrow as pa
 
-from ragft_pipeline.questions.drafts import DRAFTS_SCHEMA, Draft, Reply, SourceNode, draft_row
+from ragft_pipeline.questions.drafts import (
+    DRAFTS_SCHEMA,
+    Draft,
+    Reply,
+    SourceNode,
+    draft_row,
+    random_of,
+)
 from ragft_pipeline.questions.embedded import EMBEDDED_VERSION, EmbeddedModel
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
@@ -76,10 +83,15 @@ def chosen_nodes(nodes: Sequence[SourceNode], settings: LLMGenerator) -> list[So
 
     At most `max_nodes` of them: with more documents, a new node can then take another's place.
     """
-    draws = {node.node_id: node.random("share").random() for node in nodes}
-    ranked = sorted(draws, key=draws.__getitem__)[: settings.max_nodes or None]
-    chosen = {node_id for node_id in ranked if draws[node_id] < settings.share_of_nodes}
+    chosen = chosen_ids([node.node_id for node in nodes], settings)
     return [node for node in nodes if node.node_id in chosen]
+
+
+def chosen_ids(node_ids: Iterable[str], settings: LLMGenerator) -> set[str]:
+    """Return the ids of `chosen_nodes`; of the chosen ones, all are chosen again."""
+    draws = {node_id: random_of(node_id, "share").random() for node_id in node_ids}
+    ranked = sorted(draws, key=draws.__getitem__)[: settings.max_nodes or None]
+    return {node_id for node_id in ranked if draws[node_id] < settings.share_of_nodes}
 
 
 def write_questions(

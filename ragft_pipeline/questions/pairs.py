@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.questions.drafts import DRAFTS_SCHEMA, Draft, SourceNode, draft_row
 from ragft_pipeline.questions.exchange import export_finetune_dataset, imported_drafts
 from ragft_pipeline.questions.extractive import EXTRACTIVE_VERSION, extract_questions
 from ragft_pipeline.questions.filters import Candidate, filter_candidates
-from ragft_pipeline.questions.llm import write_questions
+from ragft_pipeline.questions.llm import chosen_ids, write_questions
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
+from ragft_pipeline.retrieval.search import rows_at_once
 from ragft_pipeline.settings import (
     ExtractiveGenerator,
     Generator,
@@ -51,10 +55,10 @@ def make_qa_pairs(
 
     The artifact also gets the set as EmbeddingQAFinetuneDataset JSON.
     """
-    rows = {row["node_id"]: row for row in reversed(nodes.to_pylist())}
-    sources = [SourceNode.from_row(rows[node_id]) for node_id in sorted(rows)]
+    texts = node_texts(nodes)
     candidates: list[Candidate] = []
     for generator in settings.questions.generators:
+        sources = [SourceNode.from_row(row) for row in _rows(nodes, asked_about(generator, texts))]
         drafts = _drafts(generator, sources, statistics, settings, work)
         candidates += [
             Candidate(digest_of(node_id, draft.question)[:32], node_id, generator.kind, draft)
@@ -66,18 +70,36 @@ def make_qa_pairs(
             f"questions: {failures} of {work.counts['llm_calls']} nodes got no answer; what was "
             "answered is kept: run again, or lower share_of_nodes"
         )
-    texts = {source.node_id: source.text for source in sources}
 
     def ranks(kept: Sequence[Candidate]) -> np.ndarray:
         return round_trip_ranks(kept, texts, statistics, settings, work)
 
     kept, turned_away = filter_candidates(candidates, texts, settings.questions, ranks)
     kept = sorted(kept, key=lambda candidate: candidate.question_id)
-    turned_away["over_max_pairs"] = max(0, len(kept) - settings.questions.max_pairs)
-    pairs = [_pair(candidate, rows) for candidate in kept[: settings.questions.max_pairs]]
+    unused = turned_away.get("over_max_pairs", 0) + len(kept) - settings.questions.max_pairs
+    kept = kept[: settings.questions.max_pairs]
+    turned_away["over_max_pairs"] = max(0, unused)
+    rows = {row["node_id"]: row for row in _rows(nodes, {pair.node_id for pair in kept})}
+    pairs = [_pair(candidate, rows) for candidate in kept]
     table = pa.Table.from_pylist(pairs, schema=schemas.QA_PAIRS.schema)
     export_finetune_dataset(table, nodes, work.folder / DATASET_FILE)
     return QAPairs(table, len(candidates), turned_away)
+
+
+def asked_about(generator: Generator, node_ids: Collection[str]) -> Collection[str]:
+    """Return the nodes that a generator may write about; of many, some by their hashes."""
+    if isinstance(generator, ExtractiveGenerator) and generator.max_nodes:
+        return set(sorted(node_ids)[: generator.max_nodes])  # ids are hashes of the texts
+    if isinstance(generator, LLMGenerator):
+        return chosen_ids(node_ids, generator)
+    return node_ids
+
+
+def _rows(nodes: pa.Table, wanted: Collection[str]) -> list[dict[str, Any]]:
+    """Return the first row of each wanted node, in the order of the ids."""
+    of_wanted = pc.is_in(nodes.column("node_id"), pa.array(wanted, pa.string()))
+    rows = {row["node_id"]: row for row in reversed(nodes.filter(of_wanted).to_pylist())}
+    return [rows[node_id] for node_id in sorted(rows)]
 
 
 def _drafts(
@@ -136,12 +158,13 @@ def round_trip_ranks(
     column = {node_id: index for index, node_id in enumerate(node_ids)}
     lexical = LexicalIndex([texts[node_id] for node_id in node_ids], statistics)
     best = np.empty(len(candidates), dtype=np.int64)
-    for start in range(0, len(candidates), 512):
-        batch = candidates[start : start + 512]
+    block = rows_at_once(len(node_ids), 512)
+    for start in range(0, len(candidates), block):
+        batch = candidates[start : start + block]
         own = np.array([column[candidate.node_id] for candidate in batch])[:, None]
         dense = vectors[[place[candidate.question_id] for candidate in batch]] @ node_vectors.T
         words = lexical.scores([candidate.draft.question for candidate in batch])
-        best[start : start + 512] = np.minimum(_rank(dense, own), _rank(words, own))
+        best[start : start + block] = np.minimum(_rank(dense, own), _rank(words, own))
     return best
 
 

@@ -109,6 +109,24 @@ def test_the_source_must_come_back_in_the_round_trip() -> None:
     assert turned_away["round_trip"] == 2
 
 
+def test_of_very_many_questions_no_more_are_searched_than_are_needed() -> None:
+    candidates = [
+        Candidate(f"{9 - n}", "n", "extractive", candidate(f"Who starts feed pump {n}?").draft)
+        for n in range(10)
+    ]
+    asked: list[str] = []
+
+    def ranks(batch: Sequence[Candidate]) -> np.ndarray:
+        asked.extend(one.question_id for one in batch)
+        return np.array([int(one.question_id) % 2 * 99 for one in batch])
+
+    settings = QuestionSettings(max_pairs=2)
+    kept, turned_away = filter_candidates(candidates, {"n": TEXT}, settings, ranks)
+    assert asked == ["0", "1", "2", "3"]
+    assert [one.question_id for one in kept] == ["0", "2"]
+    assert (turned_away["round_trip"], turned_away["over_max_pairs"]) == (2, 6)
+
+
 def test_nothing_is_searched_where_nothing_is_left() -> None:
     kept, turned_away = filter_candidates([candidate("Why?")], {}, QuestionSettings(), no_ranks)
     assert kept == []
