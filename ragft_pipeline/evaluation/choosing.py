@@ -16,9 +16,9 @@ import numpy as np
 
 from ragft_pipeline.evaluation.second_stages import SecondStage, rerank, staged_name
 from ragft_pipeline.evaluation.systems import FirstStages, Ranking
-from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, nearest_sufficient, score_rankings
+from ragft_pipeline.retrieval.metrics import PRIMARY, nearest_sufficient, score_rankings
 from ragft_pipeline.retrieval.question_sets import QuestionSet
-from ragft_pipeline.retrieval.search import MIDDLE, fuse, top_k
+from ragft_pipeline.retrieval.search import MIDDLE, fuse
 
 PEOPLE = "gold_dev"
 
@@ -53,13 +53,16 @@ def choose_fusion(
     """
     if not len(questions):
         return {retriever.name: MIDDLE for retriever in stages.retrievers}
-    words, dense_scores = stages.scores(questions)
+    found = {each.name: np.empty((len(grid), len(questions))) for each in stages.retrievers}
+    for block, _, scored in stages.blocks(questions):
+        relevant = questions.relevant[block]
+        for retriever, scores in scored:
+            for row, weight in zip(found[retriever.name], grid):
+                ranking = scores.best(fuse(scores.dense, scores.words, weight))
+                row[block] = score_rankings(ranking.nodes, relevant)[PRIMARY]
     chosen = {}
-    for retriever, dense in dense_scores:
-        results = [
-            score_rankings(top_k(fuse(dense, words, weight), DEPTH), questions.relevant)[PRIMARY]
-            for weight in grid
-        ]
+    for retriever in stages.retrievers:
+        results = list(found[retriever.name])
         if questions.name == PEOPLE:
             means = np.array([result.mean() for result in results])
             best = np.flatnonzero(np.isclose(means, means.max(), atol=1e-4))

@@ -41,7 +41,7 @@ def measure_latency(
     texts = next(iter(sets.values())).texts[: settings.evaluation.latency_queries] if sets else []
     rows = [_timed("bm25", lambda text: top_k(stages.lexical.scores([text]), DEPTH), texts)]
     for retriever in stages.retrievers:
-        rows.append(_timed(retriever.name, _dense(retriever), texts))
+        rows.append(_timed(retriever.name, _dense(stages, retriever), texts))
         weight = choices.fusion_weights[retriever.name]
         hybrid = _hybrid(stages, retriever, weight)
         rows.append(_timed(hybrid_name(retriever.name), hybrid, texts))
@@ -54,16 +54,16 @@ def measure_latency(
     return table
 
 
-def _dense(retriever: DenseRetriever) -> Callable[[str], np.ndarray]:
-    return lambda text: top_k(retriever.encode([text]) @ retriever.node_vectors.T, DEPTH)
+def _dense(stages: FirstStages, retriever: DenseRetriever) -> Callable[[str], np.ndarray]:
+    return lambda text: stages.nearest(retriever, retriever.encode([text]))
 
 
 def _hybrid(
     stages: FirstStages, retriever: DenseRetriever, weight: float
 ) -> Callable[[str], np.ndarray]:
     def search(text: str) -> np.ndarray:
-        dense = retriever.encode([text]) @ retriever.node_vectors.T
-        return top_k(fuse(dense, stages.lexical.scores([text]), weight), DEPTH)
+        scores = stages.score(retriever, retriever.encode([text]), stages.lexical.scores([text]))
+        return scores.best(fuse(scores.dense, scores.words, weight)).nodes
 
     return search
 

@@ -69,7 +69,8 @@ def evaluate_retrieval(
     (work.folder / CHOICES_FILE).write_text(json.dumps(choices.to_json()), encoding="utf-8")
     measure_latency(trial.stages, choices, trial.second_stages, sets, settings, work)
     counts = {f"questions_{name}": len(questions) for name, questions in sets.items()}
-    facts = {**counts, "nodes": len(trial.node_ids), "dropped_seen_in_training": dropped}
+    facts: dict[str, Any] = {**counts, **trial.stages.index_facts}
+    facts |= {"nodes": len(trial.node_ids), "dropped_seen_in_training": dropped}
     return rows, facts
 
 

@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ragft_pipeline.evaluation.approximate import CandidateIndex
+from ragft_pipeline.evaluation.ranking import Ranking, Scores
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import DEPTH
 from ragft_pipeline.retrieval.question_sets import QuestionSet
-from ragft_pipeline.retrieval.search import fuse, reciprocal_rank_fusion, top_k
+from ragft_pipeline.retrieval.search import fuse, reciprocal_rank_fusion, rows_at_once, top_k
 
 BLOCK = 256
+_SAMPLE = 128  # questions that an approximate index is measured on
 
 
 @dataclass(frozen=True)
@@ -28,28 +31,23 @@ class DenseRetriever:
     known: Callable[[QuestionSet], np.ndarray]
 
 
-@dataclass(frozen=True)
-class Ranking:
-    """A system's best nodes for each question of a set, and their scores, best first."""
-
-    nodes: np.ndarray
-    scores: np.ndarray
-
-    @classmethod
-    def of(cls, scores: np.ndarray, depth: int = DEPTH) -> Ranking:
-        """Take the best `depth` of a full score matrix."""
-        best = top_k(scores, depth)
-        return cls(best, np.take_along_axis(scores, best, axis=1))
-
-
 @dataclass
 class FirstStages:
-    """First-stage rankings over a set of questions, block by block."""
+    """First-stage rankings over a set of questions, block by block.
+
+    Above `exact_up_to` nodes a dense retriever and its hybrids rank candidates: the best by an
+    approximate index and by BM25. The index is probed until `recall` of the first questions' best
+    100 are found; `index_facts` says what was reached.
+    """
 
     node_texts: Sequence[str]
     lexical: LexicalIndex
     retrievers: Sequence[DenseRetriever]
+    exact_up_to: int = 2_000_000
+    recall: float = 0.98
+    index_facts: dict[str, float | str] = field(default_factory=dict)
     _vectors: dict[tuple[str, tuple[str, ...]], np.ndarray] = field(default_factory=dict)
+    _indexes: dict[str, CandidateIndex] = field(default_factory=dict)
 
     def rank(self, questions: QuestionSet, weights: dict[str, float]) -> dict[str, Ranking]:
         """Return the rankings of bm25, every dense retriever, its hybrid and, to compare, its RRF.
@@ -58,18 +56,15 @@ class FirstStages:
             weights: dense weight of each retriever's hybrid; a retriever without one gets none.
         """
         parts: dict[str, list[Ranking]] = {}
-        for start in range(0, len(questions), BLOCK):
-            block = slice(start, start + BLOCK)
-            words = self.lexical.scores(questions.texts[block])
+        for _, words, scored in self.blocks(questions):
             parts.setdefault("bm25", []).append(Ranking.of(words))
-            for retriever in self.retrievers:
-                dense = self._encoded(retriever, questions)[block] @ retriever.node_vectors.T
-                parts.setdefault(retriever.name, []).append(Ranking.of(dense))
+            for retriever, found in scored:
+                parts.setdefault(retriever.name, []).append(found.best(found.dense))
                 if retriever.name in weights:
-                    mixed = fuse(dense, words, weights[retriever.name])
-                    parts.setdefault(hybrid_name(retriever.name), []).append(Ranking.of(mixed))
-                    mixed = reciprocal_rank_fusion(dense, words)
-                    parts.setdefault(f"rrf({retriever.name})", []).append(Ranking.of(mixed))
+                    mixed = fuse(found.dense, found.words, weights[retriever.name])
+                    parts.setdefault(hybrid_name(retriever.name), []).append(found.best(mixed))
+                    mixed = reciprocal_rank_fusion(found.dense, found.words)
+                    parts.setdefault(f"rrf({retriever.name})", []).append(found.best(mixed))
         return {
             name: Ranking(
                 np.concatenate([part.nodes for part in rankings]),
@@ -78,21 +73,62 @@ class FirstStages:
             for name, rankings in parts.items()
         }
 
-    def scores(
+    def blocks(
         self, questions: QuestionSet
-    ) -> tuple[np.ndarray, Iterator[tuple[DenseRetriever, np.ndarray]]]:
-        """Return BM25's scores, and each retriever's: arrays of shape (questions, nodes)."""
-        dense = (
-            (retriever, self._encoded(retriever, questions) @ retriever.node_vectors.T)
-            for retriever in self.retrievers
-        )
-        return self.lexical.scores(questions.texts), dense
+    ) -> Iterator[tuple[slice, np.ndarray, Iterator[tuple[DenseRetriever, Scores]]]]:
+        """Yield blocks of questions: which, BM25's scores (questions, nodes), each retriever's."""
+        for retriever in self.retrievers:
+            self._prepare(retriever, questions)
+        size = rows_at_once(len(self.node_texts), BLOCK)
+        for start in range(0, len(questions), size):
+            block = slice(start, start + size)
+            words = self.lexical.scores(questions.texts[block])
+            scored = (
+                (each, self.score(each, self._encoded(each, questions)[block], words))
+                for each in self.retrievers
+            )
+            yield block, words, scored
+
+    def score(self, retriever: DenseRetriever, queries: np.ndarray, words: np.ndarray) -> Scores:
+        """Return a retriever's scores of some questions beside BM25's over all nodes.
+
+        Args:
+            queries: float32 (questions, width).
+            words: float32 (questions, nodes).
+        """
+        index = self._indexes.get(retriever.name)
+        if index is not None:
+            return index.score(queries, words)
+        return Scores(words, queries @ retriever.node_vectors.T)
+
+    def nearest(self, retriever: DenseRetriever, queries: np.ndarray) -> np.ndarray:
+        """Return the best nodes of some questions by a dense retriever alone."""
+        index = self._indexes.get(retriever.name)
+        if index is not None:
+            return index.nearest(queries, DEPTH)
+        return top_k(queries @ retriever.node_vectors.T, DEPTH)
+
+    def _prepare(self, retriever: DenseRetriever, questions: QuestionSet) -> None:
+        if len(self.node_texts) <= self.exact_up_to or retriever.name in self._indexes:
+            return
+        index = CandidateIndex(retriever.node_vectors)
+        queries = self._encoded(retriever, questions)[:_SAMPLE]
+        reached = index.tune(queries, self.lexical, questions.texts[:_SAMPLE], self.recall)
+        self._indexes[retriever.name] = index
+        self.index_facts |= {
+            f"index_{retriever.name}": str(index),
+            f"recall_at_{DEPTH}_{retriever.name}": reached.dense,
+            f"recall_at_{DEPTH}_{hybrid_name(retriever.name)}": reached.hybrid,
+        }
 
     def _encoded(self, retriever: DenseRetriever, questions: QuestionSet) -> np.ndarray:
         key = (retriever.name, tuple(questions.ids))  # not the name: a part of a set has it too
         if key not in self._vectors:
             self._vectors[key] = retriever.known(questions)
         return self._vectors[key]
+
+
+__all__ = ["DenseRetriever", "FirstStages", "Ranking", "hybrid_name"]
 
 
 def hybrid_name(retriever: str) -> str:

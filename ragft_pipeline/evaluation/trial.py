@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline import schemas
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.evaluation.choosing import Choices, choose_fusion, choose_second_stage
 from ragft_pipeline.evaluation.second_stages import (
     LATE_INTERACTION,
@@ -28,7 +29,6 @@ from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.reranking import Reranker
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
-from ragft_pipeline.tuning.data import node_texts
 
 _REPORTED = ("gold_test", "synthetic_test", "gold_dev")
 
@@ -59,7 +59,14 @@ class Trial:
         texts = node_texts(nodes)
         passages = list(texts.values())
         retrievers = _retrievers(texts, models, settings, work)
-        stages = FirstStages(passages, LexicalIndex(passages), retrievers)
+        recipe = settings.evaluation
+        stages = FirstStages(
+            passages,
+            LexicalIndex(passages),
+            retrievers,
+            exact_up_to=recipe.exact_up_to,
+            recall=recipe.min_recall,
+        )
         return cls(list(texts), stages, _second_stages(passages, models, settings, work), settings)
 
     @property

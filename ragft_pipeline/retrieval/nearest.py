@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.retrieval.search import top_k
+from ragft_pipeline.retrieval.search import rows_at_once, top_k
 
 EXACT_UP_TO = 200_000
 _TRAINED_ON = 81_920  # faiss wants 39 for each list
@@ -69,6 +69,41 @@ class NearestVectors:
             return top_k(queries @ self._vectors.T, k)
         _, places = self._index.search(np.ascontiguousarray(queries, np.float32), k)
         return np.asarray(places)
+
+    def probe_for(self, queries: np.ndarray, wanted: np.ndarray, share: float, depth: int) -> float:
+        """Probe twice as many lists until `share` of what is wanted is found; return the recall.
+
+        Args:
+            queries: float32 (queries, width), a sample.
+            wanted: the nearest places of each, as `exact_nearest` finds them.
+            depth: how many places are found for each.
+        """
+        while True:
+            found = recall(self.search(queries, depth), wanted)
+            if self._index is None or found >= share or self._index.nprobe >= self._index.nlist:
+                return found
+            self._index.nprobe = min(2 * self._index.nprobe, self._index.nlist)
+
+    def __str__(self) -> str:
+        if self._index is None:
+            return "exact"
+        return f"faiss IVF{self._index.nlist}, 8 bits a number, {self._index.nprobe} lists probed"
+
+
+def exact_nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """Return the places of the `k` nearest of each query, every vector compared, best first."""
+    block = rows_at_once(len(vectors), len(queries))
+    parts = [
+        top_k(queries[start : start + block] @ vectors.T, k)
+        for start in range(0, len(queries), block)
+    ]
+    return np.concatenate([np.zeros((0, min(k, len(vectors))), np.int64), *parts])
+
+
+def recall(found: np.ndarray, wanted: np.ndarray) -> float:
+    """Return the mean share of each row's wanted places that were found."""
+    hits = [np.isin(row, near).mean() for near, row in zip(found, wanted)]
+    return float(np.mean(hits)) if hits else 1.0
 
 
 def _inverted_file(vectors: np.ndarray, mapped: Callable[[np.ndarray], np.ndarray]) -> Any:
