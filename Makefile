@@ -7,7 +7,7 @@ EVAL ?= ../shared/eval/tools-faq
 
 export TQDM_DISABLE := 1
 
-.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm clean
+.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -53,6 +53,9 @@ bench-router: $(INSTALLED)
 
 bench-llm: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.llm data/sample
+
+bench-scale: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.scale $(wildcard $(EVAL))
 
 bench-serve: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.serve
