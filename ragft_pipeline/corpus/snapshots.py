@@ -16,8 +16,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from ragft_pipeline.corpus.chain import CARD, open_chain
 from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, READER_VERSION, read_text
 from ragft_pipeline.corpus.sources import SkippedDocument, Source, list_documents, open_source
 from ragft_pipeline.corpus.splits import LedgerEntry, assign_splits
-from ragft_pipeline.corpus.texts import Texts
+from ragft_pipeline.corpus.texts import Texts, TextWriter
 from ragft_pipeline.errors import RagftError, redacted
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, digest_of
@@ -77,7 +77,8 @@ class _Read:
     raw_sha256: str
     size: int
     doc_key: str
-    text: str | None  # None where the text is already frozen
+    characters: int
+    title: str
 
 
 class SnapshotStore:
@@ -114,7 +115,7 @@ class SnapshotStore:
 
     def text(self, doc_key: str) -> str:
         """Return the frozen text of a document."""
-        return self._texts.read(doc_key)
+        return self._texts[doc_key]
 
     def freeze(
         self, settings: Settings, progress: Callable[[str], None] = lambda line: None
@@ -134,8 +135,7 @@ class SnapshotStore:
     def _freeze(
         self, source: Source, settings: Settings, progress: Callable[[str], None]
     ) -> Snapshot:
-        known = _known_texts(self.latest(), settings)
-        read, skipped = self._read_all(source, settings, known, progress)
+        read, skipped = self._read_all(source, settings, self.latest(), progress)
         if not read:
             reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in skipped[:3])
             raise RagftError(
@@ -172,9 +172,13 @@ class SnapshotStore:
         self,
         source: Source,
         settings: Settings,
-        known: dict[tuple[str, str], str],
+        parent: Snapshot | None,
         progress: Callable[[str], None],
     ) -> tuple[list[_Read], list[dict[str, str]]]:
+        """Read the documents and freeze their texts, which are not kept in memory."""
+        known = _known_texts(parent, settings)
+        frozen = parent.table(schemas.LEDGER).column("doc_key").to_pylist() if parent else []
+        texts = TextWriter(self._texts, set(frozen))
         limit = int(settings.corpus.max_file_mb * 1e6)
         read: list[_Read] = []
         skipped: list[dict[str, str]] = []
@@ -184,17 +188,18 @@ class SnapshotStore:
                     raise SkippedDocument(reason)
                 data = source.read(path, limit)
                 raw = hashlib.sha256(data).hexdigest()
-                key = known.get((raw, Path(path).suffix.lower()))
-                text = None
-                if key is None:
+                before = known.get((raw, Path(path).suffix.lower()))
+                if before is None:
                     text = read_text(path, data, settings.corpus)
-                    key = hashlib.sha256(text.encode()).hexdigest()
-                read.append(_Read(path, raw, len(data), key, text))
+                    key = texts.add(text)
+                    before = _Read(path, raw, len(data), key, len(text), title_of(text))
+                read.append(replace(before, path=path))
             except SkippedDocument as error:
                 skipped.append({"path": path, "reason": str(error)})
                 progress(f"skipped {path}: {error}")
             if len(read) % 100 == 0 and read:
                 progress(f"read {len(read)} documents")
+        texts.flush()
         return read, skipped
 
     def _publish(
@@ -213,16 +218,13 @@ class SnapshotStore:
             if parent
             else []
         )
-        new = {item.doc_key: item.text for item in read if item.text is not None}
-        self._texts.keep(new, {entry.doc_key for entry in before})
-        old = {item.doc_key for item in read if item.text is None}
-        texts = {**self._texts.read_all(old), **new}
+        characters = {item.doc_key: item.characters for item in read}
         ledger = assign_splits(
             {item.path: item.doc_key for item in read},
-            texts,
+            self._texts,
             before,
             settings.split,
-            _same_corpus(parent, texts, settings),
+            _same_corpus(parent, characters, settings),
         )
         place = {entry.doc_key: entry for entry in ledger}
         documents = [
@@ -231,8 +233,8 @@ class SnapshotStore:
                 "doc_key": item.doc_key,
                 "raw_sha256": item.raw_sha256,
                 "bytes": item.size,
-                "characters": len(texts[item.doc_key]),
-                "title": title_of(texts[item.doc_key]),
+                "characters": item.characters,
+                "title": item.title,
                 "markdown": Path(item.path).suffix.lower() in MARKDOWN_SUFFIXES,
                 "cluster": place[item.doc_key].cluster,
                 "split": place[item.doc_key].split,
@@ -250,8 +252,10 @@ class SnapshotStore:
             "reading": _reading(settings),
             "documents": len(read),
             "skipped": len(skipped),
-            "characters": sum(len(text) for text in texts.values()),
-            "statistics_version": self._statistics_version(version, texts, place, parent, settings),
+            "characters": sum(characters.values()),
+            "statistics_version": self._statistics_version(
+                version, characters, place, parent, settings
+            ),
             "data_version": digest_of(
                 identity, sorted((d["path"], d["split"], d["gold_part"]) for d in documents)
             ),
@@ -268,7 +272,7 @@ class SnapshotStore:
     def _statistics_version(
         self,
         version: str,
-        texts: dict[str, str],
+        characters: dict[str, int],
         place: dict[str, LedgerEntry],
         parent: Snapshot | None,
         settings: Settings,
@@ -282,9 +286,9 @@ class SnapshotStore:
             return version
         anchor = str(parent.facts["statistics_version"])
         counted = set(self.load(anchor).table(schemas.DOCUMENTS).column("doc_key").to_pylist())
-        train = [key for key in texts if place[key].split == "train"]
-        total = sum(len(texts[key]) for key in train)
-        new = sum(len(texts[key]) for key in train if key not in counted)
+        train = [key for key in characters if place[key].split == "train"]
+        total = sum(characters[key] for key in train)
+        new = sum(characters[key] for key in train if key not in counted)
         return version if new > settings.statistics.refresh_share * max(1, total) else anchor
 
 
@@ -298,7 +302,7 @@ def title_of(text: str) -> str:
 
 
 def _same_corpus(
-    parent: Snapshot | None, texts: dict[str, str], settings: Settings
+    parent: Snapshot | None, doc_keys: Collection[str], settings: Settings
 ) -> dict[str, str] | None:
     """Return path to doc_key of the version before, if it was of the same corpus."""
     if parent is None:
@@ -306,7 +310,7 @@ def _same_corpus(
     rows = parent.table(schemas.DOCUMENTS).to_pylist()
     before = {row["path"]: row["doc_key"] for row in rows}
     same = parent.facts["source"] == redacted(settings.corpus.source) or set(before.values()) & set(
-        texts
+        doc_keys
     )
     return before if same else None
 
@@ -316,11 +320,18 @@ def _reading(settings: Settings) -> str:
     return digest_of(READER_VERSION, settings.corpus.encodings, settings.corpus.max_text_mb)
 
 
-def _known_texts(parent: Snapshot | None, settings: Settings) -> dict[tuple[str, str], str]:
+def _known_texts(parent: Snapshot | None, settings: Settings) -> dict[tuple[str, str], _Read]:
+    """Return what the version before read, by its bytes and the kind of file."""
     if parent is None or parent.facts.get("reading") != _reading(settings):
         return {}
     rows = parent.table(schemas.DOCUMENTS).to_pylist()
-    return {(row["raw_sha256"], Path(row["path"]).suffix.lower()): row["doc_key"] for row in rows}
+    return {
+        (row["raw_sha256"], Path(row["path"]).suffix.lower()): _Read(
+            row["path"], row["raw_sha256"], row["bytes"], row["doc_key"], row["characters"],
+            row["title"],
+        )
+        for row in rows
+    }  # fmt: skip
 
 
 def _write(folder: Path, table: schemas.Table, rows: Iterable[dict[str, Any]]) -> None:

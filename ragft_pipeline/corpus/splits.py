@@ -20,6 +20,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -29,6 +30,12 @@ PROTECTION = ("test", "val", "train")
 PERMUTATIONS = 128
 _BANDS = (32, 4)  # finds nearly all pairs from a similarity of .7; the estimate then decides
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+
+
+class Texts(Protocol):
+    """Gives a text for a doc_key."""
+
+    def __getitem__(self, doc_key: str, /) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ def minhash_signature(text: str) -> bytes:
 
 def assign_splits(
     documents: Mapping[str, str],
-    texts: Mapping[str, str],
+    texts: Texts,
     ledger: Sequence[LedgerEntry],
     settings: SplitSettings,
     previous: Mapping[str, str] | None = None,
@@ -98,7 +105,7 @@ def assign_splits(
         for path, key in documents.items():
             if key in new and path in at_path:
                 groups.join(key, at_path[path])
-    for left, right in _near_duplicates(signatures, new, settings.near_duplicate):
+    for left, right in near_duplicates(signatures, new, settings.near_duplicate):
         groups.join(left, right)
 
     members = groups.members()
@@ -136,28 +143,36 @@ def _by_cluster(ledger: Sequence[LedgerEntry]) -> dict[str, list[str]]:
     return clusters
 
 
-def _near_duplicates(
+def near_duplicates(
     signatures: Mapping[str, bytes], new: set[str], threshold: float
 ) -> list[tuple[str, str]]:
     """Return the pairs, one side new, whose estimated Jaccard similarity reaches `threshold`."""
     if not new:
         return []
-    from datasketch import MinHash, MinHashLSH
-
-    def minhash(key: str) -> MinHash:
-        values = np.frombuffer(signatures[key], dtype="<u4").astype(np.uint32)
-        return MinHash(num_perm=PERMUTATIONS, seed=1, scheme="affine32", hashvalues=values)
-
-    lsh = MinHashLSH(num_perm=PERMUTATIONS, params=_BANDS)
-    hashes = {key: minhash(key) for key in sorted(signatures)}
-    for key, value in hashes.items():
-        lsh.insert(key, value)
+    keys = sorted(signatures)
+    hashes = np.frombuffer(b"".join(signatures[key] for key in keys), "<u4")
+    hashes = hashes.reshape(len(keys), PERMUTATIONS)
+    is_new = np.array([key in new for key in keys])
+    pairs: set[tuple[int, int]] = set()
+    for band in range(_BANDS[0]):
+        values = hashes[:, band * _BANDS[1] : (band + 1) * _BANDS[1]]
+        for group in _equal_rows(values):
+            fresh = group[is_new[group]]
+            pairs.update((row, other) for row in fresh.tolist() for other in group.tolist())
     return [
-        (key, other)
-        for key in sorted(new)
-        for other in sorted(lsh.query(hashes[key]))
-        if other != key and hashes[key].jaccard(hashes[other]) >= threshold
+        (keys[row], keys[other])
+        for row, other in sorted(pairs)
+        if row != other and np.mean(hashes[row] == hashes[other]) >= threshold
     ]
+
+
+def _equal_rows(values: np.ndarray) -> list[np.ndarray]:
+    """Return the groups, of two and more, of rows that are equal."""
+    order = np.lexsort(values.T)
+    edges = np.flatnonzero((values[order[1:]] != values[order[:-1]]).any(axis=1)) + 1
+    starts, ends = np.append(0, edges), np.append(edges, len(values))
+    many = ends - starts > 1
+    return [order[start:end] for start, end in zip(starts[many], ends[many])]
 
 
 def _split_groups(

@@ -3,7 +3,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
+from datasketch import MinHash, MinHashLSH
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +14,7 @@ from ragft_pipeline.corpus.splits import (
     LedgerEntry,
     assign_splits,
     minhash_signature,
+    near_duplicates,
     shingles,
 )
 from ragft_pipeline.settings import SplitSettings
@@ -178,6 +181,32 @@ def test_near_duplicates_share_a_split(number: int) -> None:
     assert chain.split(original) == chain.split(copy)
     assert chain.clusters()[key_of(original)] == chain.clusters()[key_of(copy)]
     assert len(set(chain.clusters().values())) == 12
+
+
+def test_near_duplicates_are_those_that_datasketch_finds() -> None:
+    words = [prose(n, 40).split() for n in range(12)]
+    texts = [" ".join([*own[: 40 - cut], *words[(n + 1) % 12][:cut]])
+             for n, own in enumerate(words) for cut in (0, 2, 4, 8, 20)]  # fmt: skip
+    signatures = {f"k{n:02}": minhash_signature(text) for n, text in enumerate(texts)}
+    hashes = {
+        key: MinHash(
+            num_perm=128, seed=1, scheme="affine32", hashvalues=np.frombuffer(value, "<u4")
+        )
+        for key, value in signatures.items()
+    }
+    lsh = MinHashLSH(num_perm=128, params=(32, 4))
+    for key, value in hashes.items():
+        lsh.insert(key, value)
+    new = set(list(signatures)[::2])
+    for threshold in (0.5, 0.8):
+        wanted = [
+            (key, other)
+            for key in sorted(new)
+            for other in sorted(lsh.query(hashes[key]))
+            if other != key and hashes[key].jaccard(hashes[other]) >= threshold
+        ]
+        assert wanted
+        assert near_duplicates(signatures, new, threshold) == wanted
 
 
 def test_a_late_near_duplicate_joins_its_original() -> None:

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from ragft_pipeline.store.files import publish_folder, write_atomically, write_json
+from ragft_pipeline.store.files import (
+    publish_folder,
+    write_all_atomically,
+    write_atomically,
+    write_json,
+)
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -16,6 +21,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         write_atomically(file, "not bytes")  # type: ignore[arg-type]
     assert json.loads(file.read_text()) == {"champion": "old"}
+
+
+def test_many_files_are_written_or_left_as_they_were(tmp_path: Path) -> None:
+    files = {tmp_path / f"{n % 3}" / f"{n}.txt": f"text {n}".encode() for n in range(40)}
+    write_all_atomically(files)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == files
+    with pytest.raises(TypeError):
+        write_all_atomically({**dict.fromkeys(files, b"new"), tmp_path / "x": "text"})  # type: ignore[dict-item]
+    assert all(path.read_bytes() == data for path, data in files.items())
 
 
 def test_the_first_publisher_of_a_folder_wins(tmp_path: Path) -> None:
