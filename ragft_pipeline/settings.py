@@ -516,13 +516,39 @@ class ServeSettings(Section):
     max_waiting: Annotated[int, Field(ge=0, le=100_000)] = 64
 
 
+class StepResources(Section):
+    """What one asset's step asks of the Ray cluster."""
+
+    asset: str
+    cpus: Annotated[float, Field(ge=0, le=4096)] = 1.0
+    gpus: Annotated[float, Field(ge=0, le=1024)] = 0.0
+
+
+class RaySettings(Section):
+    """The cluster of `compute.runner: ray`, and what an actor of a map asks of it."""
+
+    address: str | None = None
+    actors: Count = 0
+    cpus: Annotated[float, Field(gt=0, le=4096)] = 1.0
+    gpus: Annotated[float, Field(ge=0, le=1024)] = 0.0
+    min_seconds: Annotated[float, Field(ge=0, le=86_400)] = 20.0
+    steps: tuple[StepResources, ...] = ()
+
+
 class ComputeSettings(Section):
     """The machine; of these only dtype is part of a result's identity."""
 
+    runner: Literal["local", "ray"] = "local"
+    ray: RaySettings = RaySettings()
     threads: Count = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["float32", "bfloat16", "int8"] = "float32"
     batch_size: Positive = 32
+
+    @model_validator(mode="before")
+    @classmethod
+    def _runner_alone(cls, value: Any) -> Any:
+        return {"runner": value} if isinstance(value, str) else value
 
 
 class Settings(Section):

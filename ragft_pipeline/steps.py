@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ragft_pipeline.compute import open_map
 from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.schemas import Table
@@ -194,7 +195,7 @@ def _carry_forward(
     if model is None:
         return None, ""
     with store.staging(f"{recipe.name}-decision") as folder:
-        work = Workspace(store, recipe.name, folder, progress)
+        work = Workspace(store, recipe.name, folder, progress, open_map(settings.compute))
         decision = recipe.keep(Step(settings, store, version, work, links), model)
     progress(f"{recipe.name}: {'kept' if decision.keep else 'retraining'}, {decision.reason}")
     return (model if decision.keep else None), decision.reason
@@ -234,7 +235,7 @@ def _compute(
 ) -> Artifact:
     start = time.monotonic()
     with store.staging(recipe.name) as folder:
-        work = Workspace(store, recipe.name, folder, progress)
+        work = Workspace(store, recipe.name, folder, progress, open_map(settings.compute))
         produced = recipe.compute(Step(settings, store, version, work, links))
         data_version = produced.data_version or action
         rows = {}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from dataclasses import dataclass
+import platform
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -116,6 +117,25 @@ def resolve_weights(name: str) -> Weights:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise RagftError(f"model folder {name!r} does not exist")
     return _from_hub(name)
+
+
+def found_here(weights: Weights) -> Weights:
+    """Return the same model as it lies on this machine, where another may have named it.
+
+    Raises RagftError where it is missing, or has other contents than those that were named.
+    """
+    if weights.purpose is not None:
+        own = _packaged(weights.name)
+    elif weights.folder.is_dir():
+        own = replace(weights, digest=folder_digest(weights.folder))
+    else:
+        own = resolve_weights(weights.name)
+    if own.digest != weights.digest:
+        raise RagftError(
+            f"model {weights.name!r}: {own.folder} on {platform.node()} has other contents than "
+            "where the run was started; every machine needs the same model files"
+        )
+    return own
 
 
 def require_embedder(weights: Weights) -> Weights:

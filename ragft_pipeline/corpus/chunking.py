@@ -6,18 +6,20 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
+from ragft_pipeline.compute import RowFunction
 from ragft_pipeline.corpus.splits import PROTECTION
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import ChunkingSettings
 from ragft_pipeline.store import Workspace, digest_of
-from ragft_pipeline.weights import Weights
+from ragft_pipeline.weights import Weights, found_here
 
 _DOCUMENTS_AT_ONCE = 256
 CHUNKER_VERSION = 1  # raise it when some document would be cut otherwise
@@ -52,6 +54,12 @@ class FrozenDocument:
     cluster: str
     split: str
     text: Callable[[], str]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with the text itself: another machine may not see the store."""
+        held = partial(str, self.text())
+        own = (self.doc_key, self.markdown, self.title, self.cluster, self.split, held)
+        return FrozenDocument, own
 
 
 @dataclass(frozen=True)
@@ -113,19 +121,8 @@ def chunk_documents(
     """
     row_settings = digest_of(CHUNKER_VERSION, settings.digest(), weights.digest)
     cache = work.rows("document_nodes", row_settings, _DOCUMENT_NODES, family="*")
-    splitter: list[Splitter] = []
-
-    def cut(batch: Sequence[FrozenDocument]) -> pa.Table:
-        if not splitter:
-            splitter.append(Splitter(settings, load_tokenizer(weights)))
-        rows = [
-            {"row_key": _row_key(doc), "nodes": splitter[0].cut(doc.text(), doc.markdown)}
-            for doc in batch
-        ]
-        return pa.Table.from_pylist(rows, schema=_DOCUMENT_NODES)
-
     every = {_row_key(doc): doc for doc in (*guarded, *documents)}
-    parts = list(cache.batches([*documents, *guarded], _row_key, cut, batch_size=64))
+    parts = list(cache.batches([*documents, *guarded], _row_key, Cut(settings, weights), 64))
     return _node_rows(documents, _protected(parts, every))
 
 
@@ -187,6 +184,28 @@ def _node_rows(
             yield from rows.combine_chunks().to_batches()
 
     return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+@dataclass(frozen=True)
+class Cut(RowFunction[FrozenDocument]):
+    """The nodes of documents, a row a document."""
+
+    seconds: ClassVar[float] = 0.05
+    settings: ChunkingSettings
+    weights: Weights
+
+    @cached_property
+    def splitter(self) -> Splitter:
+        """The splitter, made at the first call."""
+        return Splitter(self.settings, load_tokenizer(found_here(self.weights)))
+
+    def __call__(self, units: Sequence[FrozenDocument]) -> pa.Table:
+        """Cut the documents."""
+        rows = [
+            {"row_key": _row_key(one), "nodes": self.splitter.cut(one.text(), one.markdown)}
+            for one in units
+        ]
+        return pa.Table.from_pylist(rows, schema=_DOCUMENT_NODES)
 
 
 def _row_key(document: FrozenDocument) -> str:

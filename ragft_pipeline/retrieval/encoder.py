@@ -7,18 +7,27 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline import schemas
+from ragft_pipeline.compute import RowFunction
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 from ragft_pipeline.store import Workspace, digest_of
-from ragft_pipeline.weights import Weights, folder_digest, require_embedder, resolve_weights
+from ragft_pipeline.weights import (
+    Weights,
+    folder_digest,
+    found_here,
+    require_embedder,
+    resolve_weights,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -42,10 +51,15 @@ def quiet_transformers() -> None:
 
 
 def pick_device(compute: ComputeSettings) -> str:
-    """Return the torch device in force, and set the CPU thread count once."""
+    """Return the torch device in force, and set the CPU thread count once.
+
+    With `threads: 0` it is $OMP_NUM_THREADS, by which Ray says what a worker may use, else all
+    cores.
+    """
     import torch
 
-    threads = compute.threads or os.cpu_count() or 1
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    threads = compute.threads or (int(allowed) if allowed.isdecimal() else os.cpu_count()) or 1
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     if compute.device != "auto":
@@ -91,11 +105,18 @@ class Encoder:
 
         Where the query tower alone was tuned, documents keep the base model's vectors.
         """
-        encoder = cls(Weights(str(folder), folder, folder_digest(folder)), embedder, compute)
+        encoder = cls(
+            Weights(str(folder), folder.resolve(), folder_digest(folder)), embedder, compute
+        )
         card = folder / "ragft_card.json"
         if card.is_file() and json.loads(card.read_text("utf-8")).get("document_tower") == "base":
             encoder._documents = cls.base(embedder, compute)
         return encoder
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle what the encoder is, not what it has loaded."""
+        kept = {name: value for name, value in vars(self).items() if name != "_packed"}
+        return {**kept, "_model": None}
 
     def identity(self, kind: Kind) -> str:
         """Return a digest of what decides a text's vector: weights, prompt, length limit, type."""
@@ -118,7 +139,7 @@ class Encoder:
         if self._model is None:
             device = pick_device(self._compute)
             self._model = load_sentence_transformer(
-                self.weights, self._embedder, device, pick_dtype(self._compute)
+                found_here(self.weights), self._embedder, device, pick_dtype(self._compute)
             )
         return self._model
 
@@ -214,6 +235,30 @@ def normalise_rows(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.where(norms > 0, norms, 1)).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class EncodedText:
+    """A text to encode: the row key of its vector, the id it goes by, and the text."""
+
+    row_key: str
+    text_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Encode(RowFunction[EncodedText]):
+    """VECTORS rows of texts."""
+
+    seconds: ClassVar[float] = 0.01
+    encoder: Encoder
+    kind: Kind
+
+    def __call__(self, units: Sequence[EncodedText]) -> pa.Table:
+        """Encode the texts."""
+        vectors = self.encoder.encode([unit.text for unit in units], self.kind)
+        ids, keys = [unit.text_id for unit in units], [unit.row_key for unit in units]
+        return vectors_table(ids, keys, vectors)
+
+
 def cached_vectors(
     work: Workspace, encoder: Encoder, texts: dict[str, str], kind: Kind
 ) -> tuple[list[str], np.ndarray]:
@@ -224,23 +269,19 @@ def cached_vectors(
     Returns the ids in the order of `texts`, and float32 vectors of shape (texts, dimension).
     """
     cache = work.rows(f"vectors_{kind}", encoder.identity(kind), schemas.VECTORS.schema, family="*")
-
-    def encode(batch: Sequence[str]) -> pa.Table:
-        vectors = encoder.encode([texts[text_id] for text_id in batch], kind)
-        return vectors_table(batch, [keys[text_id] for text_id in batch], vectors)
-
-    keys = {text_id: digest_of(text)[:32] for text_id, text in texts.items()}
+    units = [EncodedText(digest_of(text)[:32], name, text) for name, text in texts.items()]
     ids = list(texts)
-    place = {row_key: row for row, row_key in enumerate(dict.fromkeys(keys.values()))}
+    place = {key: row for row, key in enumerate(dict.fromkeys(unit.row_key for unit in units))}
     matrix = np.zeros((0, 0), np.float32)
-    for rows in cache.batches(ids, keys.__getitem__, encode, batch_size=1024):
+    encode = Encode(encoder, kind)
+    for rows in cache.batches(units, attrgetter("row_key"), encode, batch_size=1024):
         if not matrix.size:  # filled in place: of a large corpus there is room for one copy
             matrix = np.empty((len(place), len(rows.column("vector")[0])), np.float32)
         matrix[[place[row_key] for row_key in rows.column("row_key").to_pylist()]] = vectors_matrix(
             rows
         )
     if len(place) < len(ids):
-        matrix = matrix[[place[keys[text_id]] for text_id in ids]]
+        matrix = matrix[[place[unit.row_key] for unit in units]]
     return ids, matrix
 
 

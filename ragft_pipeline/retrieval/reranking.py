@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from functools import cached_property
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from ragft_pipeline.compute import RowFunction
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype, quiet_transformers
 from ragft_pipeline.retrieval.search import min_max
@@ -39,40 +43,24 @@ class PairScorer(Protocol):
         ...
 
 
-def cached_pair_scores(
-    work: Workspace, name: str, scorer: PairScorer, pairs: Sequence[tuple[str, str]]
-) -> np.ndarray:
-    """Return each pair's score, float32; only pairs that this scorer never saw are computed.
-
-    The rows are shared by every asset.
-    """
-    keys = [digest_of(*pair)[:32] for pair in pairs]
-
-    def score(batch: Sequence[int]) -> pa.Table:
-        values = scorer.score([pairs[place] for place in batch])
-        return pa.table({"row_key": [keys[place] for place in batch], "score": values})
-
-    cache = work.rows(f"pair_scores_{name}", scorer.identity, _PAIR_SCORES, family="*")
-    rows = cache.complete(range(len(pairs)), keys.__getitem__, score, batch_size=8192)
-    by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("score").to_pylist()))
-    return np.array([by_key[key] for key in keys], dtype=np.float32)
-
-
 class Reranker:
     """Scores (question, passage) pairs; the model loads on first use."""
 
     def __init__(self, folder: Path, settings: RerankerSettings, compute: ComputeSettings) -> None:
-        self._folder = folder
+        self.folder = folder.resolve()
         self._settings = settings
         self._compute = compute
         self._model: CrossEncoder | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle what the reranker is, not what it has loaded or found here."""
+        kept = {name: value for name, value in vars(self).items() if name != "identity"}
+        return {**kept, "_model": None}
+
     @cached_property
     def identity(self) -> str:
         """A digest of what decides a pair's score: weights, length limit, type."""
-        return digest_of(
-            folder_digest(self._folder), self._settings.max_tokens, self._compute.dtype
-        )
+        return digest_of(folder_digest(self.folder), self._settings.max_tokens, self._compute.dtype)
 
     @property
     def model(self) -> CrossEncoder:
@@ -80,7 +68,7 @@ class Reranker:
         if self._model is None:
             device = pick_device(self._compute)
             self._model = load_cross_encoder(
-                self._folder, self._settings, device, pick_dtype(self._compute)
+                self.folder, self._settings, device, pick_dtype(self._compute)
             )
         return self._model
 
@@ -98,6 +86,53 @@ class Reranker:
             )
             scores[block] = values.float().cpu().numpy().reshape(-1)
         return scores
+
+
+@dataclass(frozen=True)
+class _Pair:
+    row_key: str
+    question: str
+    passage: str
+
+
+@dataclass(frozen=True)
+class _Score(RowFunction[_Pair]):
+    """Scores of pairs by a reranker, which must be the one that `identity` names."""
+
+    seconds: ClassVar[float] = 0.02
+    scorer: Reranker
+    identity: str
+
+    def __call__(self, units: Sequence[_Pair]) -> pa.Table:
+        if self.scorer.identity != self.identity:
+            raise RagftError(
+                f"reranker {str(self.scorer.folder)!r} on {platform.node()} has other contents "
+                "than where the run was started; every machine needs the same model files"
+            )
+        return _scored(self.scorer, units)
+
+
+def _scored(scorer: PairScorer, pairs: Sequence[_Pair]) -> pa.Table:
+    scores = scorer.score([(pair.question, pair.passage) for pair in pairs])
+    return pa.table({"row_key": [pair.row_key for pair in pairs], "score": scores})
+
+
+def cached_pair_scores(
+    work: Workspace, name: str, scorer: PairScorer, pairs: Sequence[tuple[str, str]]
+) -> np.ndarray:
+    """Return each pair's score, float32; only pairs that this scorer never saw are computed.
+
+    The rows are shared by every asset. Late interaction scores here: it compares stored vectors,
+    and sending them would take longer.
+    """
+    units = [_Pair(digest_of(*pair)[:32], *pair) for pair in pairs]
+    score: Callable[[Sequence[_Pair]], pa.Table] = partial(_scored, scorer)
+    if isinstance(scorer, Reranker):
+        score = _Score(scorer, scorer.identity)
+    cache = work.rows(f"pair_scores_{name}", scorer.identity, _PAIR_SCORES, family="*")
+    rows = cache.complete(units, attrgetter("row_key"), score, batch_size=8192)
+    by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("score").to_pylist()))
+    return np.array([by_key[unit.row_key] for unit in units], dtype=np.float32)
 
 
 def load_cross_encoder(

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from ragft_pipeline.compute import RowFunction
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import Encoder, Kind, normalise_rows
 from ragft_pipeline.store import Workspace, digest_of
@@ -145,6 +147,25 @@ def store_tokens(encoder: Encoder, passages: Sequence[str], bits: int) -> Stored
     return StoredTokens(codes, tokens.lengths, keys, bits, encoder.identity("document"))
 
 
+@dataclass(frozen=True)
+class _Store(RowFunction[str]):
+    """Rows of the token vectors of passages."""
+
+    seconds: ClassVar[float] = 0.02
+    encoder: Encoder
+    bits: int
+
+    def __call__(self, units: Sequence[str]) -> pa.Table:
+        stored = store_tokens(self.encoder, units, self.bits)
+        starts = np.cumsum(stored.lengths) - stored.lengths
+        codes = [
+            stored.codes[start : start + length].tobytes()
+            for start, length in zip(starts, stored.lengths)
+        ]
+        columns = {"row_key": stored.keys, "tokens": stored.lengths, "codes": codes}
+        return pa.table(columns, schema=_SCHEMA)
+
+
 def cached_tokens(
     work: Workspace, encoder: Encoder, passages: Sequence[str], bits: int
 ) -> StoredTokens:
@@ -154,18 +175,7 @@ def cached_tokens(
     """
     settings = digest_of(STORAGE_VERSION, encoder.identity("document"), bits)
     cache = work.rows("tokens_document", settings, _SCHEMA, family="*")
-
-    def encode(batch: Sequence[str]) -> pa.Table:
-        stored = store_tokens(encoder, batch, bits)
-        starts = np.cumsum(stored.lengths) - stored.lengths
-        codes = [
-            stored.codes[start : start + length].tobytes()
-            for start, length in zip(starts, stored.lengths)
-        ]
-        columns = {"row_key": stored.keys, "tokens": stored.lengths, "codes": codes}
-        return pa.table(columns, schema=_SCHEMA)
-
-    rows = cache.complete(list(dict.fromkeys(passages)), text_key, encode)
+    rows = cache.complete(list(dict.fromkeys(passages)), text_key, _Store(encoder, bits))
     places = dict(zip(rows.column("row_key").to_pylist(), range(rows.num_rows)))
     keys = list(dict.fromkeys(text_key(passage) for passage in passages))
     rows = rows.take([places[key] for key in keys])

@@ -21,6 +21,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ragft_pipeline.compute.mapping import BatchMap, map_here
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.store.artifacts import ArtifactStore
 from ragft_pipeline.store.files import fsync_path
@@ -40,6 +41,7 @@ class Workspace:
     asset: str
     folder: Path
     progress: Callable[[str], None] = lambda line: None
+    map: BatchMap = map_here
     counts: dict[str, int] = field(default_factory=dict)
     _finished: list[Callable[[], None]] = field(default_factory=list)
 
@@ -88,6 +90,7 @@ class RowCache:
         key: Callable[[Unit], str],
         compute: Callable[[Sequence[Unit]], pa.Table],
         batch_size: int = 256,
+        done: Callable[[int, pa.Table], None] = lambda units, rows: None,
     ) -> pa.Table:
         """Return one row a unit, computing only what no earlier artifact holds.
 
@@ -95,12 +98,14 @@ class RowCache:
             units: what is wanted; units with the same key count once.
             key: the unit's row key, a content hash.
             compute: rows for a batch of units: the table's schema, `row_key` included. A unit it
-                returns no row for is not kept, and is tried again next time.
+                returns no row for is not kept, and is tried again next time. A `RowFunction` may
+                be called on other machines, in batches of any size up to `batch_size`.
             batch_size: units in a batch; each finished batch survives a kill.
+            done: told of each computed batch, here: how many units it had, and their rows.
 
         The result also becomes part of the artifact being built.
         """
-        parts = list(self.batches(units, key, compute, batch_size))
+        parts = list(self.batches(units, key, compute, batch_size, done))
         return pa.concat_tables([self._schema.empty_table(), *parts])
 
     def batches(
@@ -109,6 +114,7 @@ class RowCache:
         key: Callable[[Unit], str],
         compute: Callable[[Sequence[Unit]], pa.Table],
         batch_size: int = 256,
+        done: Callable[[int, pa.Table], None] = lambda units, rows: None,
     ) -> Iterator[pa.Table]:
         """Yield the rows of `complete` part by part, holding one part at a time.
 
@@ -132,14 +138,15 @@ class RowCache:
                     if not file.own:
                         write(rows)
                     yield rows
-            for start, batch in _batches(missing, batch_size):
-                rows = compute(batch).select(self._schema.names).cast(self._schema)
+            finished, name = 0, self._file.rsplit("-", 1)[0]
+            for batch in self._work.map(compute, missing, batch_size):
+                rows = batch.rows.select(self._schema.names).cast(self._schema)
                 self._work.count("rows_computed", rows.num_rows)
                 self._stage(rows)
+                done(batch.units, rows)
                 write(rows)
-                done = start + len(batch)
-                name = self._file.rsplit("-", 1)[0]
-                self._work.progress(f"{name}: {done}/{len(missing)} computed")
+                finished += batch.units
+                self._work.progress(f"{name}: {finished}/{len(missing)} computed")
                 yield rows
 
     @property
@@ -254,8 +261,3 @@ def _remove_unreadable(staged: Sequence[Path]) -> None:
             pq.read_metadata(path)
         except (OSError, pa.ArrowInvalid):
             path.unlink(missing_ok=True)
-
-
-def _batches(units: Sequence[Unit], size: int) -> Iterator[tuple[int, Sequence[Unit]]]:
-    for start in range(0, len(units), size):
-        yield start, units[start : start + size]
