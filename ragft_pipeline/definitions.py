@@ -17,5 +17,5 @@ defs = dg.Definitions(
     ],
     schedules=[automation.refresh_current],
     loggers={"console": dg.colored_console_logger, "progress": jobs.progress_logger},
-    executor=dg.in_process_executor,
+    executor=jobs.EXECUTOR,
 )

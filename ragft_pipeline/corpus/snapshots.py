@@ -17,7 +17,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from filelock import FileLock
 
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.chain import CARD, open_chain
-from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, READER_VERSION, read_text
-from ragft_pipeline.corpus.sources import SkippedDocument, Source, list_documents, open_source
+from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, READER_VERSION
+from ragft_pipeline.corpus.reading import ReadDocument, read_corpus
+from ragft_pipeline.corpus.sources import Source, open_source
 from ragft_pipeline.corpus.splits import LedgerEntry, assign_splits
 from ragft_pipeline.corpus.texts import Texts, TextWriter
 from ragft_pipeline.errors import RagftError, redacted
@@ -69,16 +70,6 @@ class Snapshot:
     def data_version(self) -> str:
         """A digest of the documents (paths and texts), the split and the gold questions."""
         return str(self.facts["data_version"])
-
-
-@dataclass(frozen=True)
-class _Read:
-    path: str
-    raw_sha256: str
-    size: int
-    doc_key: str
-    characters: int
-    title: str
 
 
 class SnapshotStore:
@@ -135,7 +126,12 @@ class SnapshotStore:
     def _freeze(
         self, source: Source, settings: Settings, progress: Callable[[str], None]
     ) -> Snapshot:
-        read, skipped = self._read_all(source, settings, self.latest(), progress)
+        parent = self.latest()
+        frozen = parent.table(schemas.LEDGER).column("doc_key").to_pylist() if parent else []
+        texts = TextWriter(self._texts, set(frozen))
+        known = _known_texts(parent, settings)
+        read, skipped = read_corpus(source, settings, known, texts.add, progress)
+        texts.flush()
         if not read:
             reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in skipped[:3])
             raise RagftError(
@@ -168,43 +164,9 @@ class SnapshotStore:
                 return version
         return None
 
-    def _read_all(
-        self,
-        source: Source,
-        settings: Settings,
-        parent: Snapshot | None,
-        progress: Callable[[str], None],
-    ) -> tuple[list[_Read], list[dict[str, str]]]:
-        """Read the documents and freeze their texts, which are not kept in memory."""
-        known = _known_texts(parent, settings)
-        frozen = parent.table(schemas.LEDGER).column("doc_key").to_pylist() if parent else []
-        texts = TextWriter(self._texts, set(frozen))
-        limit = int(settings.corpus.max_file_mb * 1e6)
-        read: list[_Read] = []
-        skipped: list[dict[str, str]] = []
-        for path, reason in list_documents(source, settings.corpus):
-            try:
-                if reason:
-                    raise SkippedDocument(reason)
-                data = source.read(path, limit)
-                raw = hashlib.sha256(data).hexdigest()
-                before = known.get((raw, Path(path).suffix.lower()))
-                if before is None:
-                    text = read_text(path, data, settings.corpus)
-                    key = texts.add(text)
-                    before = _Read(path, raw, len(data), key, len(text), title_of(text))
-                read.append(replace(before, path=path))
-            except SkippedDocument as error:
-                skipped.append({"path": path, "reason": str(error)})
-                progress(f"skipped {path}: {error}")
-            if len(read) % 100 == 0 and read:
-                progress(f"read {len(read)} documents")
-        texts.flush()
-        return read, skipped
-
     def _publish(
         self,
-        read: list[_Read],
+        read: list[ReadDocument],
         skipped: list[dict[str, str]],
         gold: str,
         identity: str,
@@ -292,15 +254,6 @@ class SnapshotStore:
         return version if new > settings.statistics.refresh_share * max(1, total) else anchor
 
 
-def title_of(text: str) -> str:
-    """Return a document's title: its first heading, else its first line; 120 characters."""
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    heading = next(
-        (line for line in lines[:20] if line.startswith("# ")), lines[0] if lines else ""
-    )
-    return heading.lstrip("#").strip()[:120]
-
-
 def _same_corpus(
     parent: Snapshot | None, doc_keys: Collection[str], settings: Settings
 ) -> dict[str, str] | None:
@@ -320,13 +273,15 @@ def _reading(settings: Settings) -> str:
     return digest_of(READER_VERSION, settings.corpus.encodings, settings.corpus.max_text_mb)
 
 
-def _known_texts(parent: Snapshot | None, settings: Settings) -> dict[tuple[str, str], _Read]:
+def _known_texts(
+    parent: Snapshot | None, settings: Settings
+) -> dict[tuple[str, str], ReadDocument]:
     """Return what the version before read, by its bytes and the kind of file."""
     if parent is None or parent.facts.get("reading") != _reading(settings):
         return {}
     rows = parent.table(schemas.DOCUMENTS).to_pylist()
     return {
-        (row["raw_sha256"], Path(row["path"]).suffix.lower()): _Read(
+        (row["raw_sha256"], Path(row["path"]).suffix.lower()): ReadDocument(
             row["path"], row["raw_sha256"], row["bytes"], row["doc_key"], row["characters"],
             row["title"],
         )

@@ -7,10 +7,13 @@ import sys
 
 import dagster as dg
 
+from ragft_pipeline.defs.executor import chosen_executor
 from ragft_pipeline.defs.partitions import corpus_versions
+from ragft_pipeline.settings import load_settings
 
 JOB_NAME = "corpus_version_job"
 ANSWERING_JOB_NAME = "answering_job"
+EXECUTOR = chosen_executor(load_settings())
 
 
 @dg.logger({}, description="Progress lines for a terminal, without Dagster's own events.")
@@ -38,7 +41,7 @@ corpus_version_job = dg.define_asset_job(
     selection=dg.AssetSelection.all(),
     partitions_def=corpus_versions,
     description="Everything for one corpus version; what is fresh is reused.",
-    executor_def=dg.in_process_executor,
+    executor_def=EXECUTOR,
 )
 
 answering_job = dg.define_asset_job(
@@ -46,5 +49,12 @@ answering_job = dg.define_asset_job(
     selection=dg.AssetSelection.groups("answering"),
     partitions_def=corpus_versions,
     description="The answering model alone: its chats, its tuning, its evaluation.",
-    executor_def=dg.in_process_executor,
+    executor_def=EXECUTOR,
 )
+
+
+def whole_job() -> dg.JobDefinition:
+    """Return the job of one corpus version; a step's process on another machine makes it anew."""
+    from ragft_pipeline.definitions import defs
+
+    return defs.resolve_job_def(JOB_NAME)

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from ragft_pipeline.defs.conditions import keep_current_up_to_date
+from ragft_pipeline.defs.executor import step_tags
 from ragft_pipeline.defs.partitions import corpus_versions
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.quality import Check, checks_of
@@ -38,6 +39,7 @@ def build_asset(
         partitions_def=corpus_versions,
         code_version=recipe.code_version(settings),
         automation_condition=keep_current_up_to_date(),
+        op_tags=step_tags(recipe, settings),
         pool=HEAVY_POOL if recipe.heavy else None,
         retry_policy=dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL),
         metadata=_definition_metadata(recipe),

@@ -7,16 +7,19 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
+from dagster._core.execution.api import execute_run
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from ragft_pipeline.defs.dead_runs import end_dead_runs, holding
-from ragft_pipeline.defs.jobs import JOB_NAME
+from ragft_pipeline.defs.executor import steps_on_ray
+from ragft_pipeline.defs.jobs import JOB_NAME, whole_job
 from ragft_pipeline.defs.partitions import PARTITIONS_NAME
 from ragft_pipeline.defs.status_table import current_status
 from ragft_pipeline.errors import RagftError, one_line
@@ -102,23 +105,47 @@ def run_version(settings: Settings, version: str, assets: list[str] | None = Non
     run_id = str(uuid.uuid4())
     with open_instance(settings) as instance, holding(home, run_id):
         _add(instance, version)
-        result = job.execute_in_process(
-            instance=instance,
-            run_id=run_id,
-            partition_key=version,
-            asset_selection=[dg.AssetKey(name) for name in assets] if assets else None,
-            run_config={"loggers": {"progress": {}}},
-            raise_on_error=False,
-        )
+        chosen = [dg.AssetKey(name) for name in assets] if assets else None
+        if steps_on_ray(settings):
+            success, events = _execute_on_ray(instance, run_id, version, chosen)
+        else:
+            result = job.execute_in_process(
+                instance=instance,
+                run_id=run_id,
+                partition_key=version,
+                asset_selection=chosen,
+                run_config={"loggers": {"progress": {}}},
+                raise_on_error=False,
+            )
+            success, events = result.success, result.all_events
         if status := current_status(settings):
             instance.report_runless_asset_event(status)
-    for event in result.all_events:
+    for event in events:
         if event.is_step_failure:
             failure = event.step_failure_data
             data = failure.user_failure_data
             reason = data.description if data else failure.error_display_string
             print(f"ragft: {event.step_key} failed: {reason}", file=sys.stderr)
-    return result.success
+    return success
+
+
+def _execute_on_ray(
+    instance: dg.DagsterInstance, run_id: str, version: str, assets: list[dg.AssetKey] | None
+) -> tuple[bool, Sequence[dg.DagsterEvent]]:
+    """Execute the steps as jobs of the cluster; their lines are printed when all have ended."""
+    job = dg.reconstructable(whole_job)
+    run = instance.create_run_for_job(
+        job.get_definition(),
+        run_id=run_id,
+        tags={PARTITION_NAME_TAG: version},
+        asset_selection=frozenset(assets) if assets else None,
+        job_code_origin=job.get_python_origin(),
+    )
+    with execute_run(job, run, instance) as result:
+        for entry in instance.all_logs(run_id):
+            if entry.dagster_event is None:
+                print(entry.user_message)
+        return result.success, result.all_events
 
 
 def serve_ui(settings: Settings, port: int) -> int:

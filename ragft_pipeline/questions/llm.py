@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ragft_pipeline.compute import RowFunction
 from ragft_pipeline.questions.drafts import (
     DRAFTS_SCHEMA,
     Draft,
@@ -20,7 +24,7 @@ from ragft_pipeline.questions.embedded import EMBEDDED_VERSION, EmbeddedModel
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
 from ragft_pipeline.store import Workspace, digest_of
-from ragft_pipeline.weights import require_language_model, resolve_weights
+from ragft_pipeline.weights import Weights, found_here, require_language_model, resolve_weights
 
 PROMPT_VERSION = 1  # raise it when the prompt or the parsing changes
 PROMPT = """\
@@ -108,35 +112,60 @@ def write_questions(
         identity = digest_of(resolve_weights(settings.model).digest, EMBEDDED_VERSION)
     row_settings = digest_of(PROMPT_VERSION, settings.digest(), identity)
     cache = work.rows("llm_drafts", row_settings, DRAFTS_SCHEMA, family="*_qa_pairs")
-    model = open_model(settings, compute)
+    ask: Callable[[Sequence[SourceNode]], pa.Table]
+    if settings.base_url is None:
+        weights = require_language_model(resolve_weights(settings.model))
+        ask = _AskEmbedded(settings, compute, weights)
+    else:
+        ask = partial(_ask, EndpointModel(settings), settings)
 
-    def ask(batch: Sequence[SourceNode]) -> pa.Table:
-        prompts = [build_prompt(node, settings.questions_per_node) for node in batch]
-        seeds = [int(node.node_id[:7], 16) for node in batch]
-        rows = []
-        for node, reply in zip(batch, model.ask(prompts, seeds)):
-            work.count("llm_calls", 1)
-            if reply is None:
-                work.count("llm_failures", 1)
-                continue
-            work.count("prompt_tokens", reply.prompt_tokens)
-            work.count("completion_tokens", reply.completion_tokens)
-            drafts = [
-                Draft(question, "llm", 0, len(node.text))
-                for question in parse_questions(reply.text, settings.questions_per_node)
-            ]
-            cost = {
-                "llm_calls": 1,
-                "prompt_tokens": reply.prompt_tokens,
-                "completion_tokens": reply.completion_tokens,
-            }
-            rows.append(draft_row(_row_key(node), drafts, **cost))
-        return pa.Table.from_pylist(rows, schema=DRAFTS_SCHEMA)
+    def add_up(units: int, rows: pa.Table) -> None:
+        work.count("llm_calls", units)
+        if failures := units - rows.num_rows:
+            work.count("llm_failures", failures)
+        for name in ("prompt_tokens", "completion_tokens"):
+            work.count(name, pc.sum(rows.column(name)).as_py() or 0)
 
     batch_size = settings.batch_size * (2 if settings.base_url is None else settings.concurrency)
-    rows = cache.complete(asked, _row_key, ask, batch_size=batch_size)
+    rows = cache.complete(asked, _row_key, ask, batch_size, add_up)
     by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("drafts").to_pylist()))
     return {node.node_id: [Draft(**d) for d in by_key.get(_row_key(node), [])] for node in asked}
+
+
+def _ask(model: QuestionModel, settings: LLMGenerator, nodes: Sequence[SourceNode]) -> pa.Table:
+    """Return the drafts of the nodes that got an answer."""
+    prompts = [build_prompt(node, settings.questions_per_node) for node in nodes]
+    seeds = [int(node.node_id[:7], 16) for node in nodes]
+    rows = []
+    for node, reply in zip(nodes, model.ask(prompts, seeds)):
+        if reply is None:
+            continue
+        drafts = [
+            Draft(question, "llm", 0, len(node.text))
+            for question in parse_questions(reply.text, settings.questions_per_node)
+        ]
+        cost = {
+            "llm_calls": 1,
+            "prompt_tokens": reply.prompt_tokens,
+            "completion_tokens": reply.completion_tokens,
+        }
+        rows.append(draft_row(_row_key(node), drafts, **cost))
+    return pa.Table.from_pylist(rows, schema=DRAFTS_SCHEMA)
+
+
+@dataclass(frozen=True)
+class _AskEmbedded(RowFunction[SourceNode]):
+    """Drafts of the embedded model; a server is asked by the step itself, which keeps its pace."""
+
+    seconds: ClassVar[float] = 0.5
+    settings: LLMGenerator
+    compute: ComputeSettings
+    weights: Weights
+
+    def __call__(self, units: Sequence[SourceNode]) -> pa.Table:
+        weights = found_here(self.weights)
+        model = EmbeddedModel(weights, self.settings.batch_size, self.compute)
+        return _ask(model, self.settings, units)
 
 
 def _row_key(node: SourceNode) -> str:

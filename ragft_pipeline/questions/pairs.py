@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
+from ragft_pipeline.compute import RowFunction
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.questions.drafts import DRAFTS_SCHEMA, Draft, SourceNode, draft_row
@@ -128,18 +129,32 @@ def _extractive_drafts(
     row_settings = digest_of(EXTRACTIVE_VERSION, generator.digest(), counted)
     cache = work.rows("extractive_drafts", row_settings, DRAFTS_SCHEMA, family="*_qa_pairs")
 
-    def extract(batch: Sequence[SourceNode]) -> pa.Table:
+    extract = _Extract(generator, statistics)
+    rows = cache.complete(sources, _extract_key, extract, batch_size=4096)
+    by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("drafts").to_pylist()))
+    return {
+        node.node_id: [Draft(**draft) for draft in by_key[_extract_key(node)]] for node in sources
+    }
+
+
+@dataclass(frozen=True)
+class _Extract(RowFunction[SourceNode]):
+    """Drafts cut out of nodes."""
+
+    seconds: ClassVar[float] = 0.002
+    generator: ExtractiveGenerator
+    statistics: TermStatistics
+
+    def __call__(self, units: Sequence[SourceNode]) -> pa.Table:
         rows = [
-            draft_row(key(node), extract_questions(node, generator, statistics)) for node in batch
+            draft_row(_extract_key(node), extract_questions(node, self.generator, self.statistics))
+            for node in units
         ]
         return pa.Table.from_pylist(rows, schema=DRAFTS_SCHEMA)
 
-    def key(node: SourceNode) -> str:
-        return digest_of(node.node_id, node.title, node.heading, node.first)
 
-    rows = cache.complete(sources, key, extract, batch_size=4096)
-    by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("drafts").to_pylist()))
-    return {node.node_id: [Draft(**draft) for draft in by_key[key(node)]] for node in sources}
+def _extract_key(node: SourceNode) -> str:
+    return digest_of(node.node_id, node.title, node.heading, node.first)
 
 
 def round_trip_ranks(

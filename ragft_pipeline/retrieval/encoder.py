@@ -106,7 +106,7 @@ class Encoder:
         Where the query tower alone was tuned, documents keep the base model's vectors.
         """
         encoder = cls(
-            Weights(str(folder), folder.resolve(), folder_digest(folder)), embedder, compute
+            Weights(str(folder), folder.absolute(), folder_digest(folder)), embedder, compute
         )
         card = folder / "ragft_card.json"
         if card.is_file() and json.loads(card.read_text("utf-8")).get("document_tower") == "base":

@@ -47,7 +47,7 @@ class Reranker:
     """Scores (question, passage) pairs; the model loads on first use."""
 
     def __init__(self, folder: Path, settings: RerankerSettings, compute: ComputeSettings) -> None:
-        self.folder = folder.resolve()
+        self.folder = folder.absolute()
         self._settings = settings
         self._compute = compute
         self._model: CrossEncoder | None = None

@@ -30,7 +30,7 @@ class Lengths(RowFunction[str]):
 
     def __call__(self, units: Sequence[str]) -> pa.Table:
         with self.log.open("a") as log:
-            log.write("".join(f"{unit}\n" for unit in units))
+            log.write("".join(f"{unit} {os.getpid()}\n" for unit in units))
         time.sleep(self.pause * len(units))
         if self.fail_at in units:
             raise ERRORS[self.fail_at]("endpoint http://127.0.0.1:9/v1 answers\nnobody")

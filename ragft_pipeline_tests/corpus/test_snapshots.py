@@ -8,7 +8,8 @@ import fsspec
 import pytest
 
 from ragft_pipeline import schemas
-from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore, title_of
+from ragft_pipeline.corpus.reading import title_of
+from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore

@@ -1,0 +1,54 @@
+"""Where a run's steps are executed: in the run's own process, or each as a job of a Ray cluster."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from ragft_pipeline.compute.ray_cluster import cluster_address
+from ragft_pipeline.errors import RagftError, one_line
+from ragft_pipeline.settings import Settings, StepResources, settings_path
+from ragft_pipeline.steps import Recipe
+
+# What a step's process needs beside its node's own environment; keys of endpoints are not sent.
+_PASSED = ("DAGSTER_HOME", "HF_HUB_OFFLINE", "PYTHONPATH", "RAGFT_HEAVY_POOL")
+
+
+def steps_on_ray(settings: Settings) -> bool:
+    """Whether steps are jobs of a cluster: with Ray, where there is one to submit them to."""
+    return settings.compute.runner == "ray" and bool(cluster_address(settings.compute.ray))
+
+
+def chosen_executor(settings: Settings) -> dg.ExecutorDefinition:
+    """Return the executor of all jobs."""
+    if not steps_on_ray(settings):
+        return dg.in_process_executor
+    try:
+        from dagster_ray import ray_executor
+    except ImportError as error:
+        raise RagftError(
+            f"compute.runner = ray needs the extra `ray` ({one_line(error)}): "
+            "pip install 'ragft-pipeline[ray]'"
+        ) from None
+    address = cluster_address(settings.compute.ray)
+    own = [f"RAGFT_STORE={Path(settings.store).resolve()}"]
+    if settings_path().is_file():
+        own.append(f"RAGFT_SETTINGS={settings_path().resolve()}")
+    passed = [name for name in _PASSED if name in os.environ]
+    return ray_executor.configured({"ray": {"address": address, "env_vars": [*own, *passed]}})
+
+
+def step_tags(recipe: Recipe, settings: Settings) -> dict[str, str]:
+    """Return the tags of an asset's step: what dagster-ray asks the cluster for."""
+    asked = {step.asset: step for step in settings.compute.ray.steps}
+    default = StepResources(asset=recipe.name, cpus=1.0 if recipe.heavy else 0.0)
+    step = asked.get(recipe.name, default)
+    threads = {"OMP_NUM_THREADS": str(max(1, math.floor(step.cpus)))}
+    wanted = {
+        "num_cpus": step.cpus, "num_gpus": step.gpus, "runtime_env": {"env_vars": threads}
+    }  # fmt: skip
+    return {"dagster-ray/config": json.dumps(wanted)}
