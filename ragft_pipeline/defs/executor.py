@@ -44,6 +44,8 @@ def chosen_executor(settings: Settings) -> dg.ExecutorDefinition:
 
 def step_tags(recipe: Recipe, settings: Settings) -> dict[str, str]:
     """Return the tags of an asset's step: what dagster-ray asks the cluster for."""
+    if settings.compute.runner == "local":
+        return {}
     asked = {step.asset: step for step in settings.compute.ray.steps}
     default = StepResources(asset=recipe.name, cpus=1.0 if recipe.heavy else 0.0)
     step = asked.get(recipe.name, default)

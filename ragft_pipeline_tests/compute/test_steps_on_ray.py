@@ -40,6 +40,7 @@ def test_steps_ask_for_what_the_settings_say() -> None:
     assert asked(recipes.tuned_embedder) == (8, 1, "8")
     assert asked(recipes.reranker) == (1, 0, "1")
     assert asked(recipes.train_nodes) == (0, 0, "1")
+    assert step_tags(recipes.reranker, Settings()) == {}
 
 
 def test_without_a_cluster_steps_stay_in_the_runs_process(monkeypatch: pytest.MonkeyPatch) -> None:
