@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -70,22 +71,27 @@ def test_only_missing_rows_are_sent(tmp_path: Path, on_ray: ComputeSettings) -> 
     assert sorted(word for word, _ in calls(tmp_path / "second")) == sorted([*WORDS[16:], "none"])
 
 
-def test_a_node_lost_midway_changes_nothing(
-    tmp_path: Path, on_ray: ComputeSettings, two_nodes: Any
+@pytest.mark.parametrize("what", ["worker", "node"])
+def test_a_loss_midway_changes_nothing(
+    tmp_path: Path, on_ray: ComputeSettings, two_nodes: Any, what: str
 ) -> None:
     lost: list[Any] = []
 
-    def lose_a_node(line: str) -> None:
-        if not lost and len({pid for _, pid in calls(tmp_path / "log")}) == 2:
+    def lose(line: str) -> None:
+        if not lost and what == "worker":
+            lost.append(int(calls(tmp_path / "log")[-1][1]))
+            os.kill(lost[0], signal.SIGKILL)
+        elif not lost:
             lost.append(two_nodes.worker_nodes.copy().pop())
             two_nodes.remove_node(lost[0], allow_graceful=False)
 
-    with workspace(tmp_path, on_ray, lose_a_node) as work:
+    with workspace(tmp_path, on_ray, lose) as work:
         table = complete(work, Lengths(tmp_path / "log", pause=0.5), WORDS)
     assert lost
-    assert len(calls(tmp_path / "log")) > 24  # some were under way there
     assert lengths_of(table) == EXPECTED
-    assert work.counts["rows_computed"] == 24
+    assert work.counts == {"rows_reused": 0, "rows_computed": 24}
+    if what == "worker":
+        assert len(calls(tmp_path / "log")) > 24  # the words it was busy with were sent again
 
 
 @pytest.mark.parametrize(

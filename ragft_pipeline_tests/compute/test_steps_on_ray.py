@@ -22,6 +22,9 @@ def test_steps_run_as_jobs_of_the_cluster(tmp_path: Path, on_ray: ComputeSetting
     assert run.returncode == 0, run.stdout + run.stderr
     assert "chunked_nodes: computed" in run.stdout
     assert project.artifact("chunked_nodes").facts["rows_computed"] == 4
+    failed = project.ragft("run", "--assets", "teacher_scores")
+    assert failed.returncode == 1
+    assert "ragft: teacher_scores failed: teacher_scores needs train_qa_pairs" in failed.stderr
     with dg.DagsterInstance.from_config(str(project.folder / "store" / "dagster_home")) as instance:
         told = [e.message for r in instance.get_runs() for e in instance.all_logs(r.run_id)]
     assert any('Executing step "chunked_nodes" in Ray job' in line for line in told)
