@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -56,7 +57,8 @@ class S3Server:
                     start_response(f"{status} Fault", [("Content-Length", "0")])
                     return [b""]
                 body = b"".join(app(environ, start_response))
-                if status == LOST:
+                if status == LOST:  # or the client would wait for it
+                    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
                     raise ConnectionAbortedError
             return [self.mangle(method, path, body) if self.mangle else body]
 
