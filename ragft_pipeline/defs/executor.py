@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sysconfig
 from pathlib import Path
 
 import dagster as dg
@@ -35,7 +36,9 @@ def chosen_executor(settings: Settings) -> dg.ExecutorDefinition:
             "pip install 'ragft-pipeline[ray]'"
         ) from None
     address = cluster_address(settings.compute.ray)
-    own = [f"RAGFT_STORE={Path(settings.store).resolve()}"]
+    # a step is started as `dagster api execute_step`: the one beside this Python, not any other
+    own = [f"PATH={sysconfig.get_path('scripts')}:${{PATH}}"]
+    own.append(f"RAGFT_STORE={Path(settings.store).resolve()}")
     if settings_path().is_file():
         own.append(f"RAGFT_SETTINGS={settings_path().resolve()}")
     passed = [name for name in _PASSED if name in os.environ]

@@ -137,6 +137,7 @@ def _execute_on_ray(
     run = instance.create_run_for_job(
         job.get_definition(),
         run_id=run_id,
+        run_config={"loggers": {"progress": {}}},
         tags={PARTITION_NAME_TAG: version},
         asset_selection=frozenset(assets) if assets else None,
         job_code_origin=job.get_python_origin(),
