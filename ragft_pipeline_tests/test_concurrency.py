@@ -225,15 +225,15 @@ def test_staged_rows_may_vanish_while_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, words = staged_by_a_dead_run(tmp_path)
-    select = rows._select
+    select = rows.find_rows
 
     def select_then_lose(*arguments: Any) -> Any:
         found = select(*arguments)
-        monkeypatch.setattr(rows, "_select", select)
+        monkeypatch.setattr(rows, "find_rows", select)
         publish_elsewhere(store, words)
         return found
 
-    monkeypatch.setattr(rows, "_select", select_then_lose)
+    monkeypatch.setattr(rows, "find_rows", select_then_lose)
     assert_all_found(store, words)
 
 

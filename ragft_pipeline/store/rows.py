@@ -167,6 +167,7 @@ class RowCache:
     def _appending(self) -> Iterator[Callable[[pa.Table], None]]:
         """Give a function that adds rows to the artifact's file."""
         temporary = self._own.with_name(f".{self._own.stem}")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
         try:
             with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
                 if self._own.exists():
