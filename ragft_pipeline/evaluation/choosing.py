@@ -18,7 +18,7 @@ from ragft_pipeline.evaluation.second_stages import SecondStage, rerank, staged_
 from ragft_pipeline.evaluation.systems import FirstStages, Ranking
 from ragft_pipeline.retrieval.metrics import PRIMARY, nearest_sufficient, score_rankings
 from ragft_pipeline.retrieval.question_sets import QuestionSet
-from ragft_pipeline.retrieval.search import MIDDLE, fuse
+from ragft_pipeline.retrieval.search import MIDDLE, min_max, mix
 
 PEOPLE = "gold_dev"
 
@@ -57,8 +57,9 @@ def choose_fusion(
     for block, _, scored in stages.blocks(questions):
         relevant = questions.relevant[block]
         for retriever, scores in scored:
+            dense, words = min_max(scores.dense), min_max(scores.words)
             for row, weight in zip(found[retriever.name], grid):
-                ranking = scores.best(fuse(scores.dense, scores.words, weight))
+                ranking = scores.best(mix(dense, words, weight))
                 row[block] = score_rankings(ranking.nodes, relevant)[PRIMARY]
     chosen = {}
     for retriever in stages.retrievers:

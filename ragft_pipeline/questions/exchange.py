@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.questions.drafts import Draft, SourceNode
@@ -17,6 +18,9 @@ from ragft_pipeline.store.files import write_json
 
 def export_finetune_dataset(pairs: pa.Table, nodes: pa.Table, path: Path) -> None:
     """Write QA pairs and the nodes they name as EmbeddingQAFinetuneDataset reads them."""
+    nodes = nodes.filter(
+        pc.is_in(nodes.column("node_id"), pairs.column("node_id").combine_chunks())
+    )
     texts = dict(zip(nodes.column("node_id").to_pylist(), nodes.column("text").to_pylist()))
     ids, questions = pairs.column("question_id").to_pylist(), pairs.column("question").to_pylist()
     sources = pairs.column("node_id").to_pylist()

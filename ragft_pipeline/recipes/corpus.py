@@ -14,6 +14,7 @@ from ragft_pipeline.corpus.gold import read_gold_questions
 from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Produced, Recipe, Step
+from ragft_pipeline.store import digest_of
 from ragft_pipeline.weights import require_embedder, resolve_weights
 
 SPLITS = ("train", "val", "test")
@@ -124,8 +125,15 @@ gold_questions = Recipe(
 def _statistics(step: Step) -> Produced:
     """Count the train nodes of the version whose statistics are in force."""
     anchor = str(step.snapshot.facts["statistics_version"])
+    weights = resolve_weights(step.settings.embedder.model)
+    counted_by = digest_of(CHUNKER_VERSION, step.settings.chunking.digest(), weights.digest)
+    facts = {"statistics_of": anchor, "counted_by": counted_by}
+    link = step.store.linked(anchor, "corpus_statistics")
+    found = step.store.find("corpus_statistics", link.action) if link else None
+    if found is not None and facts.items() <= found.facts.items():
+        return Produced(found.table(), facts)
     texts = _distinct_texts(_filtered(cut_version(step, anchor), "train"))
-    return Produced(TermStatistics.of(texts).to_table(), {"statistics_of": anchor})
+    return Produced(TermStatistics.of(texts).to_table(), facts)
 
 
 def _distinct_texts(nodes: pa.RecordBatchReader) -> Iterator[str]:

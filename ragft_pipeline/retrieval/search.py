@@ -8,7 +8,7 @@ MIDDLE = 0.5
 """The dense weight of a hybrid where nothing tells which part is better."""
 
 _RRF = 60
-_CELLS = 1 << 24  # of a score matrix held at once, 64 MB of float32
+_CELLS = 1 << 25  # of a score matrix held at once, 128 MB of float32
 
 
 def rows_at_once(columns: int, most: int) -> int:
@@ -29,13 +29,16 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
     if k == 0:
         return np.zeros((scores.shape[0], 0), dtype=np.int64)
     if k < scores.shape[1]:
-        part = np.argpartition(-scores, k - 1, axis=1)[:, :k]
-        edge = np.take_along_axis(scores, part, axis=1).min(axis=1, keepdims=True)
-        for row in np.flatnonzero((scores == edge).sum(axis=1) > 1):  # of ties, the first columns
-            above = np.flatnonzero(scores[row] > edge[row])
-            ties = np.flatnonzero(scores[row] == edge[row])[: k - len(above)]
-            part[row] = np.concatenate([above, ties])
-        part = np.sort(part, axis=1)
+        edges = -np.partition(-scores, k - 1, axis=1)[:, k - 1]
+        part = np.empty((len(scores), k), np.int64)
+        for row, edge in enumerate(edges):
+            places = np.flatnonzero(scores[row] >= edge)
+            if np.isnan(edge):  # fewer than k are numbers
+                places = np.sort(np.argsort(-scores[row], kind="stable")[:k])
+            elif len(places) > k:  # of ties, the first columns
+                ties = np.flatnonzero(scores[row, places] == edge)
+                places = np.delete(places, ties[k - len(places) :])
+            part[row] = places
     else:
         part = np.broadcast_to(np.arange(k), scores.shape).copy()
     order = np.argsort(-np.take_along_axis(scores, part, axis=1), axis=1, kind="stable")
@@ -51,7 +54,12 @@ def min_max(scores: np.ndarray) -> np.ndarray:
 
 def fuse(dense: np.ndarray, lexical: np.ndarray, dense_weight: float) -> np.ndarray:
     """Return the convex combination of min-max scores (Bruch et al. 2022)."""
-    return dense_weight * min_max(dense) + (1 - dense_weight) * min_max(lexical)
+    return mix(min_max(dense), min_max(lexical), dense_weight)
+
+
+def mix(dense: np.ndarray, lexical: np.ndarray, dense_weight: float) -> np.ndarray:
+    """Return the convex combination of scores that are scaled alike."""
+    return dense_weight * dense + (1 - dense_weight) * lexical
 
 
 def reciprocal_rank_fusion(dense: np.ndarray, lexical: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, nearest_sufficient, score_rankings
 from ragft_pipeline.retrieval.question_sets import questions_that_choose
-from ragft_pipeline.retrieval.search import MIDDLE, fuse, rows_at_once, top_k
+from ragft_pipeline.retrieval.search import MIDDLE, min_max, mix, rows_at_once, top_k
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import TrainingTables
@@ -63,10 +63,10 @@ def choose_teacher_weight(
     block = rows_at_once(len(texts), len(questions))
     for start in range(0, len(questions), block):
         part = slice(start, start + block)
-        dense = queries[part] @ vectors.T
-        words = lexical.scores(questions.texts[part])
+        dense = min_max(queries[part] @ vectors.T)
+        words = min_max(lexical.scores(questions.texts[part]))
         for weight, found in zip(_WEIGHTS, results):
-            ranking = top_k(fuse(dense, words, 1 - weight), DEPTH)
+            ranking = top_k(mix(dense, words, 1 - weight), DEPTH)
             found[part] = score_rankings(ranking, questions.relevant[part])[PRIMARY]
     chosen = nearest_sufficient(_WEIGHTS, results, 1 - MIDDLE)
     return TeacherWeight(chosen, questions.name, len(questions))
