@@ -34,12 +34,16 @@ class Results:
         if at_most is not None and value > at_most:
             self.shortfalls.append(f"{name}: {value:.4g} {unit}, wanted at most {at_most:g}")
 
-    def finish(self) -> int:
-        """Write results/NAME.json, print the shortfalls and return the exit code."""
+    def save(self) -> None:
+        """Write results/NAME.json."""
         RESULTS.mkdir(exist_ok=True)
         body = {"figures": self.figures, "shortfalls": self.shortfalls}
         path = RESULTS / f"{self.name}.json"
         path.write_text(json.dumps(body, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def finish(self) -> int:
+        """Write results/NAME.json, print the shortfalls and return the exit code."""
+        self.save()
         for line in self.shortfalls:
             print(f"shortfall: {line}")
         return 1 if self.shortfalls else 0

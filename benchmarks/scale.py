@@ -21,6 +21,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,16 @@ def main() -> int:
     results = Results("scale")
     found = earlier_figures(set(options.sizes))
     for size in options.sizes:
-        found[size] = measure(size, options)
-        report(found, results)
+        for figures in measure(size, options):  # after each stage: a size takes long
+            found[size] = figures
+            report(found, results)
+            results.save()
     print(table(found), flush=True)
     return results.finish()
 
 
-def measure(size: int, options: argparse.Namespace) -> dict[str, float]:
-    """Run all stages on a corpus of `size` chunks; return figures by name."""
+def measure(size: int, options: argparse.Namespace) -> Iterator[dict[str, float]]:
+    """Run all stages on a corpus of `size` chunks; yield the figures so far, by name."""
     folder = (options.work / f"{size}").resolve()
     shutil.rmtree(folder, ignore_errors=True)
     bench = Bench(*(str(folder / name) for name in ("corpus", "store", "model")), options.tokens)
@@ -89,6 +92,7 @@ def measure(size: int, options: argparse.Namespace) -> dict[str, float]:
             kinds = {"dense": "base", "hybrid": "hybrid(base)"}
             for name, system in kinds.items():
                 figures[f"{name}/recall_at_100"] = made[f"recall_at_100_{system}"]
+        yield figures
     encoder = run(folder, ENCODER, {})
     figures["encoder/rate"] = encoder["chunks_per_second"]
     figures["encoder/cpu_rate"] = encoder["chunks_per_cpu_second"]
@@ -97,9 +101,9 @@ def measure(size: int, options: argparse.Namespace) -> dict[str, float]:
     made = run(folder, EVERYTHING, figures, "one document edited")
     figures["one document edited/rows_computed"] = made["rows_computed"]
     figures["one document edited/disk"] = (disk_use(Path(bench.store)) - before) / 1e9
+    yield figures
     if not options.keep:
         shutil.rmtree(folder)
-    return figures
 
 
 def run(folder: Path, stage: str, figures: dict[str, float], name: str = "") -> dict[str, Any]:
@@ -159,12 +163,12 @@ def report(found: dict[int, dict[str, float]], results: Results) -> None:
 
 def exponent(found: dict[int, dict[str, float]], size: int, stage: str) -> float | None:
     """Return the power of the number of chunks by which CPU time grew from the size below."""
-    below = [other for other in found if other < size]
-    if not below:
+    name = f"{stage}/cpu_seconds"
+    below = [other for other in found if other < size and name in found[other]]
+    if not below or not {name, "chunks"} <= found[size].keys():
         return None
     small, large = found[max(below)], found[size]
-    times = large[f"{stage}/cpu_seconds"] / small[f"{stage}/cpu_seconds"]
-    return math.log(times) / math.log(large["chunks"] / small["chunks"])
+    return math.log(large[name] / small[name]) / math.log(large["chunks"] / small["chunks"])
 
 
 def table(found: dict[int, dict[str, float]]) -> str:
@@ -176,6 +180,8 @@ def table(found: dict[int, dict[str, float]]) -> str:
     ]
     for size, figures in sorted(found.items()):
         for stage in (*STAGES, "unchanged", "one document edited"):
+            if f"{stage}/cpu_seconds" not in figures:
+                continue
             cpu = figures[f"{stage}/cpu_seconds"]
             power = exponent(found, size, stage) if stage in STAGES else None
             lines.append(
@@ -186,6 +192,9 @@ def table(found: dict[int, dict[str, float]]) -> str:
             )
     lines.append("")
     for size, figures in sorted(found.items()):
+        if "one document edited/disk" not in figures:
+            lines.append(f"{size:,}: not finished.")
+            continue
         lines.append(
             f"{size:,}: the approximate index finds {figures['dense/recall_at_100']:.1%} of the "
             f"exact dense 100 and {figures['hybrid/recall_at_100']:.1%} of the hybrid's; the real "

@@ -25,6 +25,7 @@ CHUNKS_A_DOCUMENT = 20
 _SUFFIXES = (".md", ".txt")
 _LENGTHS = (40, 400)  # characters of a sentence that is used
 _A_FOLDER = 1000
+_A_SECTION = 12  # sentences
 _PROBES = 40
 
 
@@ -54,18 +55,20 @@ class CorpusMaker:
         splitter = Splitter(chunking, load_tokenizer(resolve_weights(EmbedderSettings().model)))
         self.characters = 4000
         probes = [self.document(number) for number in range(_PROBES)]
-        chunks = sum(len(splitter.cut(text, markdown=False)) for text in probes)
+        chunks = sum(len(splitter.cut(text, markdown=True)) for text in probes)
         self.characters = round(sum(map(len, probes)) / chunks * CHUNKS_A_DOCUMENT)
 
     def document(self, number: int) -> str:
         """Return the text of one document."""
         chance = random.Random(f"{self._seed}-{number}")
-        sentences, length = [f"Document {number}."], 0
+        parts, length = [f"# {chance.choice(self._heads)} {number}\n\n"], 0
         while length < self.characters:
+            if len(parts) % _A_SECTION == 0:
+                parts.append(f"\n\n## {chance.choice(self._heads)}\n\n")
             sentence = f"{chance.choice(self._heads)} {chance.choice(self._tails)}"
-            sentences.append(sentence if sentence.endswith((".", "!", "?")) else f"{sentence}.")
-            length += len(sentence) + 1
-        return " ".join(sentences) + "\n"
+            parts.append(f"{sentence} " if sentence.endswith((".", "!", "?")) else f"{sentence}. ")
+            length += len(parts[-1])
+        return "".join(parts)
 
     def write(self, chunks: int, folder: Path) -> int:
         """Write the documents of a corpus of about `chunks` chunks; returns how many."""
@@ -86,7 +89,7 @@ class CorpusMaker:
     @staticmethod
     def path(folder: Path, number: int) -> Path:
         """Return where a document lies."""
-        return folder / f"{number // _A_FOLDER:04d}" / f"{number % _A_FOLDER:03d}.txt"
+        return folder / f"{number // _A_FOLDER:04d}" / f"{number % _A_FOLDER:03d}.md"
 
 
 def save_mean_of_words(base: Weights, folder: Path) -> None:
