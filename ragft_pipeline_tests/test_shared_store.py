@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.schemas import DOCUMENTS
+from ragft_pipeline.schemas import LEDGER
 from ragft_pipeline.settings import load_settings
 from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import ArtifactStore
@@ -86,8 +86,8 @@ def machines(team: Team) -> tuple[Machine, Machine]:
 def rebuilt_alone(machine: Machine, versions: list[str], folder: Path) -> ArtifactStore:
     """Materialize versions in a folder that holds frozen documents alone."""
     for version in versions:
-        for row in machine.snapshots.load(version).table(DOCUMENTS).to_pylist():
-            machine.snapshots.text(row["doc_key"])
+        for row in machine.snapshots.load(version).table(LEDGER).to_pylist():
+            machine.snapshots.text(row["doc_key"])  # those that stand no more protect val and test
     alone = ArtifactStore(folder)
     for name in ("snapshots", "blobs"):
         shutil.copytree(machine.store.root / name, alone.root / name)
