@@ -65,7 +65,7 @@ def _settings(options: argparse.Namespace) -> Settings:
                 "val_chats": 12,
             }
         ),
-        "chats": settings.chats.model_copy(update={"rephrased": 160}),
+        "chats": settings.chats.model_copy(update={"rephrased": 160, "max_chats": 3000}),
         "llm_eval": settings.llm_eval.model_copy(
             update={
                 "max_questions": options.questions,

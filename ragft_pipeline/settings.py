@@ -364,7 +364,7 @@ class ChatSettings(Section):
     sentences: Count = 2
     missing: Share = 0.15
     rephrased: Count = 32
-    max_chats: Positive = 3000
+    max_chats: Positive = 400
     decline: Annotated[str, Field(min_length=2, max_length=200)] = "The passages do not say."
     teacher: ServedModel | None = None
     mixes: tuple[Mix, ...] = ()

@@ -47,13 +47,14 @@ def make_chats(
 
     Args:
         pairs, nodes: QA_PAIRS and NODES of the split.
-        train: whether it is the split that is trained on: it gets `chats.mixes`, and the others a
-            quarter of the rephrased claims.
+        train: whether it is the split that is trained on: it gets `chats.mixes`, and the others at
+            most a quarter of its chats.
     """
     chats = settings.chats
-    asked = asked_nodes(pairs, nodes)[: chats.max_chats]
+    part = 1 if train else 4
+    asked = asked_nodes(pairs, nodes)[: -(-chats.max_chats // part)]
     answers = answer_pairs(asked, chats.teacher, work)
-    rephrased = chats.rephrased if train else chats.rephrased // 4
+    rephrased = chats.rephrased // part
     known = ask_otherwise(
         [one for one in asked if one.question_id in answers],
         answers, rephrased, settings.questions.model, settings.compute, work,
