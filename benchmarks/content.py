@@ -19,6 +19,7 @@ import pyarrow as pa
 from benchmarks.question_server import questions_about
 from ragft_pipeline.corpus.chunking import Splitter
 from ragft_pipeline.corpus.readers import normalise
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.questions import pairs
 from ragft_pipeline.questions.drafts import Draft, SourceNode
 from ragft_pipeline.questions.extractive import extract_questions
@@ -27,7 +28,7 @@ from ragft_pipeline.questions.llm import build_prompt, parse_questions
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import ExtractiveGenerator, LLMGenerator, QuestionSettings
-from ragft_pipeline.store import ArtifactStore, digest_of
+from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline_tests.questions.openai_server import OpenAIServer
 
 SPLITS = ("train", "val", "test")

@@ -49,7 +49,7 @@ class LanguageModel:
             return cls(tokenizer, model)
         from peft import PeftModel
 
-        fresh = _load_model(weights, compute, trust_remote_code)  # merging changes the weights
+        fresh = load_model(weights, compute, trust_remote_code)  # merging changes the weights
         return cls(tokenizer, PeftModel.from_pretrained(fresh, str(adapter)).merge_and_unload())
 
     def answer(self, chats: Sequence[Chat], max_new_tokens: int, batch_size: int) -> list[Reply]:
@@ -123,6 +123,12 @@ def load_language_model(
     weights: Weights, compute: ComputeSettings, trust_remote_code: bool = False
 ) -> tuple[Any, Any]:
     """Return the tokenizer and the model, loaded once a process."""
+    tokenizer = load_tokenizer(weights, trust_remote_code)
+    return tokenizer, load_model(weights, compute, trust_remote_code)
+
+
+def load_tokenizer(weights: Weights, trust_remote_code: bool = False) -> Any:
+    """Return the tokenizer, which pads on the left, as generating needs it."""
     from ragft_pipeline.retrieval.encoder import quiet_transformers
 
     quiet_transformers()
@@ -136,21 +142,29 @@ def load_language_model(
     )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer, _load_model(weights, compute, trust_remote_code)
+    return tokenizer
 
 
-def _load_model(weights: Weights, compute: ComputeSettings, trust_remote_code: bool) -> Any:
+def load_model(
+    weights: Weights, compute: ComputeSettings, trust_remote_code: bool = False, **kwargs: Any
+) -> Any:
+    """Return a model of its own, ready to answer.
+
+    Args:
+        kwargs: for transformers, such as another `dtype`; a quantized model finds its device.
+    """
     from transformers import AutoModelForCausalLM
 
     from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype
 
     model = AutoModelForCausalLM.from_pretrained(
         model_folder(weights),
-        dtype=pick_dtype(compute),
         local_files_only=True,
         trust_remote_code=trust_remote_code,
+        **{"dtype": pick_dtype(compute), **kwargs},
     )
-    return model.to(pick_device(compute)).eval()
+    placed = model if "quantization_config" in kwargs else model.to(pick_device(compute))
+    return placed.eval()
 
 
 def model_folder(weights: Weights) -> Path:

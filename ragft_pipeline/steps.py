@@ -16,17 +16,11 @@ import pyarrow as pa
 
 from ragft_pipeline.compute import open_map
 from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.schemas import Table
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.store import (
-    Artifact,
-    ArtifactStore,
-    How,
-    Link,
-    Workspace,
-    digest_of,
-)
+from ragft_pipeline.store import Artifact, ArtifactStore, How, Link, Workspace
 from ragft_pipeline.weights import resolve_weights
 
 # Raise it when a library's new version gives other vectors, nodes or trainings.
@@ -47,13 +41,14 @@ class Produced:
 
 @dataclass(frozen=True)
 class Step:
-    """One asset for one corpus version: what its computation may read."""
+    """One asset for one corpus version: what its computation may read, and its action key."""
 
     settings: Settings
     store: ArtifactStore
     version: str
     work: Workspace
     inputs: dict[str, Link] = field(default_factory=dict)
+    action: str = ""
 
     @property
     def snapshots(self) -> SnapshotStore:
@@ -236,7 +231,7 @@ def _compute(
     start = time.monotonic()
     with store.staging(recipe.name) as folder:
         work = Workspace(store, recipe.name, folder, progress, open_map(settings.compute))
-        produced = recipe.compute(Step(settings, store, version, work, links))
+        produced = recipe.compute(Step(settings, store, version, work, links, action))
         data_version = produced.data_version or action
         rows = {}
         if recipe.table is not None:

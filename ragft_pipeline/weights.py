@@ -13,8 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from ragft_pipeline.digests import digest_of, file_sha256
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.store.digests import digest_of, file_sha256
 
 EMBEDDED = "embedded:"
 Purpose = Literal["embedder", "language model"]

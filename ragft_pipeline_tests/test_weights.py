@@ -8,8 +8,8 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
+from ragft_pipeline.digests import file_sha256
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.store.digests import file_sha256
 from ragft_pipeline.weights import (
     Weights,
     folder_digest,

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from ragft_pipeline.answering.tuning import require_same_base
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import TransientError
 from ragft_pipeline.language_model import Chat, LanguageModel
 from ragft_pipeline.questions.drafts import Reply
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.settings import ServedModel, Settings
-from ragft_pipeline.store import digest_of
 from ragft_pipeline.weights import (
     Weights,
     folder_digest,

@@ -8,26 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from ragft_pipeline.answering.prompts import quoted
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import TransientError
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.questions.filters import grounding, word_count
 from ragft_pipeline.questions.llm import spoken
+from ragft_pipeline.questions.replies import cached_replies
 from ragft_pipeline.questions.sentences import sentence_spans
 from ragft_pipeline.settings import ServedModel
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.store import Workspace
 
 ANSWER_VERSION = 1  # raise it when some pair would be answered otherwise
-_ANSWERS = pa.schema(
-    [
-        ("row_key", pa.string()),
-        ("answer", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("completion_tokens", pa.int64()),
-    ]
-)
 _TEACH = """\
 {text}
 
@@ -108,44 +100,28 @@ def answering_sentence(asked: AskedNode) -> str:
 def _taught(
     asked: Sequence[AskedNode], teacher: ServedModel, work: Workspace
 ) -> dict[str, SourceAnswer]:
-    row_settings = digest_of(ANSWER_VERSION, teacher.digest())
-    cache = work.rows("chat_answers", row_settings, _ANSWERS, family="*_chats")
     model = EndpointModel(teacher, "chats.teacher")
-
-    def ask(batch: Sequence[AskedNode]) -> pa.Table:
-        prompts = [_TEACH.format(text=one.text, question=one.question) for one in batch]
-        rows = []
-        for one, reply in zip(batch, model.ask(prompts, [0] * len(prompts))):
-            work.count("llm_calls", 1)
-            if reply is None:
-                work.count("llm_failures", 1)
-                continue
-            work.count("prompt_tokens", reply.prompt_tokens)
-            work.count("completion_tokens", reply.completion_tokens)
-            text = " ".join(spoken(reply.text).split())
-            known = text if text.strip(" .\"'").upper() != "NONE" else ""
-            rows.append(
-                {
-                    "row_key": _key(one),
-                    "answer": known[:_MOST_CHARACTERS],
-                    "prompt_tokens": reply.prompt_tokens,
-                    "completion_tokens": reply.completion_tokens,
-                }
-            )
-        return pa.Table.from_pylist(rows, schema=_ANSWERS)
-
-    rows = cache.complete(asked, _key, ask, batch_size=16 * teacher.concurrency)
+    replies = cached_replies(
+        work,
+        "chat_answers",
+        digest_of(ANSWER_VERSION, teacher.digest()),
+        {_key(one): _TEACH.format(text=one.text, question=one.question) for one in asked},
+        lambda prompts: model.ask(prompts, [0] * len(prompts)),
+        16 * teacher.concurrency,
+        family="*_chats",
+    )
     if failures := work.counts.get("llm_failures"):
         raise TransientError(
             f"chats.teacher: {failures} questions got no answer; what was answered is kept: "
             "run again"
         )
-    answers = dict(zip(rows.column("row_key").to_pylist(), rows.column("answer").to_pylist()))
-    return {
-        one.question_id: SourceAnswer(answers[_key(one)], False)
-        for one in asked
-        if answers[_key(one)]
-    }
+    taught = {one.question_id: _answer_in(replies[_key(one)].text) for one in asked}
+    return {name: SourceAnswer(text, False) for name, text in taught.items() if text}
+
+
+def _answer_in(reply: str) -> str:
+    text = " ".join(spoken(reply).split())
+    return text[:_MOST_CHARACTERS] if text.strip(" .\"'").upper() != "NONE" else ""
 
 
 def _key(asked: AskedNode) -> str:

@@ -9,23 +9,22 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-import pyarrow as pa
-
 from ragft_pipeline.answering.answers import AskedNode, SourceAnswer
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import TransientError
 from ragft_pipeline.language_model import Chat, LanguageModel
 from ragft_pipeline.questions.drafts import Reply
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.questions.filters import grounding
 from ragft_pipeline.questions.llm import spoken
+from ragft_pipeline.questions.replies import cached_replies
 from ragft_pipeline.retrieval.lexical import lexical_terms
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.store import Workspace
 from ragft_pipeline.weights import require_language_model, resolve_weights
 
 ASKING_VERSION = 1  # raise it when some claim would be asked otherwise
 CLAIM, REPHRASED = "claim", "rephrased"
-_ROWS = pa.schema([("row_key", pa.string()), ("question", pa.string())])
 _TASK = "Write a short question, in other words, that the statement answers."
 _SHOWN = (
     (
@@ -92,28 +91,20 @@ def in_fewer_words(claim: AskedNode) -> str:
 def _worded(
     statements: dict[str, str], generator: LLMGenerator, compute: ComputeSettings, work: Workspace
 ) -> dict[str, str]:
-    """Return good questions by id; a model's answer about a statement is asked for once."""
+    """Return good questions by id; a model is asked about a statement once."""
     weights = "" if generator.base_url else resolve_weights(generator.model).digest
-    row_settings = digest_of(ASKING_VERSION, generator.model, generator.base_url, weights)
-    cache = work.rows("rephrased", row_settings, _ROWS, family="*_chats")
-
-    def write(batch: Sequence[str]) -> pa.Table:
-        replies = _replies([_chat(statements[name]) for name in batch], generator, compute)
-        rows = [
-            {"row_key": digest_of(statements[name]), "question": _question(reply.text)}
-            for name, reply in zip(batch, replies)
-            if reply is not None
-        ]
-        for name in ("prompt_tokens", "completion_tokens"):
-            work.count(name, sum(getattr(reply, name) for reply in replies if reply is not None))
-        work.count("llm_failures", len(batch) - len(rows))
-        return pa.Table.from_pylist(rows, schema=_ROWS)
-
-    rows = cache.complete(list(statements), lambda name: digest_of(statements[name]), write, 64)
+    replies = cached_replies(
+        work,
+        "rephrased",
+        digest_of(ASKING_VERSION, generator.model, generator.base_url, weights),
+        {digest_of(text): _chat(text) for text in statements.values()},
+        lambda chats: _replies(chats, generator, compute),
+        64,
+        family="*_chats",
+    )
     if failures := work.counts.get("llm_failures"):
         raise TransientError(f"chats: {failures} claims got no question; run again")
-    known = dict(zip(rows.column("row_key").to_pylist(), rows.column("question").to_pylist()))
-    found = {name: known[digest_of(text)] for name, text in statements.items()}
+    found = {name: _question(replies[digest_of(text)].text) for name, text in statements.items()}
     return {name: text for name, text in found.items() if _good(text, statements[name])}
 
 

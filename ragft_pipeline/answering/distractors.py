@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline.answering.answers import AskedNode
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import MIDDLE, fuse
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.store import Workspace
 
 DISTRACTOR_VERSION = 1  # raise it when some question would get others
 _ROWS = pa.schema([("row_key", pa.string()), ("node_ids", pa.list_(pa.string()))])

@@ -24,22 +24,16 @@ from ragft_pipeline.answering.prompts import (
 )
 from ragft_pipeline.answering.questions import Question
 from ragft_pipeline.answering.support import Judge, supported_shares
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.language_model import Chat
 from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.questions.replies import cached_replies
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.store import Workspace
 
 BASE, TUNED = "base", "tuned"
 PASSAGES, CLOSED_BOOK = "passages", "closed_book"
 GUARD, HELD_OUT = "general text", "held-out documents"
-_ANSWERS = pa.schema(
-    [
-        ("row_key", pa.string()),
-        ("answer", pa.string()),
-        ("prompt_tokens", pa.int64()),
-        ("completion_tokens", pa.int64()),
-    ]
-)
 
 
 class Answerer(Protocol):
@@ -116,36 +110,21 @@ def _answers(
 ) -> tuple[list[Reply], float]:
     """Return the replies, and the tokens written a second (0 where all were known)."""
     limits = settings.llm_eval
-    row_settings = digest_of(model.identity, limits.max_new_tokens, PROMPT_VERSION)
-    cache = work.rows("llm_answers", row_settings, _ANSWERS)
     written, seconds = 0, 0.0
 
-    def key(chat: Chat) -> str:
-        return digest_of(chat)
-
-    def ask(batch: Sequence[Chat]) -> pa.Table:
+    def ask(batch: Sequence[Chat]) -> list[Reply]:
         nonlocal written, seconds
         start = time.perf_counter()
         replies = model.answer(batch)
         seconds += time.perf_counter() - start
         written += sum(reply.completion_tokens for reply in replies)
-        rows = [
-            {
-                "row_key": key(chat),
-                "answer": reply.text,
-                "prompt_tokens": reply.prompt_tokens,
-                "completion_tokens": reply.completion_tokens,
-            }
-            for chat, reply in zip(batch, replies)
-        ]
-        return pa.Table.from_pylist(rows, schema=_ANSWERS)
+        return replies
 
-    rows = cache.complete(list(chats), key, ask, batch_size=4 * limits.batch_size)
-    known = {
-        row["row_key"]: Reply(row["answer"], row["prompt_tokens"], row["completion_tokens"])
-        for row in rows.to_pylist()
-    }
-    return [known[key(chat)] for chat in chats], written / seconds if seconds else 0.0
+    keys = [digest_of(chat) for chat in chats]
+    row_settings = digest_of(model.identity, limits.max_new_tokens, PROMPT_VERSION)
+    asked = dict(zip(keys, chats))
+    known = cached_replies(work, "llm_answers", row_settings, asked, ask, 4 * limits.batch_size)
+    return [known[key] for key in keys], written / seconds if seconds else 0.0
 
 
 def _row(

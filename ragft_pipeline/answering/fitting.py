@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from ragft_pipeline.answering.plan import Plan, plan_training
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.language_model import model_folder
-from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype, quiet_transformers
+from ragft_pipeline.language_model import load_model, load_tokenizer
+from ragft_pipeline.retrieval.encoder import pick_device, quiet_transformers
 from ragft_pipeline.settings import ComputeSettings, TunedLLMSettings
 from ragft_pipeline.tuning.training import report_to
 from ragft_pipeline.weights import Weights
@@ -58,7 +58,10 @@ def fit_adapter(
     disable_progress_bars()
     torch.manual_seed(recipe.seed)
     tokenizer, model = _base(weights, recipe, compute)
-    parts = {name: _examples(chats, tokenizer, recipe) for name, chats in _named(train, val)}
+    parts = {
+        name: _examples(chats, tokenizer, recipe)
+        for name, chats in (("train", train), ("val", val))
+    }
     if not parts["train"]:
         raise RagftError("tuned_llm: there is no chat to train on; see chats.* in ragft.yaml")
     lengths = {name: [len(one["input_ids"]) for one in part] for name, part in parts.items()}
@@ -95,31 +98,19 @@ def fit_adapter(
     )
 
 
-def _named(train: pa.Table, val: pa.Table) -> list[tuple[str, pa.Table]]:
-    return [("train", train), ("val", val)]
-
-
 def _base(weights: Weights, recipe: TunedLLMSettings, compute: ComputeSettings) -> tuple[Any, Any]:
     """Return the tokenizer, and the base model with a fresh adapter around it."""
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder, device = str(model_folder(weights)), pick_device(compute)
-    named: dict[str, Any] = {
-        "local_files_only": True,
-        "trust_remote_code": recipe.trust_remote_code,
-    }
-    tokenizer = AutoTokenizer.from_pretrained(folder, **named)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    device, given = pick_device(compute), {}
     if recipe.four_bit:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, quantization_config=_four_bit(device), **named
-        )
-    else:
-        dtype = torch.float32 if device == "cpu" else pick_dtype(compute)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **named).to(device)
+        given["quantization_config"] = _four_bit(device)
+    elif device == "cpu":
+        given["dtype"] = torch.float32  # others are slower there, and learn worse
+    trust = recipe.trust_remote_code
+    tokenizer = load_tokenizer(weights, trust)
+    model = load_model(weights, compute, trust, **given)
     number = model.config.num_hidden_layers
     lora = LoraConfig(
         r=recipe.rank,

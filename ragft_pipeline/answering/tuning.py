@@ -15,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline.answering.guard import guard_texts, perplexity_change
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.language_model import LanguageModel
 from ragft_pipeline.schemas import CHATS
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.store import Workspace, digest_of, table_digest
+from ragft_pipeline.store import Workspace, table_digest
 from ragft_pipeline.store.files import write_json
 from ragft_pipeline.tuning.cards import write_card
 from ragft_pipeline.weights import Weights, require_language_model, resolve_weights

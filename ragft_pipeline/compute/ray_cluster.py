@@ -18,6 +18,14 @@ def cluster_address(settings: RaySettings) -> str:
     return settings.address or os.environ.get("RAY_ADDRESS", "")
 
 
+def ray_is_missing(error: ImportError) -> RagftError:
+    """Return what to say where a part of the extra `ray` cannot be imported."""
+    return RagftError(
+        f"compute.runner = ray needs the extra `ray` ({one_line(error)}): "
+        "pip install 'ragft-pipeline[ray]'"
+    )
+
+
 def connect(settings: RaySettings) -> Any:
     """Return the module `ray`, joined to the cluster; where none is named one is started here.
 
@@ -29,10 +37,7 @@ def connect(settings: RaySettings) -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise RagftError(
-            f"compute.runner = ray needs the extra `ray` ({one_line(error)}): "
-            "pip install 'ragft-pipeline[ray]'"
-        ) from None
+        raise ray_is_missing(error) from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     if ray.is_initialized():
         return ray

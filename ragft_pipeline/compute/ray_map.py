@@ -23,8 +23,12 @@ from ragft_pipeline.settings import RaySettings
 _BLOCKS_AN_ACTOR = 4  # at least, so that a slow one does not hold up the end
 _UNITS = pa.schema([("unit", pa.large_binary())])
 _REPLY = pa.schema(
-    [("units", pa.int64()), ("rows", pa.large_binary()), ("error", pa.large_binary())]
-)
+    [
+        ("units", pa.int64()), ("rows", pa.large_binary()), ("kind", pa.string()),
+        ("error", pa.string()),
+    ]
+)  # fmt: skip
+_ERRORS = {error.__name__: error for error in (RagftError, TransientError)}
 
 
 class RayMap:
@@ -94,15 +98,16 @@ class _Actor:
         self._compute = compute
 
     def __call__(self, block: pa.Table) -> pa.Table:
+        # as Ray itself sends what it is given: between processes of one run, nothing from outside
         units = [pickle.loads(value) for value in block.column("unit").to_pylist()]
-        reply: dict[str, Any] = {"units": len(units), "rows": None, "error": None}
+        reply: dict[str, Any] = {"units": len(units)}
         try:
             reply["rows"] = _written(self._compute(units))
         except RagftError as error:
-            reply["error"] = pickle.dumps(error)
+            reply |= {"kind": type(error).__name__, "error": str(error)}
         except Exception as error:  # its type may not be importable where the run is
             told = "".join(traceback.format_exception(error))
-            reply["error"] = pickle.dumps(RuntimeError(told))
+            reply |= {"kind": RuntimeError.__name__, "error": told}
         return pa.Table.from_pylist([reply], schema=_REPLY)
 
 
@@ -112,7 +117,7 @@ def _packed(units: Sequence[Any]) -> pa.Table:
 
 def _unpacked(reply: dict[str, Any]) -> Mapped:
     if reply["error"] is not None:
-        raise pickle.loads(reply["error"])
+        raise _ERRORS.get(reply["kind"], RuntimeError)(reply["error"])
     with pa.ipc.open_stream(reply["rows"]) as stream:
         return Mapped(reply["units"], stream.read_all())
 

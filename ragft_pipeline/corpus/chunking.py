@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 from ragft_pipeline import schemas
 from ragft_pipeline.compute import RowFunction
 from ragft_pipeline.corpus.splits import PROTECTION
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import ChunkingSettings
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.store import Workspace
 from ragft_pipeline.weights import Weights, found_here
 
 _DOCUMENTS_AT_ONCE = 256

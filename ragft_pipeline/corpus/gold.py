@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from ragft_pipeline import schemas
-from ragft_pipeline.store import digest_of
+from ragft_pipeline.digests import digest_of
 
 
 def read_gold_questions(

@@ -32,9 +32,10 @@ from ragft_pipeline.corpus.reading import ReadDocument, read_corpus
 from ragft_pipeline.corpus.sources import Source, open_source
 from ragft_pipeline.corpus.splits import LedgerEntry, assign_splits
 from ragft_pipeline.corpus.texts import Texts, TextWriter
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, redacted
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.store import ArtifactStore, digest_of
+from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.store.files import write_json
 
 _TRIES = 20  # freezes of other machines that may come between

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 
 from ragft_pipeline.corpus.sources import Source, list_documents
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.settings import CorpusSettings
-from ragft_pipeline.store import digest_of
 
 _STAMPS = ("size", "mtime", "LastModified", "last_modified", "updated", "ETag", "etag", "md5Hash")
 

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from ragft_pipeline.compute.ray_cluster import cluster_address
-from ragft_pipeline.errors import RagftError, one_line
+from ragft_pipeline.compute.ray_cluster import cluster_address, ray_is_missing
 from ragft_pipeline.settings import Settings, StepResources, settings_path
 from ragft_pipeline.steps import Recipe
 
@@ -31,10 +30,7 @@ def chosen_executor(settings: Settings) -> dg.ExecutorDefinition:
     try:
         from dagster_ray import ray_executor
     except ImportError as error:
-        raise RagftError(
-            f"compute.runner = ray needs the extra `ray` ({one_line(error)}): "
-            "pip install 'ragft-pipeline[ray]'"
-        ) from None
+        raise ray_is_missing(error) from None
     address = cluster_address(settings.compute.ray)
     # a step is started as `dagster api execute_step`: the one beside this Python, not any other
     own = [f"PATH={sysconfig.get_path('scripts')}:${{PATH}}"]

@@ -5,11 +5,12 @@ from collections import Counter
 import dagster as dg
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.staleness import states
 from ragft_pipeline.status import status_table
-from ragft_pipeline.store import ArtifactStore, digest_of
+from ragft_pipeline.store import ArtifactStore
 
 _VERSIONS = 6
 _WORDS = {"computed": "fresh", "reused": "fresh", "carried": "carried forward"}

@@ -13,7 +13,8 @@ from ragft_pipeline.retrieval.metrics import DEPTH, mean_of
 from ragft_pipeline.retrieval.nearest import NearestVectors, exact_nearest, recall
 from ragft_pipeline.retrieval.search import MIDDLE, fuse, rows_at_once, top_k
 
-_CANDIDATES = 1000  # of the index, of BM25 and of all nodes
+_CANDIDATES = 1000  # of the index and of BM25
+_FARTHEST = 10
 
 
 class Recall(NamedTuple):
@@ -33,8 +34,6 @@ class CandidateIndex:
     def __init__(self, vectors: np.ndarray) -> None:
         self._vectors = vectors
         self._index = NearestVectors(vectors, exact_up_to=0)
-        places = np.linspace(0, len(vectors) - 1, min(_CANDIDATES, len(vectors)))
-        self._sample = places.astype(np.int64)  # so that min-max sees how low scores go
 
     def __str__(self) -> str:
         return str(self._index)
@@ -62,7 +61,7 @@ class CandidateIndex:
 
     def nearest(self, queries: np.ndarray, k: int) -> np.ndarray:
         """Return the `k` nearest nodes of each query, best first."""
-        found = np.sort(self._places(queries), axis=1)
+        found = np.sort(self._places(queries, _CANDIDATES), axis=1)
         return np.take_along_axis(found, top_k(self._dense(queries, found), k), axis=1)
 
     def score(self, queries: np.ndarray, words: np.ndarray) -> Scores:
@@ -72,9 +71,12 @@ class CandidateIndex:
             queries: float32 (questions, width).
             words: BM25's scores, float32 (questions, nodes).
         """
-        sample = np.broadcast_to(self._sample, (len(queries), len(self._sample)))
-        nodes = np.concatenate([self._places(queries), top_k(words, _CANDIDATES), sample], axis=1)
-        nodes = np.sort(nodes, axis=1)
+        parts = (
+            self._places(queries, _CANDIDATES),
+            top_k(words, _CANDIDATES),
+            self._places(-queries, _FARTHEST),  # so that min-max sees how low scores go
+        )
+        nodes = np.sort(np.concatenate(parts, axis=1), axis=1)
         dense, own_words = self._dense(queries, nodes), np.take_along_axis(words, nodes, axis=1)
         again = np.zeros(nodes.shape, bool)
         again[:, 1:] = nodes[:, 1:] == nodes[:, :-1]
@@ -82,9 +84,9 @@ class CandidateIndex:
             np.copyto(scores, scores.min(axis=1, keepdims=True), where=again)
         return Scores(own_words, dense, nodes)
 
-    def _places(self, queries: np.ndarray) -> np.ndarray:
-        found = self._index.search(queries, _CANDIDATES)
-        return np.where(found < 0, self._sample[0], found)
+    def _places(self, queries: np.ndarray, k: int) -> np.ndarray:
+        found = self._index.search(queries, k)
+        return np.where(found < 0, found[:, :1], found)
 
     def _dense(self, queries: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         parts = [self._vectors[row] @ query for row, query in zip(nodes, queries)]

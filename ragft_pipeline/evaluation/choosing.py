@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ragft_pipeline.evaluation.ranking import Ranking
 from ragft_pipeline.evaluation.second_stages import SecondStage, rerank, staged_name
-from ragft_pipeline.evaluation.systems import FirstStages, Ranking
+from ragft_pipeline.evaluation.systems import FirstStages
 from ragft_pipeline.retrieval.metrics import PRIMARY, nearest_sufficient, score_rankings
 from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.search import MIDDLE, min_max, mix

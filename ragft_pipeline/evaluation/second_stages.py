@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ragft_pipeline.evaluation.systems import Ranking
+from ragft_pipeline.evaluation.ranking import Ranking
 from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.reranking import PairScorer, blend, cached_pair_scores
 from ragft_pipeline.store import Workspace

@@ -128,9 +128,6 @@ class FirstStages:
         return self._vectors[key]
 
 
-__all__ = ["DenseRetriever", "FirstStages", "Ranking", "hybrid_name"]
-
-
 def hybrid_name(retriever: str) -> str:
     """Return the name of a retriever's hybrid with BM25."""
     return f"hybrid({retriever})"

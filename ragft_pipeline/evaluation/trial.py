@@ -12,6 +12,7 @@ import pyarrow as pa
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.evaluation.choosing import Choices, choose_fusion, choose_second_stage
+from ragft_pipeline.evaluation.ranking import Ranking
 from ragft_pipeline.evaluation.second_stages import (
     LATE_INTERACTION,
     RERANKER,
@@ -20,7 +21,7 @@ from ragft_pipeline.evaluation.second_stages import (
     rerank,
     staged_name,
 )
-from ragft_pipeline.evaluation.systems import DenseRetriever, FirstStages, Ranking, hybrid_name
+from ragft_pipeline.evaluation.systems import DenseRetriever, FirstStages, hybrid_name
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex

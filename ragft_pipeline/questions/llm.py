@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline.compute import RowFunction
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.questions.drafts import (
     DRAFTS_SCHEMA,
     Draft,
@@ -23,7 +24,7 @@ from ragft_pipeline.questions.drafts import (
 from ragft_pipeline.questions.embedded import EMBEDDED_VERSION, EmbeddedModel
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.store import Workspace
 from ragft_pipeline.weights import Weights, found_here, require_language_model, resolve_weights
 
 PROMPT_VERSION = 1  # raise it when the prompt or the parsing changes

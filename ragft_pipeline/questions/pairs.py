@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from ragft_pipeline import schemas
 from ragft_pipeline.compute import RowFunction
 from ragft_pipeline.corpus.nodes import node_texts
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.questions.drafts import DRAFTS_SCHEMA, Draft, SourceNode, draft_row
 from ragft_pipeline.questions.exchange import export_finetune_dataset, imported_drafts
@@ -30,7 +31,7 @@ from ragft_pipeline.settings import (
     LLMGenerator,
     Settings,
 )
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.store import Workspace
 
 DATASET_FILE = "qa_finetune_dataset.json"
 

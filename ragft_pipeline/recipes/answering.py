@@ -98,13 +98,8 @@ def _tune(step: Step) -> Produced:
     elif where == "hosted":
         from ragft_pipeline.answering.hosted import tune_at_service
 
-        chats_files = [step.artifact(f"{split}_chats").path for split in SPLITS[:2]]
-        action = tuned_llm.action(
-            step.settings,
-            {name: link.data_version for name, link in step.inputs.items()},
-            step.snapshot,
-        )
-        facts |= tune_at_service(action, chats_files[0], chats_files[1], step.settings, step.work)
+        folders = [step.artifact(f"{split}_chats").path for split in SPLITS[:2]]
+        facts |= tune_at_service(step.action, folders[0], folders[1], step.settings, step.work)
     if where != "none":
         record_documents(step.work.model, step.table("train_nodes"), step.table("val_nodes"))
     return Produced(facts=facts)

@@ -12,9 +12,9 @@ from ragft_pipeline import schemas
 from ragft_pipeline.corpus.chunking import CHUNKER_VERSION, FrozenDocument, chunk_documents
 from ragft_pipeline.corpus.gold import read_gold_questions
 from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Produced, Recipe, Step
-from ragft_pipeline.store import digest_of
 from ragft_pipeline.weights import require_embedder, resolve_weights
 
 SPLITS = ("train", "val", "test")

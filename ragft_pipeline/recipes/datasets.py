@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.questions.embedded import EMBEDDED_VERSION
 from ragft_pipeline.questions.extractive import EXTRACTIVE_VERSION
 from ragft_pipeline.questions.llm import PROMPT_VERSION
@@ -19,7 +20,6 @@ from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_ta
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.steps import Produced, Recipe, Step
-from ragft_pipeline.store import digest_of
 from ragft_pipeline.tuning.data import TrainingTables
 from ragft_pipeline.weights import resolve_weights
 

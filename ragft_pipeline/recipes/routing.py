@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.datasets import PAIRS
@@ -24,7 +25,6 @@ from ragft_pipeline.routing.catalog import (
     write_summaries,
 )
 from ragft_pipeline.steps import Produced, Recipe, Step
-from ragft_pipeline.store import digest_of
 from ragft_pipeline.taint import record_documents
 
 if TYPE_CHECKING:

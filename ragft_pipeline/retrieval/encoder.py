@@ -18,9 +18,10 @@ import pyarrow as pa
 
 from ragft_pipeline import schemas
 from ragft_pipeline.compute import RowFunction
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.store import Workspace
 from ragft_pipeline.weights import (
     Weights,
     folder_digest,

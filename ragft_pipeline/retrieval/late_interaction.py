@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows
 from ragft_pipeline.retrieval.token_vectors import (
@@ -26,7 +27,6 @@ from ragft_pipeline.retrieval.token_vectors import (
     text_key,
 )
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
-from ragft_pipeline.store import digest_of
 
 MODEL_FILE = "late_interaction.safetensors"
 CARD_FILE = "ragft_late_interaction.json"

@@ -15,11 +15,12 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline.compute import RowFunction
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype, quiet_transformers
 from ragft_pipeline.retrieval.search import min_max
 from ragft_pipeline.settings import ComputeSettings, RerankerSettings
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.store import Workspace
 from ragft_pipeline.weights import folder_digest
 
 if TYPE_CHECKING:

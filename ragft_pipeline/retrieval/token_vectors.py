@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline.compute import RowFunction
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import Encoder, Kind, normalise_rows
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.store import Workspace
 
 STORAGE_VERSION = 1  # raise it when a vector would be stored as other bytes
 BITS = (1, 2, 4, 8)

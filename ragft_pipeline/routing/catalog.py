@@ -16,9 +16,12 @@ from typing import Any
 import pyarrow as pa
 
 from ragft_pipeline import schemas
+from ragft_pipeline.digests import digest_of
+from ragft_pipeline.questions.drafts import Reply
 from ragft_pipeline.questions.llm import QuestionModel, spoken
+from ragft_pipeline.questions.replies import cached_replies
 from ragft_pipeline.retrieval.lexical import TermStatistics, lexical_terms
-from ragft_pipeline.store import Workspace, digest_of
+from ragft_pipeline.store import Workspace
 
 CATALOG_VERSION = 1  # raise it when some document would get another entry
 SUMMARY_VERSION = 1  # raise it when the prompt or what is kept of an answer changes
@@ -51,7 +54,6 @@ _ENTRIES = pa.schema(
         ("identifiers", pa.list_(pa.string())),
     ]
 )
-_SUMMARIES = pa.schema([("row_key", pa.string()), ("summary", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -173,24 +175,20 @@ def write_summaries(
         identity: a digest of what decides the model's answers.
     """
 
-    def ask(batch: Sequence[ToolDocument]) -> pa.Table:
+    def ask(batch: Sequence[ToolDocument]) -> list[Reply | None]:
         prompts = [
             _SUMMARY_PROMPT.format(text="\n".join(one.texts)[:_SUMMARY_CHARACTERS]) for one in batch
         ]
-        replies = model.ask(prompts, [int(one.key[:7], 16) for one in batch])
-        work.count("llm_calls", len(batch))
-        work.count("llm_failures", sum(reply is None for reply in replies))
-        rows = [
-            {"row_key": one.key, "summary": " ".join(spoken(reply.text).split()[:_SUMMARY_WORDS])}
-            for one, reply in zip(batch, replies)
-            if reply is not None
-        ]
-        return pa.Table.from_pylist(rows, schema=_SUMMARIES)
+        return model.ask(prompts, [int(one.key[:7], 16) for one in batch])
 
-    cache = work.rows("tool_summaries", digest_of(SUMMARY_VERSION, identity), _SUMMARIES)
-    rows = cache.complete(documents, lambda one: one.key, ask, batch_size=16).to_pylist()
-    written = {row["row_key"]: row["summary"] for row in rows}
-    return {one.doc_key: written[one.key] for one in documents if one.key in written}
+    by_key = {one.key: one for one in documents}
+    made_under = digest_of(SUMMARY_VERSION, identity)
+    replies = cached_replies(work, "tool_summaries", made_under, by_key, ask, batch_size=16)
+    return {
+        one.doc_key: " ".join(spoken(replies[one.key].text).split()[:_SUMMARY_WORDS])
+        for one in documents
+        if one.key in replies
+    }
 
 
 def describing(catalog: pa.Table) -> dict[str, str]:

@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ragft_pipeline.corpus.nodes import node_texts
+from ragft_pipeline.digests import digest_of, file_sha256
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.retrieval.adapters import load_adapter
@@ -41,7 +42,7 @@ from ragft_pipeline.settings import (
     RerankerSettings,
     Settings,
 )
-from ragft_pipeline.store import ArtifactStore, Workspace, digest_of, file_sha256
+from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.store.files import write_json
 
 FORMAT = 1

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from ragft_pipeline.digests import file_sha256
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import pick_device, vectors_matrix
@@ -32,7 +33,6 @@ from ragft_pipeline.serving.bundle import (
     retriever_parts,
 )
 from ragft_pipeline.settings import ComputeSettings
-from ragft_pipeline.store import file_sha256
 from ragft_pipeline.tuning.baking import bake_adapter
 from ragft_pipeline.weights import Weights
 

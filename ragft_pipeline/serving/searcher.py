@@ -13,8 +13,8 @@ import numpy as np
 
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.evaluation.ranking import Ranking
 from ragft_pipeline.evaluation.second_stages import PairScorer, rerank
-from ragft_pipeline.evaluation.systems import Ranking
 from ragft_pipeline.retrieval.adapters import Adapter, load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, vectors_matrix
 from ragft_pipeline.retrieval.lexical import LexicalIndex

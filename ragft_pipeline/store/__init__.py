@@ -1,7 +1,7 @@
 """The artifact store: action-addressed artifacts, content data versions, row reuse."""
 
 from ragft_pipeline.store.artifacts import Artifact, ArtifactStore, How, Link
-from ragft_pipeline.store.digests import digest_of, file_sha256, table_digest
+from ragft_pipeline.store.digests import table_digest
 from ragft_pipeline.store.rows import RowCache, Workspace
 
 __all__ = [
@@ -11,7 +11,5 @@ __all__ = [
     "Link",
     "RowCache",
     "Workspace",
-    "digest_of",
-    "file_sha256",
     "table_digest",
 ]

@@ -1,31 +1,11 @@
-"""Digests: of values, of files, and of a table's rows in any order."""
+"""The digest of a table's rows, in any order."""
 
 from __future__ import annotations
-
-import hashlib
-import json
-from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-
-def digest_of(*parts: Any) -> str:
-    """Return the SHA-256 (hex) of JSON-serialisable values, told apart by position."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file's bytes."""
-    with path.open("rb") as file:
-        if hasattr(hashlib, "file_digest"):
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        sha = hashlib.sha256()
-        while block := file.read(1 << 20):
-            sha.update(block)
-        return sha.hexdigest()
+from ragft_pipeline.digests import digest_of
 
 
 def table_digest(table: pa.Table | pa.RecordBatchReader, leave_out: tuple[str, ...] = ()) -> str:

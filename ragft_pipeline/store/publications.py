@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ragft_pipeline.digests import file_sha256
 from ragft_pipeline.errors import RagftError, TransientError
-from ragft_pipeline.store.digests import file_sha256
 from ragft_pipeline.store.files import json_bytes, publish_folder, write_atomically
 from ragft_pipeline.store.remote import Remote, is_safe
 

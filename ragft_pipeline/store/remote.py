@@ -15,8 +15,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from ragft_pipeline.digests import file_sha256
 from ragft_pipeline.errors import RagftError, TransientError, one_line, redacted
-from ragft_pipeline.store.digests import file_sha256
 from ragft_pipeline.store.files import json_bytes
 
 Item = TypeVar("Item")

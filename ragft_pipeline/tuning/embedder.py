@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.retrieval.encoder import (
     Encoder,
     cached_vectors,
@@ -26,7 +27,7 @@ from ragft_pipeline.retrieval.metrics import mean_of, smallest_sufficient
 from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.schemas import TEACHER_SCORES
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.store import Workspace, digest_of, table_digest
+from ragft_pipeline.store import Workspace, table_digest
 from ragft_pipeline.tuning.cards import write_card
 from ragft_pipeline.tuning.checkpoint import Checkpoint
 from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation

@@ -19,12 +19,13 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.questions.drafts import Reply, SourceNode
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.questions.llm import build_prompt, parse_questions, write_questions
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
-from ragft_pipeline.store import ArtifactStore, Workspace, digest_of
+from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline_tests.questions.openai_server import (
     CLOSE,
     DRIP,

@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ragft_pipeline.digests import digest_of, file_sha256
 from ragft_pipeline.schemas import VECTORS
-from ragft_pipeline.store import digest_of, file_sha256, table_digest
+from ragft_pipeline.store import table_digest
 
 ROWS = st.lists(
     st.fixed_dictionaries(

@@ -1,0 +1,25 @@
+"""Digests of values and of files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+
+def digest_of(*parts: Any) -> str:
+    """Return the SHA-256 (hex) of JSON-serialisable values, told apart by position."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        if hasattr(hashlib, "file_digest"):
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        sha = hashlib.sha256()
+        while block := file.read(1 << 20):
+            sha.update(block)
+        return sha.hexdigest()

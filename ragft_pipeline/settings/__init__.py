@@ -1,0 +1,93 @@
+"""ragft.yaml, typed: every setting that shapes a result, with its default and its limits."""
+
+from ragft_pipeline.settings.answering import (
+    Budget,
+    ChatSettings,
+    HostedTraining,
+    LLMEvalSettings,
+    Mix,
+    TunedLLMSettings,
+)
+from ragft_pipeline.settings.data import (
+    ChunkingSettings,
+    CorpusSettings,
+    EmbedderSettings,
+    SplitSettings,
+    StatisticsSettings,
+)
+from ragft_pipeline.settings.file import (
+    SETTINGS_FILE,
+    Settings,
+    load_settings,
+    parse_settings,
+    settings_path,
+)
+from ragft_pipeline.settings.operation import (
+    AutomationSettings,
+    ComputeSettings,
+    EvaluationSettings,
+    GateSettings,
+    RaySettings,
+    RetrainPolicy,
+    ServeSettings,
+    StepResources,
+)
+from ragft_pipeline.settings.questions import (
+    EndpointSettings,
+    ExtractiveGenerator,
+    Generator,
+    ImportGenerator,
+    LLMGenerator,
+    QuestionSettings,
+    ServedModel,
+)
+from ragft_pipeline.settings.tuning import (
+    AdapterSettings,
+    LateInteractionSettings,
+    RefitSettings,
+    RerankerSettings,
+    RouterSettings,
+    TeacherSettings,
+    TunedEmbedderSettings,
+)
+
+__all__ = [
+    "SETTINGS_FILE",
+    "AdapterSettings",
+    "AutomationSettings",
+    "Budget",
+    "ChatSettings",
+    "ChunkingSettings",
+    "ComputeSettings",
+    "CorpusSettings",
+    "EmbedderSettings",
+    "EndpointSettings",
+    "EvaluationSettings",
+    "ExtractiveGenerator",
+    "GateSettings",
+    "Generator",
+    "HostedTraining",
+    "ImportGenerator",
+    "LLMEvalSettings",
+    "LLMGenerator",
+    "LateInteractionSettings",
+    "Mix",
+    "QuestionSettings",
+    "RaySettings",
+    "RefitSettings",
+    "RerankerSettings",
+    "RetrainPolicy",
+    "RouterSettings",
+    "ServeSettings",
+    "ServedModel",
+    "Settings",
+    "SplitSettings",
+    "StatisticsSettings",
+    "StepResources",
+    "TeacherSettings",
+    "TunedEmbedderSettings",
+    "TunedLLMSettings",
+    "load_settings",
+    "parse_settings",
+    "settings_path",
+]

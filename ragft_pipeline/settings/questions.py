@@ -1,0 +1,121 @@
+"""The section `questions` of ragft.yaml, and servers that are asked for text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ragft_pipeline.digests import digest_of, file_sha256
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.settings.section import Count, Positive, Rate, Section, Share
+
+
+class EndpointSettings(Section):
+    """An OpenAI-compatible server, and how patiently it is asked."""
+
+    model: str
+    base_url: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: Annotated[int, Field(ge=1, le=256)] = 4
+    requests_per_minute: Count = 0
+    max_retries: Annotated[int, Field(ge=0, le=20)] = 5
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 60.0
+
+
+class ServedModel(EndpointSettings):
+    """A model that a server answers for."""
+
+    base_url: str
+
+    def digest(self) -> str:
+        """Leave out what only paces the calls: changing it must not make the answers stale."""
+        shaping = self.model_dump(include={"model", "base_url"})
+        return digest_of(shaping)
+
+
+class ExtractiveGenerator(Section):
+    """Questions cut out of the node itself: no model, any language."""
+
+    kind: Literal["extractive"] = "extractive"
+    claims: Count = 2
+    keywords: Count = 1
+    headings: bool = True
+    max_words: Annotated[int, Field(ge=4, le=60)] = 16
+    max_nodes: Count = 20_000
+
+    def digest(self) -> str:
+        """Leave out how many nodes are asked about: what is cut from one does not depend on it."""
+        shaping = self.model_dump(exclude={"max_nodes"})
+        return digest_of(shaping)
+
+
+class LLMGenerator(EndpointSettings):
+    """Questions by a language model: the embedded one, or any OpenAI-compatible endpoint."""
+
+    kind: Literal["llm"] = "llm"
+    model: str = "embedded:smollm2-135m-instruct"
+    questions_per_node: Annotated[int, Field(ge=1, le=10)] = 2
+    share_of_nodes: Rate = 0.1
+    max_nodes: Count = 64
+    batch_size: Positive = 16
+
+    @model_validator(mode="after")
+    def _endpoint_or_embedded(self) -> LLMGenerator:
+        if self.base_url is None and not self.model.startswith("embedded:"):
+            raise ValueError(
+                "model needs base_url (an OpenAI-compatible server) unless it is embedded:…"
+            )
+        if self.base_url is not None and self.model.startswith("embedded:"):
+            raise ValueError("an embedded: model takes no base_url")
+        return self
+
+    def digest(self) -> str:
+        """Leave out what only paces the calls: changing it must not make the answers stale."""
+        shaping = self.model_dump(include={"kind", "model", "base_url", "questions_per_node"})
+        return digest_of(shaping)
+
+
+class ImportGenerator(Section):
+    """Questions a team already has, in the JSON of LlamaIndex's EmbeddingQAFinetuneDataset."""
+
+    kind: Literal["import"] = "import"
+    path: str
+
+    def digest(self) -> str:
+        """Follow the file's content, so that editing it makes the questions stale."""
+        path = Path(self.path)
+        if not path.is_file():
+            raise RagftError(f"questions.generators: import path {self.path!r} is not a file")
+        return file_sha256(path)
+
+
+Generator = Annotated[
+    ExtractiveGenerator | LLMGenerator | ImportGenerator, Field(discriminator="kind")
+]
+
+
+class QuestionSettings(Section):
+    """Which generators write the synthetic questions, and what is filtered out."""
+
+    generators: tuple[Generator, ...] = (ExtractiveGenerator(), LLMGenerator())
+    max_pairs: Positive = 6000
+    min_words: Positive = 3
+    max_words: Positive = 48
+    min_grounding: Share = 0.3
+    round_trip_top_k: Count = 20
+
+    @property
+    def model(self) -> LLMGenerator | None:
+        """The first language model among the generators."""
+        return next((g for g in self.generators if isinstance(g, LLMGenerator)), None)
+
+    def digest(self) -> str:
+        """Fold in the generators' own digests, which may follow files."""
+        own = self.model_dump(mode="json", exclude={"generators"})
+        own["generators"] = [
+            [g.digest(), getattr(g, "share_of_nodes", 1.0), getattr(g, "max_nodes", 0)]
+            for g in self.generators
+        ]
+        return digest_of(own)
