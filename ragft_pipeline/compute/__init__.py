@@ -1,5 +1,25 @@
-"""The same map on one machine or on Ray."""
+"""The same work on one machine or on Ray: maps of rows, and trainings."""
 
 from ragft_pipeline.compute.mapping import BatchMap, Mapped, RowFunction, map_here, open_map
+from ragft_pipeline.compute.training import (
+    Report,
+    Training,
+    add_up,
+    add_up_gradients,
+    run_training,
+    share,
+)
 
-__all__ = ["BatchMap", "Mapped", "RowFunction", "map_here", "open_map"]
+__all__ = [
+    "BatchMap",
+    "Mapped",
+    "Report",
+    "RowFunction",
+    "Training",
+    "add_up",
+    "add_up_gradients",
+    "map_here",
+    "open_map",
+    "run_training",
+    "share",
+]

@@ -64,6 +64,11 @@ def free_slots(ray: Any, settings: RaySettings) -> int:
     return slots
 
 
+def all_slots(ray: Any, settings: RaySettings) -> int:
+    """Return how many processes of that kind fit into the whole cluster, were it free."""
+    return _slots(ray.cluster_resources(), settings)
+
+
 def _slots(resources: dict[str, float], settings: RaySettings) -> int:
     slots = int(resources.get("CPU", 0.0) // settings.cpus)
     if settings.gpus:

@@ -80,6 +80,7 @@ class RaySettings(Section):
     cpus: Annotated[float, Field(gt=0, le=4096)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=1024)] = 0.0
     min_seconds: Annotated[float, Field(ge=0, le=86_400)] = 20.0
+    trainers: Annotated[int, Field(ge=1, le=1024)] = 1
     steps: tuple[StepResources, ...] = ()
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ragft_pipeline.compute import Report, run_training
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.retrieval.encoder import (
     Encoder,
@@ -35,6 +36,7 @@ from ragft_pipeline.tuning.low_rank import add_low_rank, merge_low_rank
 from ragft_pipeline.tuning.teacher import TeacherLists
 from ragft_pipeline.tuning.towers import Lesson, Towers, train_towers
 from ragft_pipeline.tuning.training import switch_off_dropout
+from ragft_pipeline.weights import Weights, found_here
 
 if TYPE_CHECKING:
     import torch
@@ -129,8 +131,6 @@ def fit_embedder(
         questions, nodes: what to train on; every question's source is among the nodes.
         teacher: TEACHER_SCORES of the questions over the nodes.
     """
-    import torch
-
     recipe, embedder = settings.tuned_embedder, settings.embedder
     base = Encoder.base(embedder, settings.compute)
     questions = Questions(
@@ -145,24 +145,49 @@ def fit_embedder(
         vectors,
         TeacherLists(teacher, questions, node_ids),
     )
-    torch.manual_seed(recipe.seed)
-    device = pick_device(settings.compute)
-    model = load_sentence_transformer(base.weights, embedder, device, torch.float32)
-    start = _copy(model)
-    switch_off_dropout(model)
-    if recipe.recipe == "lora":
-        add_low_rank(model, recipe.rank)
     training = digest_of(
         recipe.digest(), embedder.digest(), table_digest(teacher, TEACHER_SCORES.volatile),
         base.weights.digest, questions.ids, node_ids,
     )  # fmt: skip
     folder = work.store.root / "staging" / "training"
     checkpoint = Checkpoint(folder / f"{work.asset}-{training[:24]}" / "checkpoint.pt")
-    losses = train_towers(
-        Towers(model, recipe, settings.compute), lesson, recipe, checkpoint, work.progress
-    )
-    merge_low_rank(model)
-    return Tuned(model, start, _copy(model), losses, base, checkpoint)
+    task = _TowerTraining(lesson, base.weights, settings, checkpoint)
+    end, losses = run_training(task, settings.compute, work.progress, work.folder)
+    model = task.start()
+    return Tuned(model, _copy(model), end, losses, base, checkpoint)
+
+
+@dataclass(frozen=True)
+class _TowerTraining:
+    """The training as it travels: the weights at its end, and the loss of every step."""
+
+    lesson: Lesson
+    weights: Weights
+    settings: Settings
+    checkpoint: Checkpoint
+
+    def start(self) -> SentenceTransformer:
+        """Load the base model."""
+        import torch
+
+        device = pick_device(self.settings.compute)
+        return load_sentence_transformer(
+            found_here(self.weights), self.settings.embedder, device, torch.float32
+        )
+
+    def __call__(self, report: Report) -> tuple[dict[str, torch.Tensor], list[float]]:
+        import torch
+
+        recipe = self.settings.tuned_embedder
+        model = self.start()
+        torch.manual_seed(recipe.seed)
+        switch_off_dropout(model)
+        if recipe.recipe == "lora":
+            add_low_rank(model, recipe.rank)
+        towers = Towers(model, recipe, self.settings.compute)
+        losses = train_towers(towers, self.lesson, recipe, self.checkpoint, report)
+        merge_low_rank(model)
+        return _copy(model), losses
 
 
 def _copy(model: SentenceTransformer) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ragft_pipeline.compute import add_up, add_up_gradients, share
 from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype
 from ragft_pipeline.settings import ComputeSettings, TunedEmbedderSettings
 from ragft_pipeline.tuning.checkpoint import Checkpoint
@@ -172,32 +173,37 @@ class Towers:
     ) -> float:
         """Add the gradients of a loss over the vectors of all texts, and return the loss.
 
-        With `accumulate`, activations are kept for one chunk at a time: vectors first, then the
-        loss's gradient at each vector, then each chunk again with that gradient (GradCache, Gao et
-        al. 2021). The gradients are the same, for a third more time and a fraction of the memory.
+        The loss's gradient at each vector comes first, then that of the weights (GradCache, Gao et
+        al. 2021): so a group of processes encodes a share of the texts each and has the gradients
+        that one would have. With `accumulate` a process keeps the activations of one chunk at a
+        time and encodes twice: the same gradients, for a third more time and a fraction of the
+        memory.
         """
         import torch
 
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        chunks = [order[at : at + _CHUNK] for at in range(0, len(order), _CHUNK)]
-        back = torch.from_numpy(np.argsort(order))
+        order = np.array(sorted(range(len(texts)), key=lambda index: len(texts[index])))
+        place, size = share()
+        chunks = [order[at : at + _CHUNK] for at in range(0, len(order), _CHUNK)][place::size]
+        keeps = not self._recipe.accumulate
 
         def encoded() -> Iterator[torch.Tensor]:
             return (self.encode([texts[index] for index in chunk]) for chunk in chunks)
 
-        if not self._recipe.accumulate:
-            loss = loss_of(torch.cat(list(encoded()))[back])
-            loss.backward()
-            return loss.item()
-        with torch.no_grad():
-            vectors = torch.cat(list(encoded()))
-        vectors.requires_grad_()
-        loss = loss_of(vectors[back])
+        width = self.model.get_embedding_dimension()
+        vectors = torch.zeros(len(texts), width, device=self._device)
+        kept = []
+        with torch.set_grad_enabled(keeps):
+            for chunk, part in zip(chunks, encoded()):
+                vectors[chunk] = part.detach()
+                if keeps:
+                    kept.append(part)
+        add_up(vectors).requires_grad_()
+        loss = loss_of(vectors)
         loss.backward()
         assert vectors.grad is not None
-        gradients = vectors.grad.split([len(chunk) for chunk in chunks])
-        for part, gradient in zip(encoded(), gradients):
-            part.backward(gradient)
+        for chunk, part in zip(chunks, kept if keeps else encoded()):
+            part.backward(vectors.grad[chunk])
+        add_up_gradients(self.model.parameters())
         return loss.item()
 
 
@@ -239,7 +245,8 @@ def train_towers(
         if len(losses) % 10 == 0 or len(losses) == total:
             mean = float(np.mean(losses[-10:]))
             report(f"tuned_embedder: step {len(losses)}/{total}, loss {mean:.4f}")
-        checkpoint.keep(towers.model, optimiser, losses)
+        if share()[0] == 0:
+            checkpoint.keep(towers.model, optimiser, losses)
     return losses
 
 

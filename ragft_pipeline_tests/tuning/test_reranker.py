@@ -24,13 +24,14 @@ from ragft_pipeline.retrieval.search import min_max, top_k
 from ragft_pipeline.settings import ComputeSettings, RerankerSettings, Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
-from ragft_pipeline.tuning.reranker import Candidates, fit_reranker, keep_layers, train_reranker
+from ragft_pipeline.tuning.reranker import train_reranker
 from ragft_pipeline.tuning.reranker_lists import (
     ListMaker,
     TrainingList,
     distil_target,
     training_columns,
 )
+from ragft_pipeline.tuning.reranker_training import Candidates, ListTraining, keep_layers
 from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.conftest import SAMPLE
 
@@ -168,15 +169,13 @@ def test_columns_of_the_other_recipes() -> None:
 def test_a_run_on_short_lists_comes_off_chance(tmp_path: Path) -> None:
     recipe = RerankerSettings(
         source_share=1.0, easy_words=12, epochs=4.0, learning_rate=3e-4,
-        hard_negatives=1, medium_negatives=1, random_negatives=0,
+        hard_negatives=1, medium_negatives=1, random_negatives=0, layers=2,
     )  # fmt: skip
     settings = Settings(reranker=recipe)
     maker, questions, _, _ = _maker(**recipe.model_dump())
-    torch.manual_seed(recipe.seed)
-    model = new_cross_encoder(MINILM, recipe, "cpu", torch.float32)
-    keep_layers(model, 2)
     lists = maker.lists(questions, 1.0)
-    found = fit_reranker(model, lists, None, True, settings, _work(tmp_path))
+    weights = resolve_weights("embedded:all-minilm-l6-v2")
+    _, found = ListTraining(weights, True, lists, None, settings, tmp_path / "trainer")(print)
     chance = math.log(3)
     assert found["loss_first"] == pytest.approx(chance, abs=0.15)
     assert found["loss_last"] < 0.7 * chance

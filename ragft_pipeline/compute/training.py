@@ -1,0 +1,79 @@
+"""A training in this process, or in several that are one torch process group.
+
+In a group every process takes the same steps with the same weights; it computes its share of a
+step, and the shares are added up (`share`, `add_up`), so that a step learns what it would have
+learnt in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ragft_pipeline.settings import ComputeSettings
+
+if TYPE_CHECKING:
+    import torch
+
+Result_co = TypeVar("Result_co", covariant=True)
+Report = Callable[[str], None]
+
+
+class Training(Protocol[Result_co]):
+    """What trains: it pickles, as settings, texts, arrays and folders do."""
+
+    def __call__(self, report: Report) -> Result_co:
+        """Train and return what was made; the same in every process of a group."""
+        ...
+
+
+def run_training(
+    training: Training[Result_co], compute: ComputeSettings, report: Report, folder: Path
+) -> Result_co:
+    """Run a training where the settings say, and return what it returns.
+
+    Args:
+        folder: every node of a cluster that trains sees it.
+
+    Raises what the training raises, and TransientError where Ray gives up.
+    """
+    if compute.runner == "local" or compute.ray.trainers == 1:
+        return training(report)
+    from ragft_pipeline.compute.ray_training import train_on_ray
+
+    return train_on_ray(training, compute.ray, report, folder)
+
+
+def share() -> tuple[int, int]:
+    """Return this process's place in the group and the group's size: (0, 1) without one."""
+    import torch
+
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return 0, 1
+    return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def add_up(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the sum of the group's tensors, which takes this one's place."""
+    import torch
+
+    if share()[1] > 1:
+        torch.distributed.all_reduce(tensor)
+    return tensor
+
+
+def add_up_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Add up the gradients of the group; one that no process has stays absent."""
+    import torch
+
+    if share()[1] == 1:
+        return
+    trained = list(parameters)
+    device = trained[0].device
+    known = add_up(torch.tensor([float(p.grad is not None) for p in trained], device=device))
+    for parameter, processes in zip(trained, known.tolist()):
+        if processes:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            add_up(parameter.grad)
