@@ -35,7 +35,7 @@ from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
 from ragft_pipeline.tuning.low_rank import add_low_rank, merge_low_rank
 from ragft_pipeline.tuning.teacher import TeacherLists
 from ragft_pipeline.tuning.towers import Lesson, Towers, train_towers
-from ragft_pipeline.tuning.training import switch_off_dropout
+from ragft_pipeline.tuning.training import set_weights, switch_off_dropout, weights_of
 from ragft_pipeline.weights import Weights, found_here
 
 if TYPE_CHECKING:
@@ -154,7 +154,9 @@ def fit_embedder(
     task = _TowerTraining(lesson, base.weights, settings, checkpoint)
     end, losses = run_training(task, settings.compute, work.progress, work.folder)
     model = task.start()
-    return Tuned(model, _copy(model), end, losses, base, checkpoint)
+    start = _copy(model)
+    set_weights(model, end)
+    return Tuned(model, start, _copy(model), losses, base, checkpoint)
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class _TowerTraining:
             found_here(self.weights), self.settings.embedder, device, torch.float32
         )
 
-    def __call__(self, report: Report) -> tuple[dict[str, torch.Tensor], list[float]]:
+    def __call__(self, report: Report) -> tuple[dict[str, np.ndarray], list[float]]:
         import torch
 
         recipe = self.settings.tuned_embedder
@@ -187,7 +189,7 @@ class _TowerTraining:
         towers = Towers(model, recipe, self.settings.compute)
         losses = train_towers(towers, self.lesson, recipe, self.checkpoint, report)
         merge_low_rank(model)
-        return _copy(model), losses
+        return weights_of(model), losses
 
 
 def _copy(model: SentenceTransformer) -> dict[str, torch.Tensor]:

@@ -24,6 +24,7 @@ from ragft_pipeline.tuning.cards import write_card
 from ragft_pipeline.tuning.data import TrainingTables, Validation
 from ragft_pipeline.tuning.reranker_lists import ListMaker
 from ragft_pipeline.tuning.reranker_training import Candidates, ListTraining
+from ragft_pipeline.tuning.training import set_weights
 from ragft_pipeline.weights import require_embedder, resolve_weights
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def train_reranker(
     end, fitted = run_training(task, settings.compute, work.progress, work.folder)
     shutil.rmtree(folder, ignore_errors=True)
     model = task.start()
-    model.load_state_dict(end)
+    set_weights(model, end)
     model.save_pretrained(str(work.model), create_model_card=False, safe_serialization=True)
     facts = {
         "questions": len(questions),

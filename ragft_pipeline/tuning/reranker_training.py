@@ -21,7 +21,7 @@ from ragft_pipeline.retrieval.reranking import load_cross_encoder, new_cross_enc
 from ragft_pipeline.settings import RerankerSettings, Settings
 from ragft_pipeline.tuning.data import Validation
 from ragft_pipeline.tuning.reranker_lists import TrainingList, training_columns
-from ragft_pipeline.tuning.training import report_to, switch_off_dropout
+from ragft_pipeline.tuning.training import report_to, switch_off_dropout, weights_of
 from ragft_pipeline.weights import Weights, found_here
 
 if TYPE_CHECKING:
@@ -105,14 +105,14 @@ class ListTraining:
         keep_layers(model, recipe.layers)
         return model
 
-    def __call__(self, report: Report) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+    def __call__(self, report: Report) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """Return the weights, and facts: steps, the losses of the first and of the last steps.
 
         Also val nDCG@10: by depth, and their mean as `val_ndcg_at_10`.
         """
         model = self.start()
         state = self._fit(model, report)
-        return model.state_dict(), _fitted(state, self.settings.reranker)
+        return weights_of(model), _fitted(state, self.settings.reranker)
 
     def _fit(self, model: CrossEncoder, report: Report) -> Any:
         import torch
@@ -128,11 +128,13 @@ class ListTraining:
         words = model.transformers_model.get_input_embeddings()
         # words that no list shows stay comparable to those shown
         words.weight.requires_grad_(False)
+        processes = share()[1]
+        if processes > 1:
+            freeze_unused(model)
         columns = training_columns(self.lists, recipe)
         size = recipe.batch_size
         if recipe.recipe == "bce":
             size *= 1 + recipe.hard_negatives + recipe.medium_negatives + recipe.random_negatives
-        processes = share()[1]
         if size % processes:
             raise RagftError(
                 f"compute.ray.trainers = {processes}: must divide the reranker's {size} of a step"
@@ -153,6 +155,7 @@ class ListTraining:
             bf16=pick_dtype(self.settings.compute) == torch.bfloat16,
             use_cpu=pick_device(self.settings.compute) == "cpu",
             dataloader_pin_memory=False,
+            ddp_find_unused_parameters=False,
             seed=recipe.seed,
             data_seed=recipe.seed,
             eval_strategy=strategy,
@@ -178,6 +181,20 @@ class ListTraining:
         report_to(trainer, "reranker", report)
         trainer.train()
         return trainer.state
+
+
+def freeze_unused(model: CrossEncoder) -> None:
+    """Freeze what no score depends on, such as a pooler before a new head.
+
+    It would not learn either way, but a group of processes waits for the gradients of all that may.
+    """
+    from sentence_transformers.util import batch_to_device
+
+    features = model.preprocess([("question", "passage")])
+    model(batch_to_device(features, model.device))["scores"].sum().backward()
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    model.zero_grad()
 
 
 def _in_order(data: Any, **known: Any) -> Any:

@@ -157,12 +157,10 @@ class Towers:
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
         """Return vectors of texts of like length, float32 of shape (texts, dimension)."""
         import torch
+        from sentence_transformers.util import batch_to_device
 
         features = self.model.preprocess(list(texts), max_length=self._recipe.passage_tokens)
-        features = {
-            name: value.to(self._device) if isinstance(value, torch.Tensor) else value
-            for name, value in features.items()
-        }
+        features = batch_to_device(features, torch.device(self._device))
         reduced = self._dtype != torch.float32
         with torch.autocast(self._device, self._dtype) if reduced else contextlib.nullcontext():
             vectors: torch.Tensor = self.model(features)["sentence_embedding"]

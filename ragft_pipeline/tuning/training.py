@@ -1,9 +1,25 @@
-"""What every Trainer run here shares: no dropout, progress lines, nothing on standard output."""
+"""What trainings share: no dropout, weights that travel, progress lines."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+def weights_of(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Return a copy of a model's weights as arrays, which travel between processes."""
+    return {name: tensor.cpu().numpy().copy() for name, tensor in model.state_dict().items()}
+
+
+def set_weights(model: torch.nn.Module, weights: dict[str, np.ndarray]) -> None:
+    """Give a model the weights of another of its kind."""
+    import torch
+
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
 
 
 def switch_off_dropout(model: Any) -> None:
