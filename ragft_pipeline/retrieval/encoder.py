@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,6 +50,8 @@ def quiet_transformers() -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
+    # what libraries above transformers will have to rename
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
 
 
 def pick_device(compute: ComputeSettings) -> str:
