@@ -7,7 +7,7 @@ EVAL ?= ../shared/eval/tools-faq
 
 export TQDM_DISABLE := 1
 
-.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray clean
+.PHONY: demo demo-update test test-ui lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-defaults clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -56,6 +56,9 @@ bench-llm: $(INSTALLED)
 
 bench-scale: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.scale $(wildcard $(EVAL))
+
+bench-defaults: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.defaults $(wildcard $(dir $(EVAL:%/=%))*/)
 
 bench-ray: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.on_ray

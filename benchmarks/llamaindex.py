@@ -11,7 +11,6 @@ engines run with their defaults in `.venv-llamaindex`, which is made on first us
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,28 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from benchmarks.bench_set import Bench, columns, make, relevance
 from benchmarks.llamaindex_environment import Engines
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
-from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.evaluation.significance import Difference, paired_difference
 from ragft_pipeline.questions.pairs import DATASET_FILE
-from ragft_pipeline.retrieval.adapters import load_adapter
-from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
+from ragft_pipeline.retrieval.metrics import score_rankings
 from ragft_pipeline.retrieval.question_sets import (
     QuestionSet,
-    RelevanceIndex,
-    gold_set,
     synthetic_set,
 )
 from ragft_pipeline.retrieval.search import top_k
-from ragft_pipeline.settings import Settings, load_settings
-from ragft_pipeline.steps import Recipe, materialize
-from ragft_pipeline.store import Artifact, ArtifactStore
-from ragft_pipeline.weights import Weights, require_embedder, resolve_weights
+from ragft_pipeline.store import Artifact
 
 DEPTH = 10  # of the rankings that RetrieverEvaluator sees
 EMBEDDER_TIMES, ADAPTER_TIMES, EVALUATION_TIMES = 10, 50, 100
@@ -56,7 +47,7 @@ def main() -> int:
     parser.add_argument("--store", type=Path, default=Path(".ragft/benchmarks/llamaindex"))
     options = parser.parse_args()
     engines = Engines(options.store / "engines")  # first: a failed installation should fail early
-    bench = Bench.begin(options.folder, options.store)
+    bench = Bench.begin(options.folder, options.store / "ours")
     results = Results("llamaindex")
     tuning = [
         *compare_embedders(bench, engines, options.pairs),
@@ -65,103 +56,6 @@ def main() -> int:
     print(tuning_table(bench, tuning, results), flush=True)
     print(evaluation_table(bench, engines, options.questions, results), flush=True)
     return results.finish()
-
-
-@dataclass
-class Bench:
-    """A fresh store with one frozen version, its nodes, the base vectors, people's questions."""
-
-    settings: Settings
-    version: str
-    weights: Weights
-    nodes: pa.Table
-    people: QuestionSet
-    encoder: Encoder
-    node_vectors: np.ndarray
-    question_vectors: np.ndarray
-
-    @classmethod
-    def begin(cls, folder: Path, store: Path) -> Bench:
-        """Freeze the folder into an empty store, so that every time is of this run."""
-        shutil.rmtree(store / "ours", ignore_errors=True)
-        settings = load_settings()
-        generators = tuple(g for g in settings.questions.generators if g.kind == "extractive")
-        settings = settings.model_copy(
-            update={
-                "corpus": settings.corpus.model_copy(update={"source": str(folder)}),
-                "questions": settings.questions.model_copy(update={"generators": generators}),
-                "store": str(store / "ours"),
-            }
-        )
-        version = SnapshotStore(ArtifactStore(settings.store)).freeze(settings, print).version
-        encoder = Encoder.base(settings.embedder, settings.compute)
-        made = make(settings, version, recipes.node_embeddings, recipes.gold_questions)
-        nodes = made["chunked_nodes"].table()
-        gold = made["gold_questions"].table()
-        people = joined([gold_set("people", gold, part, relevance(nodes)) for part in PARTS])
-        return cls(
-            settings,
-            version,
-            require_embedder(resolve_weights(settings.embedder.model)),
-            nodes,
-            people,
-            encoder,
-            encoder.encode(nodes.column("text").to_pylist(), "document"),
-            encoder.encode(people.texts, "query"),
-        )
-
-    def with_pairs(self, pairs: int) -> Settings:
-        """Return the settings with so many training pairs for every recipe."""
-        questions = self.settings.questions.model_copy(update={"max_pairs": pairs})
-        tuned = self.settings.tuned_embedder.model_copy(update={"max_pairs": pairs})
-        return self.settings.model_copy(update={"questions": questions, "tuned_embedder": tuned})
-
-    def score(self, queries: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        """Return nDCG@10 of every one of the people's questions, by our one scorer."""
-        return score_rankings(top_k(queries @ nodes.T, 100), self.people.relevant)[PRIMARY]
-
-    def score_model(self, folder: Path, maps: Path | None = None) -> np.ndarray:
-        """Score a sentence-transformers model, with maps over its vectors where there are any."""
-        tuned = Encoder.tuned(folder, self.settings.embedder, self.settings.compute)
-        nodes = tuned.encode(self.nodes.column("text").to_pylist(), "document")
-        queries = tuned.encode(self.people.texts, "query")
-        if maps is not None:
-            adapter = load_adapter(maps, tuned.weights.digest)
-            queries, nodes = adapter.queries(queries), adapter.documents(nodes)
-        return self.score(queries, nodes)
-
-
-PARTS = ("dev", "test")
-
-
-def relevance(nodes: pa.Table) -> RelevanceIndex:
-    return RelevanceIndex(nodes, columns(nodes))
-
-
-def columns(nodes: pa.Table) -> dict[str, int]:
-    return {node_id: row for row, node_id in enumerate(nodes.column("node_id").to_pylist())}
-
-
-def joined(sets: list[QuestionSet]) -> QuestionSet:
-    fields = ("ids", "texts", "clusters", "held_out", "relevant")
-    lists = {name: [v for s in sets for v in getattr(s, name)] for name in fields}
-    return QuestionSet(sets[0].name, **lists)
-
-
-def make(settings: Settings, version: str, *wanted: Recipe) -> dict[str, Artifact]:
-    """Materialize assets and all that they read; return the artifacts by name."""
-    names = {recipe.name for recipe in wanted}
-    for recipe in reversed(recipes.RECIPES):
-        names |= set(recipe.inputs) if recipe.name in names else set()
-    return {
-        recipe.name: materialize(recipe, settings, version, print_line).artifact
-        for recipe in recipes.RECIPES
-        if recipe.name in names
-    }
-
-
-def print_line(line: str) -> None:
-    print(line, flush=True)
 
 
 @dataclass(frozen=True)
@@ -223,7 +117,7 @@ def compare_adapters(bench: Bench, engines: Engines, pairs: int) -> Tuning:
         (theirs["seconds"], ours.facts["compute_seconds"]),
         (
             bench.score(bench.question_vectors @ their_map(out).T, bench.node_vectors),
-            score_adapter(bench, ours.model),
+            bench.score_adapter(ours.model),
         ),
         preparing,
     )
@@ -240,14 +134,6 @@ def their_map(folder: Path) -> np.ndarray:
 
     state = torch.load(folder / "pytorch_model.bin", weights_only=True)
     return np.asarray(state["linear.weight"])
-
-
-def score_adapter(bench: Bench, folder: Path) -> np.ndarray:
-    """Score our adapter over the base vectors."""
-    adapter = load_adapter(folder, bench.weights.digest)
-    return bench.score(
-        adapter.queries(bench.question_vectors), adapter.documents(bench.node_vectors)
-    )
 
 
 def tuning_table(bench: Bench, tunings: list[Tuning], results: Results) -> str:
