@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ def train_on_ray(
     When a process is lost all of them begin again, from the checkpoint that the training keeps.
 
     Args:
-        folder: all nodes of the cluster see it; what Ray Train writes there may go.
+        folder: all nodes of the cluster see it; what Ray Train writes there is removed.
 
     Raises RagftError where the cluster will never have room, or as the training does;
     TransientError where Ray gives up.
@@ -50,6 +51,7 @@ def train_on_ray(
             f"for {settings.cpus:g} CPUs and {settings.gpus:g} GPUs"
         )
     needs = {"CPU": settings.cpus} | ({"GPU": settings.gpus} if settings.gpus else {})
+    own = folder / ".ray"
     lines = Queue(actor_options={"num_cpus": 0})
     trainer = TorchTrainer(
         _member(training, lines),
@@ -59,7 +61,7 @@ def train_on_ray(
             resources_per_worker=needs,
         ),
         run_config=RunConfig(
-            storage_path=str(folder), failure_config=FailureConfig(max_failures=_TRIES_AGAIN)
+            storage_path=str(own), failure_config=FailureConfig(max_failures=_TRIES_AGAIN)
         ),
     )
     errors: list[RagftError] = []
@@ -76,6 +78,7 @@ def train_on_ray(
         raise
     finally:
         lines.shutdown(force=True)
+        shutil.rmtree(own, ignore_errors=True)
     return result
 
 

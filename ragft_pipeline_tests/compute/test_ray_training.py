@@ -76,6 +76,9 @@ def assert_like(one: Artifact, other: Artifact) -> None:
     for name in ("val_ndcg_at_10", "loss", "loss_last", "val_ndcg_at_10_of_20"):
         if name in one.facts:
             assert one.facts[name] == pytest.approx(other.facts[name], abs=0.002)
+    assert {file.name for file in one.path.iterdir()} == {
+        file.name for file in other.path.iterdir()
+    }
     weights, same = (load_file(next(made.path.rglob("model.safetensors"))) for made in (one, other))
     assert weights.keys() == same.keys()
     for name, tensor in weights.items():
