@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,17 +115,18 @@ def _joined(sets: list[QuestionSet]) -> QuestionSet:
     return QuestionSet(sets[0].name, **lists)
 
 
-def make(settings: Settings, version: str, *wanted: Recipe) -> dict[str, Artifact]:
+def make(
+    settings: Settings,
+    version: str,
+    *wanted: Recipe,
+    report: Callable[[str], None] = functools.partial(print, flush=True),
+) -> dict[str, Artifact]:
     """Materialize assets and all that they read; return the artifacts by name."""
     names = {recipe.name for recipe in wanted}
     for recipe in reversed(recipes.RECIPES):
         names |= set(recipe.inputs) if recipe.name in names else set()
     return {
-        recipe.name: materialize(recipe, settings, version, print_line).artifact
+        recipe.name: materialize(recipe, settings, version, report).artifact
         for recipe in recipes.RECIPES
         if recipe.name in names
     }
-
-
-def print_line(line: str) -> None:
-    print(line, flush=True)

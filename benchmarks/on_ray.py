@@ -30,20 +30,12 @@ import pyarrow as pa
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import ComputeSettings, RaySettings, Settings, load_settings
-from ragft_pipeline.steps import Recipe, materialize
+from ragft_pipeline.steps import Recipe
 from ragft_pipeline.store import Artifact, ArtifactStore
 from ragft_pipeline_tests.compute.conftest import add_node, free_port
 from ragft_pipeline_tests.conftest import SAMPLE, copy_sample
 
-LEFT_OUT = ("chats", "llm", "router", "tool")  # the evaluation of retrieval reads none of them
-NAMES = [recipe.name for recipe in RECIPES]
-MADE = [
-    recipe
-    for recipe in RECIPES[: NAMES.index("retrieval_eval") + 1]
-    if not any(word in recipe.name for word in LEFT_OUT)
-]
 VALUES, METRICS = 1e-5, 0.002
 
 
@@ -60,8 +52,8 @@ def main() -> int:
         else:
             shutil.copytree(SAMPLE, corpus)
         ray = RaySettings(address=nodes.cluster.address, min_seconds=0, trainers=2)
-        here, seconds = make(Path(folder) / "here", corpus, ComputeSettings(), say)
-        there, on_ray = make(
+        here, seconds = made_with(Path(folder) / "here", corpus, ComputeSettings(), say)
+        there, on_ray = made_with(
             Path(folder) / "ray", corpus, ComputeSettings(runner="ray", ray=ray), nodes.watch
         )
         results.add("here", seconds, "s")
@@ -70,12 +62,13 @@ def main() -> int:
         results.add("lost/trainers", len(nodes.killed), "processes", at_least=1)
         print("\n| asset | rows | same keys | largest difference of a value | of a metric |")
         print("|---|---|---|---|---|")
-        for recipe in MADE:
-            compare(recipe, here[recipe.name], there[recipe.name], results)
+        for recipe in recipes.RECIPES:
+            if recipe.name in here:
+                compare(recipe, here[recipe.name], there[recipe.name], results)
     return results.finish()
 
 
-def make(
+def made_with(
     folder: Path, corpus: Path, compute: ComputeSettings, report: Callable[[str], None]
 ) -> tuple[dict[str, Artifact], float]:
     """Return the artifacts, and the seconds they took."""
@@ -89,7 +82,7 @@ def make(
     )
     start = time.monotonic()
     version = SnapshotStore(ArtifactStore(folder)).freeze(settings, report).version
-    made = {recipe.name: materialize(recipe, settings, version, report).artifact for recipe in MADE}
+    made = make(settings, version, recipes.retrieval_eval, report=report)
     return made, time.monotonic() - start
 
 

@@ -22,7 +22,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks.bench_set import make
 from benchmarks.results_file import Results
+from ragft_pipeline import recipes
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.evaluation.choosing import PEOPLE, Choices
 from ragft_pipeline.evaluation.retrieval_eval import (
@@ -30,12 +32,12 @@ from ragft_pipeline.evaluation.retrieval_eval import (
     own_words_set,
     read_choices,
 )
-from ragft_pipeline.evaluation.summary import BASE, UNTUNED, EvaluationRows, markdown_table
+from ragft_pipeline.evaluation.summary import BASE, UNTUNED, EvaluationRows, decide, markdown_table
 from ragft_pipeline.evaluation.trial import Trial
-from ragft_pipeline.recipes import RECIPES, SPLITS, champion, released_models
+from ragft_pipeline.recipes import SPLITS, released_models
 from ragft_pipeline.retrieval.question_sets import RelevanceIndex, gold_set
 from ragft_pipeline.settings import Settings, load_settings
-from ragft_pipeline.steps import Step, materialize
+from ragft_pipeline.steps import Step
 from ragft_pipeline.store import ArtifactStore, Workspace
 
 DENSE = (BASE, "adapter", "tuned_embedder", "adapter(tuned_embedder)")
@@ -109,7 +111,8 @@ def measure(folder: Path, store: Path, results: Results) -> None:
         whole = EvaluationRows(rows, settings.evaluation)
         show(f"{folder.name}, {title}", people, whole)
         record(f"{folder.name}/{kind}", people, whole, results, bars)
-    promoted = str(artifacts.read(version, "eval_report").facts["recommended"])
+    choices = read_choices(artifacts.read(version, "retrieval_eval").path)
+    promoted = decide(EvaluationRows(measured, settings.evaluation), choices.to_json()).recommended
     test = EvaluationRows(refitted, settings.evaluation)
     for reference in REFERENCES:
         if promoted != reference:
@@ -190,8 +193,7 @@ def run(settings: Settings) -> tuple[str, float]:
     """Freeze and materialize all that is measured; return the version and the seconds it took."""
     start = time.monotonic()
     version = SnapshotStore(ArtifactStore(settings.store)).freeze(settings, print).version
-    for recipe in RECIPES[: RECIPES.index(champion)]:
-        materialize(recipe, settings, version, lambda line: print(line, flush=True))
+    make(settings, version, recipes.refit_eval)
     return version, time.monotonic() - start
 
 
