@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,7 +118,7 @@ def make(
     settings: Settings,
     version: str,
     *wanted: Recipe,
-    report: Callable[[str], None] = functools.partial(print, flush=True),
+    report: Callable[[str], None] = print,
 ) -> dict[str, Artifact]:
     """Materialize assets and all that they read; return the artifacts by name."""
     names = {recipe.name for recipe in wanted}
