@@ -4,7 +4,7 @@
 
 The sample is frozen and made up to the evaluation twice, with the settings of ragft.yaml: here, and
 on a Ray cluster of two nodes (of this machine, one CPU each). While the passages are encoded there
-a node is lost, and another comes later; while the embedder is trained by two processes, one of them
+a node is lost, and another comes later; while the reranker is trained by two processes, one of them
 is killed. All rows must have the same keys; values that do not come out of a training within 1e-5,
 metrics within .002.
 """
@@ -159,7 +159,7 @@ class Nodes:
         elif line == "tuned_embedder: computing" and not self.cluster.worker_nodes:
             say("another node comes")
             add_node(self.cluster)
-        elif line.startswith("tuned_embedder: step 10/") and not self.killed:
+        elif line.startswith("reranker: step 5/") and not self.killed:
             self.killed.append(trainers()[-1])
             say("a trainer is killed")
             os.kill(self.killed[0], signal.SIGKILL)

@@ -115,6 +115,7 @@ def _reranker(step: Step) -> Produced:
 reranker = Recipe(
     "reranker",
     _reranker,
+    code=2,
     heavy=True,
     keep=_keep,
     inputs=(*TRAINING, "teacher_scores", "corpus_statistics"),

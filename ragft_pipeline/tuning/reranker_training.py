@@ -139,6 +139,11 @@ class ListTraining:
             raise RagftError(
                 f"compute.ray.trainers = {processes}: must divide the reranker's {size} of a step"
             )
+        columns = full_steps(columns, size)
+        if processes > 1 and len(columns["query"]) < size:
+            raise RagftError(
+                f"compute.ray.trainers = {processes}: too few questions for a step of {size}"
+            )
         steps = -(-len(columns["query"]) // size)
         rate = recipe.learning_rate or (_NEW_HEAD_RATE if self.new_head else _CROSS_ENCODER_RATE)
         every = max(1, steps // recipe.evaluations)
@@ -181,6 +186,13 @@ class ListTraining:
         report_to(trainer, "reranker", report)
         trainer.train()
         return trainer.state
+
+
+def full_steps(columns: dict[str, list[Any]], size: int) -> dict[str, list[Any]]:
+    """Leave out the rest that fills no step, as a group of processes would; keep a lone one."""
+    rows = len(columns["query"])
+    kept = rows - rows % size if rows > size else rows
+    return {name: values[:kept] for name, values in columns.items()}
 
 
 def freeze_unused(model: CrossEncoder) -> None:

@@ -19,7 +19,7 @@ def set_weights(model: torch.nn.Module, weights: dict[str, np.ndarray]) -> None:
     """Give a model the weights of another of its kind."""
     import torch
 
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
+    model.load_state_dict({name: torch.tensor(array) for name, array in weights.items()})
 
 
 def switch_off_dropout(model: Any) -> None:
