@@ -103,9 +103,10 @@ def _base(weights: Weights, recipe: TunedLLMSettings, compute: ComputeSettings) 
     import torch
     from peft import LoraConfig, get_peft_model
 
-    device, given = pick_device(compute), {}
+    device = pick_device(compute)
+    given: dict[str, Any] = {}
     if recipe.four_bit:
-        given["quantization_config"] = _four_bit(device)
+        given |= {"quantization_config": _four_bit(device), "dtype": "auto"}
     elif device == "cpu":
         given["dtype"] = torch.float32  # others are slower there, and learn worse
     trust = recipe.trust_remote_code

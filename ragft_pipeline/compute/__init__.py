@@ -6,6 +6,7 @@ from ragft_pipeline.compute.training import (
     Training,
     add_up,
     add_up_gradients,
+    require_agreement,
     run_training,
     share,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "add_up_gradients",
     "map_here",
     "open_map",
+    "require_agreement",
     "run_training",
     "share",
 ]

@@ -66,7 +66,7 @@ def free_slots(ray: Any, settings: RaySettings) -> int:
 
 def all_slots(ray: Any, settings: RaySettings) -> int:
     """Return how many processes of that kind fit into the whole cluster, were it free."""
-    return _slots(ray.cluster_resources(), settings)
+    return sum(_slots(node["Resources"], settings) for node in ray.nodes() if node["Alive"])
 
 
 def _slots(resources: dict[str, float], settings: RaySettings) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -16,7 +17,7 @@ from ragft_pipeline.compute.training import Report, Training, share
 from ragft_pipeline.errors import RagftError, TransientError, one_line
 from ragft_pipeline.settings import RaySettings
 
-_TRIES_AGAIN = 3  # after the loss of a process or a node
+_TRIES = 4  # of a training that loses processes
 _SECONDS = 0.5
 Result = TypeVar("Result")
 
@@ -37,31 +38,58 @@ def train_on_ray(
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")
     ray = connect(settings)
-    try:
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchTrainer
-        from ray.train.v2.api.exceptions import TrainingFailedError
-        from ray.util.queue import Queue
-    except ImportError as error:
-        raise ray_is_missing(error) from None
-    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    if 0 < settings.gpus < 1:
+        raise RagftError(
+            f"compute.ray.gpus = {settings.gpus:g}: trainers share no GPU; at least 1, or 0"
+        )
     if (room := all_slots(ray, settings)) < settings.trainers:
         raise RagftError(
             f"compute.ray.trainers = {settings.trainers}: the cluster has room for {room} that ask "
             f"for {settings.cpus:g} CPUs and {settings.gpus:g} GPUs"
         )
-    needs = {"CPU": settings.cpus} | ({"GPU": settings.gpus} if settings.gpus else {})
     own = folder / ".ray"
-    lines = Queue(actor_options={"num_cpus": 0})
+    try:
+        for _ in range(_TRIES):
+            try:
+                return _train_once(ray, training, settings, report, own)
+            except _Lost as error:
+                report(f"compute: trainers were lost: {error}")
+                lost = error
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+    raise TransientError(f"compute: Ray gave up: {lost}") from lost
+
+
+class _Lost(Exception):
+    """Processes of the group are gone, or were never started."""
+
+
+def _train_once(
+    ray: Any, training: Training[Result], settings: RaySettings, report: Report, folder: Path
+) -> Result:
+    try:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.v2.api.exceptions import TrainingFailedError
+        from ray.util.queue import Queue
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    except ImportError as error:
+        raise ray_is_missing(error) from None
+    logging.getLogger("ray.train").setLevel(logging.ERROR)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    lines = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    needs = {"CPU": settings.cpus} | ({"GPU": settings.gpus} if settings.gpus else {})
     trainer = TorchTrainer(
         _member(training, lines),
+        torch_config=TorchConfig(backend="nccl" if settings.gpus else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=settings.trainers,
             use_gpu=bool(settings.gpus),
             resources_per_worker=needs,
         ),
         run_config=RunConfig(
-            storage_path=str(own), failure_config=FailureConfig(max_failures=_TRIES_AGAIN)
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=_TRIES),
         ),
     )
     errors: list[RagftError] = []
@@ -69,16 +97,14 @@ def train_on_ray(
         with _passing(lines, report, errors):
             result: Result = trainer.fit().return_value
     except (TrainingFailedError, ray.exceptions.RayError) as error:
-        failures = list(getattr(error, "worker_failures", {}).values())
-        lost = not failures or any(isinstance(f, ray.exceptions.RayError) for f in failures)
         if errors:
-            raise errors[-1] from error
-        if lost:
-            raise TransientError(f"compute: Ray gave up: {one_line(error)}") from error
+            raise errors[0] from error
+        failures = getattr(error, "worker_failures", {}).values()
+        if not failures or any(type(each).__module__.startswith("ray.") for each in failures):
+            raise _Lost(one_line(error)) from error
         raise
     finally:
         lines.shutdown(force=True)
-        shutil.rmtree(own, ignore_errors=True)
     return result
 
 
@@ -114,7 +140,11 @@ def _passing(lines: Any, report: Report, errors: list[RagftError]) -> Iterator[N
             except RayError:  # with the cluster, the queue is gone
                 return
             else:
-                errors.append(said) if isinstance(said, RagftError) else report(said)
+                if isinstance(said, RagftError):
+                    errors.append(said)
+                else:
+                    with contextlib.suppress(Exception):  # a line that cannot be shown
+                        report(said)
 
     thread = threading.Thread(target=pass_on, name="lines of the training", daemon=True)
     thread.start()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import ComputeSettings
 
 if TYPE_CHECKING:
@@ -61,6 +62,20 @@ def add_up(tensor: torch.Tensor) -> torch.Tensor:
     if share()[1] > 1:
         torch.distributed.all_reduce(tensor)
     return tensor
+
+
+def require_agreement(number: int, what: str) -> None:
+    """Raise RagftError where processes of the group differ in a number, such as of steps taken."""
+    import torch
+
+    place, size = share()
+    if size == 1:
+        return
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    numbers = torch.zeros(size, dtype=torch.int64, device=device)
+    numbers[place] = number
+    if len(set(add_up(numbers).tolist())) > 1:
+        raise RagftError(f"{what} is not the same for all trainers: they need a folder in common")
 
 
 def add_up_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:

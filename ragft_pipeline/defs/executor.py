@@ -6,16 +6,18 @@ import json
 import math
 import os
 import sysconfig
-from pathlib import Path
 
 import dagster as dg
 
 from ragft_pipeline.compute.ray_cluster import cluster_address, ray_is_missing
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings, StepResources, settings_path
 from ragft_pipeline.steps import Recipe
+from ragft_pipeline.store.remote import absolute
 
 # What a step's process needs beside its node's own environment; keys of endpoints are not sent.
-_PASSED = ("DAGSTER_HOME", "HF_HUB_OFFLINE", "PYTHONPATH", "RAGFT_HEAVY_POOL")
+_PASSED = ("DAGSTER_HOME", "HF_HUB_OFFLINE", "PYTHONPATH", "RAGFT_CACHE", "RAGFT_HEAVY_POOL")
 
 
 def steps_on_ray(settings: Settings) -> bool:
@@ -31,10 +33,14 @@ def chosen_executor(settings: Settings) -> dg.ExecutorDefinition:
         from dagster_ray import ray_executor
     except ImportError as error:
         raise ray_is_missing(error) from None
+    known = {recipe.name for recipe in RECIPES}
+    for step in settings.compute.ray.steps:
+        if step.asset not in known:
+            raise RagftError(f"compute.ray.steps: there is no asset {step.asset!r}")
     address = cluster_address(settings.compute.ray)
     # a step is started as `dagster api execute_step`: the one beside this Python, not any other
     own = [f"PATH={sysconfig.get_path('scripts')}:${{PATH}}"]
-    own.append(f"RAGFT_STORE={Path(settings.store).resolve()}")
+    own.append(f"RAGFT_STORE={absolute(settings.store)}")
     if settings_path().is_file():
         own.append(f"RAGFT_SETTINGS={settings_path().resolve()}")
     passed = [name for name in _PASSED if name in os.environ]

@@ -62,7 +62,9 @@ class CandidateIndex:
     def nearest(self, queries: np.ndarray, k: int) -> np.ndarray:
         """Return the `k` nearest nodes of each query, best first."""
         found = np.sort(self._places(queries, _CANDIDATES), axis=1)
-        return np.take_along_axis(found, top_k(self._dense(queries, found), k), axis=1)
+        scores = self._dense(queries, found)
+        _lower_repeats(found, scores)
+        return np.take_along_axis(found, top_k(scores, k), axis=1)
 
     def score(self, queries: np.ndarray, words: np.ndarray) -> Scores:
         """Return the candidates' scores.
@@ -78,10 +80,7 @@ class CandidateIndex:
         )
         nodes = np.sort(np.concatenate(parts, axis=1), axis=1)
         dense, own_words = self._dense(queries, nodes), np.take_along_axis(words, nodes, axis=1)
-        again = np.zeros(nodes.shape, bool)
-        again[:, 1:] = nodes[:, 1:] == nodes[:, :-1]
-        for scores in (dense, own_words):  # a node listed twice counts once
-            np.copyto(scores, scores.min(axis=1, keepdims=True), where=again)
+        _lower_repeats(nodes, dense, own_words)
         return Scores(own_words, dense, nodes)
 
     def _places(self, queries: np.ndarray, k: int) -> np.ndarray:
@@ -91,3 +90,15 @@ class CandidateIndex:
     def _dense(self, queries: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         parts = [self._vectors[row] @ query for row, query in zip(nodes, queries)]
         return np.stack(parts) if parts else np.zeros(nodes.shape, np.float32)
+
+
+def _lower_repeats(nodes: np.ndarray, *scores: np.ndarray) -> None:
+    """Give a node that is listed twice its scores once, and else the row's lowest.
+
+    Args:
+        nodes: ascending in each row.
+    """
+    again = np.zeros(nodes.shape, bool)
+    again[:, 1:] = nodes[:, 1:] == nodes[:, :-1]
+    for each in scores:
+        np.copyto(each, each.min(axis=1, keepdims=True), where=again)

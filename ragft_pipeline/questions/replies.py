@@ -8,10 +8,12 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.questions.drafts import Reply
 from ragft_pipeline.store import Workspace
 
 Prompt = TypeVar("Prompt")
+REPLIES_VERSION = "1"  # of the columns below
 _TOKENS = ("prompt_tokens", "completion_tokens")
 _REPLIES = pa.schema(
     [("row_key", pa.string()), ("text", pa.string()), *((name, pa.int64()) for name in _TOKENS)]
@@ -52,6 +54,6 @@ def cached_replies(
         for column in _TOKENS:
             work.count(column, pc.sum(rows.column(column)).as_py() or 0)
 
-    cache = work.rows(name, row_settings, _REPLIES, family)
+    cache = work.rows(name, digest_of(REPLIES_VERSION, row_settings), _REPLIES, family)
     rows = cache.complete(list(prompts), str, write, batch_size, add_up)
     return {row.pop("row_key"): Reply(**row) for row in rows.to_pylist()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -97,8 +97,14 @@ def _siblings(loc: tuple[str | int, ...]) -> list[str]:
         if part in generators:
             model = generators[str(part)]
         elif isinstance(part, str) and part in getattr(model, "model_fields", {}):
-            model = model.model_fields[part].annotation
+            model = _section_of(model.model_fields[part].annotation)
     return sorted(getattr(model, "model_fields", {}))
+
+
+def _section_of(annotation: Any) -> Any:
+    """Return the section inside `Section | None` and `tuple[Section, ...]`."""
+    inner = [each for each in get_args(annotation) if hasattr(each, "model_fields")]
+    return inner[0] if inner else annotation
 
 
 def parse_settings(text: str, origin: str = SETTINGS_FILE) -> Settings:

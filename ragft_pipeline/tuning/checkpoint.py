@@ -28,7 +28,7 @@ class Checkpoint:
 
         self._last = time.monotonic()
         try:
-            state: dict[str, Any] = torch.load(self.path, weights_only=True)
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError):  # none, or a disk that lost part of it
             return []
         model.load_state_dict(state["model"])

@@ -7,16 +7,14 @@ head, which learns from short windows first (tuning/reranker_lists.py).
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from ragft_pipeline.compute import run_training
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
-from ragft_pipeline.retrieval.reranking import (
-    is_cross_encoder,
-)
+from ragft_pipeline.retrieval.reranking import is_cross_encoder
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.candidates import hybrid_candidates
@@ -26,9 +24,6 @@ from ragft_pipeline.tuning.reranker_lists import ListMaker
 from ragft_pipeline.tuning.reranker_training import Candidates, ListTraining
 from ragft_pipeline.tuning.training import set_weights
 from ragft_pipeline.weights import require_embedder, resolve_weights
-
-if TYPE_CHECKING:
-    pass
 
 _LOADING = """
 from sentence_transformers import CrossEncoder

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ragft_pipeline.compute import add_up, add_up_gradients, share
+from ragft_pipeline.compute import add_up, add_up_gradients, require_agreement, share
 from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype
 from ragft_pipeline.settings import ComputeSettings, TunedEmbedderSettings
 from ragft_pipeline.tuning.checkpoint import Checkpoint
@@ -187,14 +187,17 @@ class Towers:
         def encoded() -> Iterator[torch.Tensor]:
             return (self.encode([texts[index] for index in chunk]) for chunk in chunks)
 
-        width = self.model.get_embedding_dimension()
-        vectors = torch.zeros(len(texts), width, device=self._device)
-        kept = []
+        kept, found = [], []
         with torch.set_grad_enabled(keeps):
-            for chunk, part in zip(chunks, encoded()):
-                vectors[chunk] = part.detach()
+            for part in encoded():
+                found.append(part.detach())
                 if keeps:
                     kept.append(part)
+        with torch.no_grad():
+            like = found[0] if found else self.encode(texts[:1])
+        vectors = like.new_zeros(len(texts), like.shape[1])
+        for chunk, part in zip(chunks, found):
+            vectors[chunk] = part
         add_up(vectors).requires_grad_()
         loss = loss_of(vectors)
         loss.backward()
@@ -224,6 +227,7 @@ def train_towers(
     trained = [tensor for tensor in towers.model.parameters() if tensor.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=0.01)
     losses = checkpoint.restore(towers.model, optimiser)
+    require_agreement(len(losses), f"the checkpoint {checkpoint.path}")
     if losses:
         report(f"tuned_embedder: going on after step {len(losses)}")
     epoch, steps = 0, steps_of(lesson, recipe, 0)

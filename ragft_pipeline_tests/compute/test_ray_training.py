@@ -14,8 +14,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from ragft_pipeline import recipes
-from ragft_pipeline.compute import Report, add_up, run_training, share
-from ragft_pipeline.errors import RagftError
+from ragft_pipeline.compute import Report, add_up, require_agreement, run_training, share
+from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.settings import ComputeSettings, load_settings
 from ragft_pipeline.steps import Recipe, materialize
 from ragft_pipeline.store import Artifact
@@ -29,7 +29,7 @@ DATA: tuple[Recipe, ...] = (
 SECTIONS: dict[str, Any] = {
     "questions": {"generators": [{"kind": "extractive"}]},
     "reranker": {
-        "layers": 1, "max_questions": 24, "evaluations": 1, "val_questions": 4, "max_tokens": 64,
+        "layers": 1, "max_questions": 27, "evaluations": 1, "val_questions": 4, "max_tokens": 64,
     },
 }  # fmt: skip
 
@@ -167,3 +167,29 @@ def test_a_step_that_cannot_be_shared_evenly_is_refused(
 ) -> None:
     with pytest.raises(RagftError, match="must divide the reranker's 3 of a step"):
         train(prepared, tmp_path / "odd", recipes.reranker, two_trainers, batch_size=3)
+
+
+@dataclass(frozen=True)
+class Differ:
+    def __call__(self, report: Report) -> None:
+        require_agreement(share()[0], "the checkpoint c.pt")
+
+
+def test_trainers_that_see_other_checkpoints_do_not_go_on(
+    tmp_path: Path, two_trainers: ComputeSettings
+) -> None:
+    with pytest.raises(RagftError, match=r"checkpoint c\.pt is not the same for all trainers"):
+        run_training(Differ(), two_trainers, print, tmp_path)
+
+
+@dataclass(frozen=True)
+class Dies:
+    def __call__(self, report: Report) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_trainers_that_always_die_are_a_transient_error(
+    tmp_path: Path, two_trainers: ComputeSettings
+) -> None:
+    with pytest.raises(TransientError, match="Ray gave up"):
+        run_training(Dies(), two_trainers, print, tmp_path)

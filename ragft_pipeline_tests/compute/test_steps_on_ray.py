@@ -10,6 +10,7 @@ import pytest
 
 from ragft_pipeline import recipes
 from ragft_pipeline.defs.executor import chosen_executor, step_tags
+from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import ComputeSettings, Settings, parse_settings
 from ragft_pipeline_tests.conftest import make_project
 
@@ -50,3 +51,12 @@ def test_without_a_cluster_steps_stay_in_the_runs_process(monkeypatch: pytest.Mo
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert chosen_executor(Settings()) is dg.in_process_executor
     assert chosen_executor(parse_settings("compute: ray")) is dg.in_process_executor
+
+
+def test_a_step_of_an_unknown_asset_is_refused() -> None:
+    pytest.importorskip("dagster_ray", reason="the extra `ray` is not installed")
+    settings = parse_settings(
+        "compute: {runner: ray, ray: {address: a:1, steps: [{asset: tuned_embeder}]}}"
+    )
+    with pytest.raises(RagftError, match=r"compute\.ray\.steps: there is no asset 'tuned_embeder'"):
+        chosen_executor(settings)
