@@ -31,8 +31,14 @@ def test_an_empty_file_gives_the_defaults() -> None:
         ("adapter: {learning_rate: .nan}", ["adapter.learning_rate = nan"]),
         ("adapter: {strengths: [0.5, 2]}", ["adapter.strengths.1 = 2", "1"]),
         ("chunkin: {}", ["chunkin", "unknown key", "chunking", "corpus"]),
-        ("compute: {ray: {steps: [{cpu: 8}]}}", ["compute.ray.steps.0.cpu", "cpus"]),
-        ("tuned_llm: {hosted: {url: x}}", ["tuned_llm.hosted.url", "base_url"]),
+        (
+            "compute: {ray: {steps: [{asset: reranker, cpu: 8}]}}",
+            ["compute.ray.steps.0.cpu", "cpus"],
+        ),
+        (
+            "tuned_llm: {hosted: {base_url: x, model: m, key: k}}",
+            ["tuned_llm.hosted.key", "api_key_env"],
+        ),
         ("chunking: {sizes: 5}", ["chunking.sizes", "unknown key", "size", "overlap"]),
         (
             "questions: {generators: [{kind: llm, batch: 3}]}",
