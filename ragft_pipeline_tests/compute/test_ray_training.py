@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,7 @@ def test_trainers_that_see_other_checkpoints_do_not_go_on(
 @dataclass(frozen=True)
 class Dies:
     def __call__(self, report: Report) -> None:
+        time.sleep(2)  # Ray never frees the room of processes that die while it starts them
         os.kill(os.getpid(), signal.SIGKILL)
 
 
