@@ -32,6 +32,7 @@ from ragft_pipeline.store import Workspace, table_digest
 from ragft_pipeline.tuning.cards import write_card
 from ragft_pipeline.tuning.checkpoint import Checkpoint
 from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
+from ragft_pipeline.tuning.layers import freeze_layers
 from ragft_pipeline.tuning.low_rank import add_low_rank, merge_low_rank
 from ragft_pipeline.tuning.teacher import TeacherLists
 from ragft_pipeline.tuning.towers import Lesson, Towers, train_towers
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-_VAL_DEPTH = 20  # nodes a val question brings into the search that chooses the strength
+_VAL_DEPTH = 10  # nodes a val question brings into the search that chooses the strength
 _MIN_OF_A_KIND = 20
 _LOADING = """
 from sentence_transformers import SentenceTransformer
@@ -186,6 +187,8 @@ class _TowerTraining:
         switch_off_dropout(model)
         if recipe.recipe == "lora":
             add_low_rank(model, recipe.rank)
+        else:
+            freeze_layers(model.transformers_model, recipe.frozen_layers)
         towers = Towers(model, recipe, self.settings.compute)
         losses = train_towers(towers, self.lesson, recipe, self.checkpoint, report)
         merge_low_rank(model)

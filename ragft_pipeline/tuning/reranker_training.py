@@ -20,6 +20,7 @@ from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings
 from ragft_pipeline.retrieval.reranking import load_cross_encoder, new_cross_encoder
 from ragft_pipeline.settings import RerankerSettings, Settings
 from ragft_pipeline.tuning.data import Validation
+from ragft_pipeline.tuning.layers import keep_layers
 from ragft_pipeline.tuning.reranker_lists import TrainingList, training_columns
 from ragft_pipeline.tuning.training import report_to, switch_off_dropout, weights_of
 from ragft_pipeline.weights import Weights, found_here
@@ -31,25 +32,6 @@ if TYPE_CHECKING:
 _NEW_HEAD_RATE, _CROSS_ENCODER_RATE = 1e-4, 2e-5
 _HEAD_FASTER = 10  # a new head learns at so many times the rate of what is below it
 _METRIC = "val_ndcg@10"
-
-
-def keep_layers(model: CrossEncoder, layers: int) -> None:
-    """Keep the first `layers` transformer layers of a cross-encoder; 0 keeps all.
-
-    Rerankers are priced by the layer, and a new head has the same to learn on top of fewer.
-    """
-    import torch
-
-    backbone = model.transformers_model
-    total = int(backbone.config.num_hidden_layers)
-    if not 0 < layers < total:
-        return
-    for module in backbone.modules():
-        for name, child in module.named_children():
-            if isinstance(child, torch.nn.ModuleList) and len(child) == total:
-                setattr(module, name, child[:layers])
-                backbone.config.num_hidden_layers = layers
-                return
 
 
 @dataclass(frozen=True)
@@ -102,7 +84,7 @@ class ListTraining:
         load = new_cross_encoder if self.new_head else load_cross_encoder
         device = pick_device(self.settings.compute)
         model = load(found_here(self.weights).folder, recipe, device, torch.float32)
-        keep_layers(model, recipe.layers)
+        keep_layers(model.transformers_model, recipe.layers)
         return model
 
     def __call__(self, report: Report) -> tuple[dict[str, np.ndarray], dict[str, float]]:

@@ -114,6 +114,14 @@ def test_the_same_seed_gives_the_same_val_metric(task: Task, tmp_path: Path) -> 
     assert facts[0]["val_questions"] == 12
 
 
+def test_frozen_layers_keep_the_weights_of_the_base(task: Task, tmp_path: Path) -> None:
+    tuned = task.fit(tmp_path, frozen_layers=0.5)
+    moved = {name for name in tuned.end if not torch.equal(tuned.start[name], tuned.end[name])}
+    layers = {int(name.split("layer.")[1].split(".")[0]) for name in moved if "layer." in name}
+    assert layers == {3, 4, 5}
+    assert not [name for name in moved if "embeddings" in name]
+
+
 def test_a_step_encodes_each_passage_once_with_all_its_questions(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

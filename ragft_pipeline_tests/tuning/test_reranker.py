@@ -24,6 +24,7 @@ from ragft_pipeline.retrieval.search import min_max, top_k
 from ragft_pipeline.settings import ComputeSettings, RerankerSettings, Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
+from ragft_pipeline.tuning.layers import keep_layers
 from ragft_pipeline.tuning.reranker import train_reranker
 from ragft_pipeline.tuning.reranker_lists import (
     ListMaker,
@@ -31,7 +32,7 @@ from ragft_pipeline.tuning.reranker_lists import (
     distil_target,
     training_columns,
 )
-from ragft_pipeline.tuning.reranker_training import Candidates, ListTraining, keep_layers
+from ragft_pipeline.tuning.reranker_training import Candidates, ListTraining
 from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.conftest import SAMPLE
 
@@ -219,7 +220,7 @@ def test_a_saved_folder_is_a_cross_encoder_and_a_start(tmp_path: Path) -> None:
     recipe = RerankerSettings(max_tokens=40)
     torch.manual_seed(1)
     model = new_cross_encoder(MINILM, recipe, "cpu", torch.float32)
-    keep_layers(model, 2)
+    keep_layers(model.transformers_model, 2)
     model.save_pretrained(str(tmp_path), create_model_card=False)
     pairs = [("the north pump", text) for text in _passages(6)]
     wanted = model.predict(pairs)
