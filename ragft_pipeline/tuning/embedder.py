@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-_VAL_DEPTH = 10  # nodes a val question brings into the search that chooses the strength
+_VAL_DEPTH = 5  # nodes a val question brings into the search that chooses the strength
 _MIN_OF_A_KIND = 20
 _LOADING = """
 from sentence_transformers import SentenceTransformer
