@@ -1,4 +1,5 @@
-# Each target works alone on a machine with python3 (3.10-3.13) and make.
+# Each target works alone on a machine with python3 (3.10-3.13) and make; those with EVAL need a folder
+# of documents and questions (CONTRIBUTING.md).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -74,6 +74,26 @@ def test_tuned_embedder_loads_in_sentence_transformers(finished: Project) -> Non
     assert (folder / "README.md").read_text(encoding="utf-8").startswith("# ")
 
 
+@pytest.mark.parametrize(
+    "asset",
+    ["embedding_adapter", "stacked_adapter", "tuned_embedder", "reranker", "late_interaction",
+     "query_router"],
+)  # fmt: skip
+def test_the_lines_on_a_card_load_the_model(finished: Project, asset: str) -> None:
+    folder = finished.artifact(asset).model
+    lines = (folder / "README.md").read_text(encoding="utf-8")
+    facts = json.loads((folder / "ragft_card.json").read_text(encoding="utf-8"))
+    given = {
+        "THIS_FOLDER": str(folder),
+        "BASE_MODEL": str(resolve_weights(finished.settings.embedder.model).folder),
+        "BASE_DIGEST": facts.get("base_digest"),
+        "vectors": np.eye(2, 384, dtype=np.float32),
+        "question": TEXTS[0],
+        "passage": TEXTS[1],
+    }
+    exec(lines.split("```python")[1].split("```")[0], given)
+
+
 def test_adapter_gives_the_reports_numbers_in_llamaindex(finished: Project) -> None:
     from llama_index.embeddings.adapter import AdapterEmbeddingModel
     from llama_index.embeddings.huggingface import HuggingFaceEmbedding

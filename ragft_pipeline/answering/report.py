@@ -31,9 +31,9 @@ def answering_section(
         sentences(summary, facts),
         answering_table(summary),
         {},
-        "Both models get the same question and the same passages, the first that the untuned "
-        "hybrid finds. Intervals are of the paired difference, 95%, by document cluster; of "
-        "perplexities, of the loss in nats a token.",
+        "Both models get the same question and the same passages, the first that the "
+        "recommended retriever finds; a test chat has its own. Intervals are of the paired "
+        "difference, 95%, by document cluster; of perplexities, of the loss in nats a token.",
         side_by_side(rows),
     )
 

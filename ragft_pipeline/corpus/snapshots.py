@@ -240,7 +240,7 @@ class SnapshotStore:
         parent: Snapshot | None,
         settings: Settings,
     ) -> str:
-        """Say which version's term statistics are in force (DESIGN.md rule 8).
+        """Say which version's term statistics are in force.
 
         The parent's, while less than `statistics.refresh_share` of the training text is new to
         it; decided here, along the chain, so that the order of materialization cannot matter.

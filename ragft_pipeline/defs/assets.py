@@ -23,7 +23,7 @@ train_nodes, val_nodes, test_nodes = (
     build_asset(
         recipe,
         "datasets",
-        f"The {split} split's nodes: by near-duplicate document cluster, sticky for ever.",
+        f"The {split} split's nodes: by near-duplicate document cluster, sticky.",
         {"parquet"},
     )
     for split, recipe in zip(
@@ -76,8 +76,8 @@ tuned_embedder = build_asset(
 embedding_adapter = build_asset(
     recipes.embedding_adapter,
     "models",
-    "A map over the frozen base embedder's query vectors; loads as LlamaIndex's "
-    "AdapterEmbeddingModel.",
+    "Maps over the frozen base embedder's vectors, of questions and documents; the question side "
+    "loads as LlamaIndex's AdapterEmbeddingModel.",
     {"torch", "llamaindex"},
 )
 stacked_adapter = build_asset(
@@ -157,7 +157,7 @@ llm_eval = build_asset(
 refit_models = build_asset(
     recipes.refit_models,
     "release",
-    "The measured recipes trained once more on all documents, with the strengths chosen on val.",
+    "What refit.models names, trained once more on all documents at the strengths val chose.",
     {"torch"},
 )
 refit_eval = build_asset(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add_release_commands(commands: Any) -> None:
-    """Add the subcommands champion, promote, rollback, history, search, export and serve."""
+    """Add the subcommands champion, promote, rollback, history, search, ask, export and serve."""
     champion = commands.add_parser("champion", help="what is served, and why")
     champion.set_defaults(run=_champion)
 

@@ -1,7 +1,7 @@
 """BM25 over words and, for unspaced scripts, character bigrams.
 
 The library of choice (bm25s) derives term statistics from the corpus it indexes. Training rows
-must not depend on the whole corpus (DESIGN.md rule 8), so this index takes frozen statistics where
+must not depend on the whole corpus, so this index takes frozen statistics where
 it is given some; with its own statistics its scores equal bm25s' Lucene variant, which a test
 checks.
 """

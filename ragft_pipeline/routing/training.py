@@ -43,13 +43,6 @@ from ragft_pipeline.tuning.maps import MapLesson, Maps, fit_maps
 from ragft_pipeline.tuning.teacher import TeacherLists
 
 _LOADING = """
-from ragft_pipeline.routing.reordering import (
-    Scorers,
-    reranked,
-    second_opinions,
-    tool_scores,
-    with_second_opinion,
-)
 from ragft_pipeline.routing.router import Router
 router = Router.load(THIS_FOLDER, BASE_DIGEST)
 """

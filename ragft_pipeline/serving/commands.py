@@ -1,4 +1,4 @@
-"""The command that serves over HTTP."""
+"""The commands that answer: serve over HTTP, and ask."""
 
 from __future__ import annotations
 

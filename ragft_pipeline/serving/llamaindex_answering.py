@@ -70,7 +70,7 @@ def answering_engine(
         settings: how the model was tuned; the defaults where not given.
         model: "base" or "tuned"; None takes the one that its evaluation recommends.
 
-    Raises RagftError where nothing is served, or no model was tuned for that version.
+    Raises RagftError where nothing is served, or its version has no tuned_llm and llm_eval.
     """
     settings = settings or Settings()
     live = Champion(ArtifactStore(store), settings.compute)

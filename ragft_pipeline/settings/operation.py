@@ -85,7 +85,7 @@ class RaySettings(Section):
 
 
 class ComputeSettings(Section):
-    """The machine; of these only dtype is part of a result's identity."""
+    """The machine; of these only dtype tells rows apart, and none makes an artifact stale."""
 
     runner: Literal["local", "ray"] = "local"
     ray: RaySettings = RaySettings()

@@ -2,7 +2,7 @@
 
 A unit (a document to chunk, a node to ask about, a text to embed) has a content hash as its row
 key. Row tables live inside artifacts as ``<name>-<row settings>.parquet``, so earlier artifacts
-are the cache, and DuckDB's anti-join over them says what is left to do. Finished batches are
+are the cache, and DuckDB's semi-join over them says what is done already. Finished batches are
 staged at once: a kill loses the batch in flight and no more. On object storage the tables of other
 machines' artifacts are fetched for rows that this machine has not; staged rows stay here.
 """

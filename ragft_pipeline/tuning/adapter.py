@@ -26,7 +26,7 @@ from ragft_pipeline.tuning.maps import MapLesson, Maps, fit_maps
 from ragft_pipeline.tuning.teacher import TeacherLists
 
 _LOADING = """
-from llama_index.embeddings.adapter import AdapterEmbeddingModel
+from llama_index.embeddings.adapter import AdapterEmbeddingModel{imported}
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 base = HuggingFaceEmbedding(model_name=BASE_MODEL)  # the base named above
 embed_model = AdapterEmbeddingModel(base, THIS_FOLDER{cls})
@@ -35,6 +35,7 @@ from ragft_pipeline.retrieval.adapters import load_adapter
 vectors = load_adapter(THIS_FOLDER, BASE_DIGEST).documents(vectors)
 """
 
+_TWO_LAYER_NN = "\nfrom llama_index.embeddings.adapter.utils import TwoLayerNN"
 Checkpoint = Callable[[int, Adapter], None]
 
 
@@ -142,11 +143,14 @@ def _on_val(
 
 
 def _write_card(folder: Path, encoder: Encoder, settings: Settings, facts: dict[str, Any]) -> None:
-    recipe = settings.adapter
+    recipe, two_layer = settings.adapter, settings.adapter.kind == "two_layer"
     write_card(
         folder,
         f"Adapter ({recipe.kind}, side: {recipe.side}) over {encoder.weights.name}",
         "Maps vectors of a frozen embedder; nothing is encoded again.",
         {"base_digest": encoder.weights.digest, **facts, **recipe.model_dump(mode="json")},
-        _LOADING.format(cls=", adapter_cls=TwoLayerNN" if recipe.kind == "two_layer" else ""),
+        _LOADING.format(
+            imported=_TWO_LAYER_NN if two_layer else "",
+            cls=", adapter_cls=TwoLayerNN" if two_layer else "",
+        ),
     )

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
-from ragft_pipeline.retrieval.search import top_k
+from ragft_pipeline.retrieval.search import rows_at_once, top_k
 
 TOP = 100
 
@@ -75,11 +75,12 @@ class Validation:
         """Return nDCG@10 of each val question for unit vectors in the order of the fields."""
         if not len(self.questions):
             return np.zeros(0)
-        return self.ndcg_of_scores(query_vectors @ node_vectors.T)
-
-    def ndcg_of_scores(self, scores: np.ndarray) -> np.ndarray:
-        """Return nDCG@10 of each val question for scores of shape (questions, nodes)."""
-        return score_rankings(top_k(scores, TOP), self.relevant())[PRIMARY]
+        rows = rows_at_once(len(node_vectors), len(query_vectors))
+        found = [
+            top_k(query_vectors[at : at + rows] @ node_vectors.T, TOP)
+            for at in range(0, len(query_vectors), rows)
+        ]
+        return score_rankings(np.concatenate(found), self.relevant())[PRIMARY]
 
     def relevant(self) -> list[set[int]]:
         """Return for each question the indices of its relevant nodes: its source."""

@@ -33,6 +33,8 @@ from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
 
 _LOADING = """
 from ragft_pipeline.retrieval.late_interaction import LateInteraction
+from ragft_pipeline.settings import load_settings
+settings = load_settings()
 late = LateInteraction.load(THIS_FOLDER, settings.embedder, settings.compute)
 scores = late.score([(question, passage)])
 """

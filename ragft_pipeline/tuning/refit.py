@@ -1,4 +1,4 @@
-"""The refit: the measured recipes, trained once more on all documents (DESIGN.md rule 9).
+"""The refit: the measured recipes, trained once more on all documents.
 
 Models trained without the test documents say honestly what tuning gains; what is released has
 seen every document. Strengths are those chosen on val: nothing is chosen here.

@@ -1,7 +1,7 @@
 """Teacher scores: how a hybrid of BM25 and the base embedder ranks the train nodes.
 
 A lexical and a dense ranker err differently; their sum is a better teacher for the dense one than
-either (DESIGN.md cites our trials). A cross-encoder that the user has may rank the hybrid's best
+either. A cross-encoder that the user has may rank the hybrid's best
 anew. Only train questions and train nodes enter.
 """
 
