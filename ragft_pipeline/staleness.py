@@ -13,7 +13,7 @@ FRESH = ("computed", "reused", "carried")
 
 
 def states(version: str, snapshots: SnapshotStore, settings: Settings) -> dict[str, str]:
-    """Return the state of every asset for a version, as `status.state_of` says it."""
+    """Return the state of every asset for a version, as `asset_state` says it."""
     snapshot, links = snapshots.load(version), snapshots.store.links(version)
     return {recipe.name: asset_state(recipe, snapshot, links, settings) for recipe in RECIPES}
 

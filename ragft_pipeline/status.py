@@ -15,16 +15,14 @@ from ragft_pipeline.store.housekeeping import disk_use
 MISSING = "missing"
 
 
-def state_of(recipe: Recipe, version: str, snapshots: SnapshotStore, settings: Settings) -> str:
-    """Return `computed`, `reused`, `carried`, `missing`, or `stale (cause)` for a version."""
-    links = snapshots.store.links(version)
-    return asset_state(recipe, snapshots.load(version), links, settings)
-
-
 def asset_state(
     recipe: Recipe, snapshot: Snapshot, links: Mapping[str, Link], settings: Settings
 ) -> str:
-    """Return what `state_of` says, from all that the version uses."""
+    """Return `computed`, `reused`, `carried`, `missing`, or `stale (cause)` for a version.
+
+    Args:
+        links: what the version uses, by asset.
+    """
     link = links.get(recipe.name)
     artifact = snapshot.store.find(recipe.name, link.action) if link else None
     if link is None or artifact is None:

@@ -28,8 +28,7 @@ from ragft_pipeline.questions import pairs
 from ragft_pipeline.recipes import RECIPES, SPLITS
 from ragft_pipeline.retrieval import encoder
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.staleness import FRESH
-from ragft_pipeline.status import state_of
+from ragft_pipeline.staleness import FRESH, states
 from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline_tests.changing_corpus import NUMBER, STEPS, Change, first_docs
@@ -149,8 +148,8 @@ class History:
     def materialize(self, version: str) -> None:
         known = version in self.complete
         if known:
-            states = {r.name: state_of(r, version, self.snapshots, self.settings) for r in DATA}
-            assert set(states.values()) <= set(FRESH), states
+            found = states(version, self.snapshots, self.settings)
+            assert {found[recipe.name] for recipe in DATA} <= set(FRESH), found
         count = self.work.done.total()
         how = {r.name: materialize(r, self.settings, version).link.how for r in DATA}
         if known:

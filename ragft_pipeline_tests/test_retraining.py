@@ -11,7 +11,8 @@ import pytest
 
 from ragft_pipeline.recipes import RECIPES, embedding_adapter
 from ragft_pipeline.retraining import decide
-from ragft_pipeline.status import state_of, status_table
+from ragft_pipeline.staleness import states
+from ragft_pipeline.status import status_table
 from ragft_pipeline.steps import Decision, Outcome, Step, materialize
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import TrainingTables
@@ -72,7 +73,7 @@ def test_share_changed_carries_the_model_forward_and_says_so(project: Project) -
     assert outcome.artifact.action == before.action
     assert "of the training rows changed (< 20.0%)" in outcome.link.reason
     version = project.snapshots.versions()[-1]
-    assert state_of(embedding_adapter, version, project.snapshots, project.settings) == "carried"
+    assert states(version, project.snapshots, project.settings)["embedding_adapter"] == "carried"
     assert "carried forward: " in status_table(project.snapshots, project.settings, last=2)
 
 
@@ -115,7 +116,7 @@ def test_carried_model_is_stale_once_the_policy_wants_training(project: Project)
     assert _bring_up_to_date(project).link.how == "carried"
     _extractive(project)
     version = project.snapshots.versions()[-1]
-    state = state_of(embedding_adapter, version, project.snapshots, project.settings)
+    state = states(version, project.snapshots, project.settings)["embedding_adapter"]
     assert state.startswith("stale (")
     assert _bring_up_to_date(project).link.how == "computed"
 

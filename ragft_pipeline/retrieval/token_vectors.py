@@ -25,7 +25,6 @@ from ragft_pipeline.retrieval.encoder import Encoder, Kind, normalise_rows
 from ragft_pipeline.store import Workspace
 
 STORAGE_VERSION = 1  # raise it when a vector would be stored as other bytes
-BITS = (1, 2, 4, 8)
 _BLOCK = 128  # texts whose hidden states are held at once
 _SEED = 20
 _SCHEMA = pa.schema(
