@@ -59,6 +59,7 @@ def main() -> int:
         whole, part = first_version(given, options.store / "subsets"), options.documents
         folder = subset(whole, part, options.store / "subsets") if part else whole
         measure(folder, options.store / folder.name, results)
+    results.keep_others()
     return results.finish()
 
 

@@ -34,6 +34,18 @@ class Results:
         if at_most is not None and value > at_most:
             self.shortfalls.append(f"{name}: {value:.4g} {unit}, wanted at most {at_most:g}")
 
+    def keep_others(self) -> None:
+        """Keep what an earlier run wrote about sets (a name's first part) that this one has not."""
+        path = RESULTS / f"{self.name}.json"
+        earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        mine = {name.split("/")[0] for name in self.figures}
+        for name, figure in earlier.get("figures", {}).items():
+            if name.split("/")[0] not in mine:
+                self.figures[name] = figure
+        self.shortfalls += [
+            line for line in earlier.get("shortfalls", []) if line.split("/")[0] not in mine
+        ]
+
     def save(self) -> None:
         """Write results/NAME.json."""
         RESULTS.mkdir(exist_ok=True)
