@@ -66,11 +66,12 @@ class Adapter:
         (folder / CARD_FILE).write_text(json.dumps(card, indent=1), encoding="utf-8")
 
 
-def load_adapter(folder: Path, base_digest: str) -> Adapter:
+def load_adapter(folder: Path | str, base_digest: str) -> Adapter:
     """Load an adapter from its safetensors.
 
     Raises RagftError where it was trained over another base model than `base_digest`.
     """
+    folder = Path(folder)
     try:
         card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
         query = _load(folder)

@@ -127,12 +127,13 @@ class LateInteraction:
     @classmethod
     def load(
         cls,
-        folder: Path,
+        folder: Path | str,
         embedder: EmbedderSettings,
         compute: ComputeSettings,
         stored: StoredTokens | None = None,
     ) -> LateInteraction:
         """Return the scorer of an artifact's model folder, over the base embedder."""
+        folder = Path(folder)
         encoder = Encoder.base(embedder, compute)
         trained = (folder / MODEL_FILE).is_file()
         tuning = QuestionTuning.load(folder, encoder.weights.digest) if trained else None

@@ -126,8 +126,9 @@ class Router:
         (folder / _FILE).write_text(json.dumps(body, indent=1), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, base_digest: str) -> Router:
+    def load(cls, folder: Path | str, base_digest: str) -> Router:
         """Load what `save` wrote; RagftError where it was trained over another base model."""
+        folder = Path(folder)
         try:
             body = json.loads((folder / _FILE).read_text(encoding="utf-8"))
         except FileNotFoundError:
