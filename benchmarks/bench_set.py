@@ -27,7 +27,7 @@ PARTS = ("dev", "test")
 
 @dataclass
 class Bench:
-    """A fresh store with one frozen version, its nodes, the base vectors, people's questions."""
+    """A store with one frozen version, its nodes, the base vectors, people's questions."""
 
     settings: Settings
     version: str
@@ -39,13 +39,17 @@ class Bench:
     question_vectors: np.ndarray
 
     @classmethod
-    def begin(cls, folder: Path, store: Path, parts: tuple[str, ...] = PARTS) -> Bench:
-        """Freeze the folder into an empty store, so that every time is of this run.
+    def begin(
+        cls, folder: Path, store: Path, parts: tuple[str, ...] = PARTS, fresh: bool = True
+    ) -> Bench:
+        """Freeze the folder into a store.
 
         Args:
             parts: which of the people's questions score.
+            fresh: empty the store first, so that every time is of this run.
         """
-        shutil.rmtree(store, ignore_errors=True)
+        if fresh:
+            shutil.rmtree(store, ignore_errors=True)
         settings = load_settings()
         generators = tuple(g for g in settings.questions.generators if g.kind == "extractive")
         settings = settings.model_copy(

@@ -49,7 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--documents", type=int, default=500, help="of a corpus, the first by name")
-    parser.add_argument("--store", type=Path, default=Path(".ragft/benchmarks/defaults"))
+    parser.add_argument("--store", type=Path, default=Path(".ragft/benchmarks"))
     options = parser.parse_args()
     gains: dict[str, dict[str, float]] = {}
     for given in options.folders:
@@ -64,7 +64,7 @@ def main() -> int:
 
 def measure(folder: Path, store: Path) -> dict[str, float]:
     """Return the gain over the base embedder of every alternative on one corpus."""
-    bench = Bench.begin(folder, store, ("test",))
+    bench = Bench.begin(folder, store, ("test",), fresh=False)
     base = bench.score(bench.question_vectors, bench.node_vectors)
     gains = {"questions": float(len(base)), "base": float(base.mean())}
     for name, sections in ALTERNATIVES.items():
