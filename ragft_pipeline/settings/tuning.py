@@ -57,7 +57,7 @@ class TunedEmbedderSettings(Section):
     source_weight: Annotated[float, Field(ge=0.0, le=10.0)] | None = None
     matryoshka: tuple[Positive, ...] = ()
     rank: Annotated[int, Field(ge=1, le=1024)] = 16
-    frozen_layers: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    frozen_layers: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     warmup: Share = 0.1
     max_pairs: Positive = 6000
     passage_tokens: Positive = 128
