@@ -87,7 +87,13 @@ def assert_like(one: Artifact, other: Artifact) -> None:
 
 
 @pytest.mark.parametrize(
-    "recipe", [{}, {"recipe": "query_tower"}, {"recipe": "lora", "accumulate": True}], ids=str
+    "recipe",
+    [
+        {"frozen_layers": 0.5},
+        {"recipe": "query_tower"},
+        {"recipe": "lora", "accumulate": True},
+    ],
+    ids=str,
 )
 def test_towers(
     prepared: tuple[Project, str],
