@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from benchmarks.bench_set import Bench, make
 from benchmarks.quality import first_version, subset
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
+from ragft_pipeline.evaluation.significance import Difference, paired_difference
 
 SHIPPED = "shipped"
 ALTERNATIVES: dict[str, dict[str, dict[str, Any]]] = {
@@ -51,7 +53,7 @@ def main() -> int:
     parser.add_argument("--documents", type=int, default=500, help="of a corpus, the first by name")
     parser.add_argument("--store", type=Path, default=Path(".ragft/benchmarks"))
     options = parser.parse_args()
-    gains: dict[str, dict[str, float]] = {}
+    gains: dict[str, Gains] = {}
     for given in options.folders:
         whole = first_version(given, options.store / "subsets")
         folder = subset(whole, options.documents, options.store / "subsets")
@@ -62,11 +64,19 @@ def main() -> int:
     return results.finish()
 
 
-def measure(folder: Path, store: Path) -> dict[str, float]:
-    """Return the gain over the base embedder of every alternative on one corpus."""
+@dataclass(frozen=True)
+class Gains:
+    """On one corpus: the base embedder's nDCG@10, and what every alternative gains over it."""
+
+    base: float
+    over_base: dict[str, Difference]
+
+
+def measure(folder: Path, store: Path) -> Gains:
+    """Train every alternative on one corpus, and score it on people's test questions."""
     bench = Bench.begin(folder, store, ("test",), fresh=False)
     base = bench.score(bench.question_vectors, bench.node_vectors)
-    gains = {"questions": float(len(base)), "base": float(base.mean())}
+    gains = {}
     for name, sections in ALTERNATIVES.items():
         changed = {
             section: getattr(bench.settings, section).model_copy(update=values)
@@ -74,26 +84,32 @@ def measure(folder: Path, store: Path) -> dict[str, float]:
         }
         settings = bench.settings.model_copy(update=changed)
         made = make(settings, bench.version, recipes.embedding_adapter)["embedding_adapter"]
-        gains[name] = float((bench.score_adapter(made.model) - base).mean())
-        print(f"{folder.name}: {name}: {gains[name]:+.4f}", flush=True)
-    return gains
+        scores = bench.score_adapter(made.model)
+        gains[name] = paired_difference(scores, base, bench.people.clusters)
+        print(f"{folder.name}: {name}: {gains[name]}", flush=True)
+    return Gains(float(base.mean()), gains)
 
 
-def gains_table(gains: dict[str, dict[str, float]], results: Results) -> str:
-    """Record every gain; return them as a Markdown table."""
-    sets = list(gains)
-    lines = [f"\n| adapter | {' | '.join(sets)} |", "|---" * (len(sets) + 1) + "|"]
-    for name in ("questions", "base", *ALTERNATIVES):
-        shown = "{:.0f}" if name == "questions" else "{:.3f}" if name == "base" else "{:+.3f}"
-        row = " | ".join(shown.format(gains[each][name]) for each in sets)
-        lines.append(f"| {name} | {row} |")
-        for each in sets:
-            unit = "questions" if name == "questions" else "nDCG@10"
-            results.add(f"{each}/{name}", gains[each][name], unit)
+def gains_table(gains: dict[str, Gains], results: Results) -> str:
+    """Record every gain with its interval; return them as a Markdown table."""
+    asked = {name: one.over_base[SHIPPED].questions for name, one in gains.items()}
+    lines = [
+        f"\n| adapter | {' | '.join(f'{name}, {asked[name]} questions' for name in gains)} |",
+        "|---" * (len(gains) + 1) + "|",
+        f"| base embedder | {' | '.join(f'{one.base:.3f}' for one in gains.values())} |",
+    ]
+    for corpus, one in gains.items():
+        results.add(f"{corpus}/base", one.base, "nDCG@10")
+        for name, gain in one.over_base.items():
+            results.add(f"{corpus}/{name}", gain.mean, "nDCG@10")
+            results.add(f"{corpus}/{name}/low", gain.low, "nDCG@10")
+            results.add(f"{corpus}/{name}/high", gain.high, "nDCG@10")
+    for name in ALTERNATIVES:
+        lines.append(f"| {name} | {' | '.join(str(o.over_base[name]) for o in gains.values())} |")
     return "\n".join(lines)
 
 
-def halves_table(gains: dict[str, dict[str, float]], results: Results) -> str:
+def halves_table(gains: dict[str, Gains], results: Results) -> str:
     """Choose on each half, report on the other; return a Markdown table."""
     sets = sorted(gains)
     lines = [
@@ -121,8 +137,8 @@ def halves(sets: Sequence[str]) -> list[tuple[str, ...]]:
     return [half for size in sorted(sizes) for half in combinations(sets, size)]
 
 
-def mean(gains: dict[str, dict[str, float]], sets: Sequence[str], name: str) -> float:
-    return float(np.mean([gains[each][name] for each in sets]))
+def mean(gains: dict[str, Gains], sets: Sequence[str], name: str) -> float:
+    return float(np.mean([gains[each].over_base[name].mean for each in sets]))
 
 
 if __name__ == "__main__":
