@@ -71,9 +71,9 @@ def _model_files(artifact: Artifact, step: Step) -> CheckResult:
     ]
     size = sum(path.stat().st_size for path in files) / 1e6
     untuned = artifact.facts.get("strength") == 0  # then there is nothing but the card
-    elsewhere = artifact.facts.get("where") in ("hosted", "none")
+    none_here = artifact.facts.get("where") in ("hosted", "none") or "trained" in artifact.facts
     return CheckResult(
-        (bool(weights) or untuned or elsewhere) and not pickled,
+        (bool(weights) or untuned or none_here) and not pickled,
         {"megabytes": size, "pickled": len(pickled)},
     )
 

@@ -28,7 +28,8 @@ SMALL = {
     "adapter": {"checkpoints": 2},
     "tuned_embedder": {"max_pairs": 96, "strengths": [0.5]},
     "reranker": {
-        "layers": 2, "max_questions": 24, "evaluations": 1, "val_questions": 4, "max_tokens": 96,
+        "model": "embedded:all-minilm-l6-v2", "layers": 2, "max_questions": 24,
+        "evaluations": 1, "val_questions": 4, "max_tokens": 96,
     },
     "late_interaction": {"depth": 10},
     "chats": {"max_chats": 24, "rephrased": 4},

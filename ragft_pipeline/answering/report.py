@@ -49,7 +49,7 @@ def sentences(summary: AnsweringSummary, facts: dict[str, Any]) -> list[str]:
         found.append(f"Tokens written a second: {', '.join(rates)}.")
     if "judge_accuracy" in facts:
         found.append(
-            "Faithfulness is judged by the reranker, which is right in "
+            f"Faithfulness is judged by {facts['judge']}, which is right in "
             f"{facts['judge_accuracy']:.0%} of known cases."
         )
     return found

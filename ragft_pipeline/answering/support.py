@@ -1,4 +1,4 @@
-"""Is a sentence supported by the passage it cites? Asked of the reranker, or of a judge.
+"""Is a sentence supported by the passage it cites? Asked of a scorer of pairs, or of a judge.
 
 What stands in the passage word for word is supported without asking.
 """
@@ -42,8 +42,8 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True)
-class RerankerJudge:
-    """The cross-encoder, above a score that tells true sentences of a passage from others' best.
+class ScoreJudge:
+    """A scorer of pairs, above a score that tells true sentences of a passage from others' best.
 
     Attributes:
         accuracy: balanced, on the pairs that the threshold was set on.
@@ -56,7 +56,7 @@ class RerankerJudge:
     @classmethod
     def calibrated(
         cls, scorer: PairScorer, chats: pa.Table, decline: str, work: Workspace
-    ) -> RerankerJudge:
+    ) -> ScoreJudge:
         """Set the threshold on val chats: answers with their sources, and with distractors."""
         true, false = known_pairs(chats, decline)
         if not true or not false:

@@ -16,6 +16,7 @@ from ragft_pipeline.answering.prompts import PROMPT_VERSION
 from ragft_pipeline.corpus.chunking import CHUNKER_VERSION
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.recipes.corpus import SPLITS, cut_version
+from ragft_pipeline.recipes.models import trained_reranker
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Produced, Recipe, Step
@@ -134,22 +135,26 @@ def _answerers(step: Step) -> dict[str, Callable[[], Answerer]]:
 
 
 def _judge(step: Step) -> Judge:
-    from ragft_pipeline.answering.support import EndpointJudge, RerankerJudge
-    from ragft_pipeline.retrieval.reranking import Reranker
+    from ragft_pipeline.answering.support import EndpointJudge, ScoreJudge
+    from ragft_pipeline.retrieval.late_interaction import LateInteraction
+    from ragft_pipeline.retrieval.reranking import PairScorer, Reranker
 
     settings = step.settings
     if settings.llm_eval.judge is not None:
         return EndpointJudge(settings.llm_eval.judge)
-    reranker = Reranker(step.artifact("reranker").model, settings.reranker, settings.compute)
-    return RerankerJudge.calibrated(
-        reranker, step.table("val_chats"), settings.chats.decline, step.work
+    reranker = trained_reranker(step)
+    scorer: PairScorer = (
+        Reranker(reranker, settings.reranker, settings.compute)
+        if reranker
+        else LateInteraction(Encoder.base(settings.embedder, settings.compute))
     )
+    return ScoreJudge.calibrated(scorer, step.table("val_chats"), settings.chats.decline, step.work)
 
 
 def _evaluate(step: Step) -> Produced:
     from ragft_pipeline.answering.evaluation import evaluate_answers
     from ragft_pipeline.answering.questions import questions_to_answer
-    from ragft_pipeline.answering.support import RerankerJudge
+    from ragft_pipeline.answering.support import ScoreJudge
 
     judge = _judge(step)
     questions = questions_to_answer(
@@ -165,7 +170,8 @@ def _evaluate(step: Step) -> Produced:
     rows, facts = evaluate_answers(
         questions, _held_out(step), _answerers(step), judge, step.settings, step.work
     )
-    if isinstance(judge, RerankerJudge):
+    if isinstance(judge, ScoreJudge):
+        facts["judge"] = "the reranker" if trained_reranker(step) else "late interaction"
         facts["judge_accuracy"] = judge.accuracy
     return Produced(rows, facts)
 

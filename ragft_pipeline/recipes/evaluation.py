@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ragft_pipeline import schemas
 from ragft_pipeline.recipes.answering import answering_summary
 from ragft_pipeline.recipes.corpus import SPLITS
-from ragft_pipeline.recipes.models import REFITTED
+from ragft_pipeline.recipes.models import REFITTED, trained_reranker
 from ragft_pipeline.steps import Produced, Recipe, Step
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def measured_models(step: Step) -> Models:
         tuned_embedder=step.artifact("tuned_embedder").model,
         adapter=step.artifact("embedding_adapter").model,
         stacked_adapter=step.artifact("stacked_adapter").model,
-        reranker=step.artifact("reranker").model,
+        reranker=trained_reranker(step),
         late_interaction=step.artifact("late_interaction").model,
     )
 
@@ -78,6 +78,7 @@ def released_models(step: Step) -> Models:
         adapter=released("embedding_adapter"),
         stacked_adapter=released("stacked_adapter"),
         late_interaction=step.artifact("late_interaction").model,
+        reranker=trained_reranker(step),
     )
 
 
@@ -102,9 +103,9 @@ refit_eval = Recipe(
     heavy=True,
     inputs=(
         "chunked_nodes", "node_embeddings", "gold_questions", "refit_models", *REFITTED,
-        "late_interaction", "retrieval_eval",
+        "late_interaction", "reranker", "retrieval_eval",
     ),
-    sections=("evaluation", "late_interaction", "embedder"),
+    sections=("evaluation", "late_interaction", "reranker", "embedder"),
     weights=("embedder",),
     table=schemas.EVAL_ROWS,
 )  # fmt: skip

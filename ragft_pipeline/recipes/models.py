@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ragft_pipeline.errors import RagftError
@@ -106,6 +107,8 @@ stacked_adapter = Recipe(
 def _reranker(step: Step) -> Produced:
     from ragft_pipeline.tuning.reranker import train_reranker
 
+    if step.settings.reranker.model is None:
+        return Produced(facts={"trained": "no: reranker.model names none"})
     statistics = TermStatistics.from_table(step.table("corpus_statistics"))
     tables, teacher = training_tables(step), step.table("teacher_scores")
     facts = train_reranker(tables, teacher, statistics, step.settings, step.work)
@@ -122,6 +125,19 @@ reranker = Recipe(
     sections=("reranker", "embedder"),
     weights=("reranker", "embedder"),
 )
+
+
+def trained_reranker(step: Step) -> Path | None:
+    """Return the reranker's folder; None where `reranker.model` names none."""
+    folder = step.artifact("reranker").model
+    return folder if folder.is_dir() else None
+
+
+def scorer_folders(step: Step) -> dict[str, Path]:
+    """Return the models that score pairs of question and passage, by their assets' names."""
+    reranker = trained_reranker(step)
+    found = {"reranker": reranker} if reranker else {}
+    return {**found, "late_interaction": step.artifact("late_interaction").model}
 
 
 def _late_interaction(step: Step) -> Produced:

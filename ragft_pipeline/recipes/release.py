@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ragft_pipeline.recipes.datasets import PAIRS
 from ragft_pipeline.recipes.evaluation import evaluation_data, released_models
-from ragft_pipeline.recipes.models import MEASURED, REFITTED
+from ragft_pipeline.recipes.models import MEASURED, REFITTED, scorer_folders
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Produced, Recipe, Step
 from ragft_pipeline.taint import record_documents
@@ -59,7 +59,7 @@ def _champion(step: Step) -> Produced:
         {row["doc_key"]: row["path"] for row in reversed(documents)},
         RoutingParts(
             step.artifact("query_router").model,
-            {name: step.artifact(name).model for name in ("reranker", "late_interaction")},
+            scorer_folders(step),
             step.table("tool_catalog"),
         ),
     )

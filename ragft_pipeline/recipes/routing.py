@@ -13,7 +13,7 @@ from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.datasets import PAIRS
-from ragft_pipeline.recipes.models import require_questions
+from ragft_pipeline.recipes.models import require_questions, scorer_folders
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.question_sets import unseen
@@ -111,19 +111,21 @@ router_questions = Recipe(
 
 def _scorers(step: Step) -> Scorers:
     from ragft_pipeline.retrieval.late_interaction import LateInteraction
-    from ragft_pipeline.retrieval.reranking import Reranker
+    from ragft_pipeline.retrieval.reranking import PairScorer, Reranker
     from ragft_pipeline.retrieval.token_vectors import cached_tokens
     from ragft_pipeline.routing.choosing import LATE_INTERACTION, RERANKER
 
-    settings, folder = step.settings, step.artifact("reranker").model
+    settings, folders = step.settings, scorer_folders(step)
     encoder = Encoder.base(settings.embedder, settings.compute)
     passages = list(node_texts(step.table("chunked_nodes")).values())
     stored = cached_tokens(step.work, encoder, passages, settings.late_interaction.bits)
-    late = step.artifact("late_interaction").model
-    return {
-        RERANKER: Reranker(folder, settings.reranker, settings.compute),
-        LATE_INTERACTION: LateInteraction.load(late, settings.embedder, settings.compute, stored),
+    late = folders[LATE_INTERACTION]
+    scorers: dict[str, PairScorer] = {
+        LATE_INTERACTION: LateInteraction.load(late, settings.embedder, settings.compute, stored)
     }
+    if RERANKER in folders:
+        scorers[RERANKER] = Reranker(folders[RERANKER], settings.reranker, settings.compute)
+    return scorers
 
 
 def _train(step: Step) -> Produced:

@@ -82,11 +82,11 @@ class TunedEmbedderSettings(Section):
 
 
 class RerankerSettings(Section):
-    """The cross-encoder: where it starts, its training lists and its loss."""
+    """The cross-encoder: where it starts, its training lists and its loss; null: there is none."""
 
-    model: str = "embedded:all-minilm-l6-v2"
+    model: str | None = None
     recipe: Literal["bce", "lambda", "distill"] = "distill"
-    layers: Count = 3
+    layers: Count = 0
     max_tokens: Annotated[int, Field(ge=32, le=8192)] = 192
     max_questions: Positive = 700
     hard_negatives: Count = 2

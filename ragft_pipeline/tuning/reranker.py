@@ -1,7 +1,7 @@
 """The reranker: a cross-encoder over the hybrid's candidates, stopped early on ranking quality.
 
-It starts from any cross-encoder; with the embedded default from MiniLM's first layers and a new
-head, which learns from short windows first (tuning/reranker_lists.py).
+It starts from any cross-encoder, or from an embedder's first layers with a new head, which learns
+from short windows first (tuning/reranker_lists.py).
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def train_reranker(
     first stage has them and reranked.
     """
     recipe = settings.reranker
+    assert recipe.model is not None, "reranker.model names none"
     weights = require_embedder(resolve_weights(recipe.model))
     new_head = not is_cross_encoder(weights.folder)
     questions = tables.questions(recipe.max_questions)

@@ -71,7 +71,9 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("teacher") / "cross-encoder"
     torch.manual_seed(3)
     base = Encoder.base(Settings().embedder, ComputeSettings()).weights.folder
-    new_cross_encoder(base, RerankerSettings(), "cpu", torch.float32).save_pretrained(str(folder))
+    new_cross_encoder(base, RerankerSettings(layers=3), "cpu", torch.float32).save_pretrained(
+        str(folder)
+    )
     return folder
 
 

@@ -30,7 +30,8 @@ DATA: tuple[Recipe, ...] = (
 SECTIONS: dict[str, Any] = {
     "questions": {"generators": [{"kind": "extractive"}]},
     "reranker": {
-        "layers": 1, "max_questions": 27, "evaluations": 1, "val_questions": 4, "max_tokens": 64,
+        "model": "embedded:all-minilm-l6-v2", "layers": 1, "max_questions": 27,
+        "evaluations": 1, "val_questions": 4, "max_tokens": 64,
     },
 }  # fmt: skip
 

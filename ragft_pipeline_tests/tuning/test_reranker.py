@@ -36,7 +36,8 @@ from ragft_pipeline.tuning.reranker_training import Candidates, ListTraining
 from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.conftest import SAMPLE
 
-MINILM = resolve_weights("embedded:all-minilm-l6-v2").folder
+EMBEDDED = "embedded:all-minilm-l6-v2"
+MINILM = resolve_weights(EMBEDDED).folder
 
 
 def _passages(number: int) -> list[str]:
@@ -187,8 +188,8 @@ def test_same_seed_gives_the_same_val_metric(tmp_path: Path, recipe: str) -> Non
     tables, teacher = _tables()
     settings = Settings(
         reranker=RerankerSettings.model_validate(
-            {"recipe": recipe, "layers": 1, "max_tokens": 48, "max_questions": 24, "evaluations": 1,
-             "val_questions": 8, "val_depths": [5, 10]}
+            {"model": EMBEDDED, "recipe": recipe, "layers": 1, "max_tokens": 48,
+             "max_questions": 24, "evaluations": 1, "val_questions": 8, "val_depths": [5, 10]}
         )
     )  # fmt: skip
     texts = tables.train_nodes.column("text").to_pylist()

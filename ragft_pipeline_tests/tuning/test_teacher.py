@@ -142,7 +142,7 @@ def _taught(folder: Path, **teacher: object) -> pa.Table:
 
 def test_a_cross_encoder_orders_the_best_anew_and_leaves_the_rest_below(tmp_path: Path) -> None:
     base = resolve_weights("embedded:all-minilm-l6-v2").folder
-    model = new_cross_encoder(base, RerankerSettings(), "cpu", torch.float32)
+    model = new_cross_encoder(base, RerankerSettings(layers=3), "cpu", torch.float32)
     model.save_pretrained(str(tmp_path / "model"), create_model_card=False)
     plain = _taught(tmp_path / "plain").to_pylist()
     settings = {"model": str(tmp_path / "model"), "model_weight": 1.0, "reranked": 3}
