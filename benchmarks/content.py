@@ -107,8 +107,7 @@ def question_units(
     nodes: pa.Table, statistics: TermStatistics, settings: QuestionSettings
 ) -> set[Unit]:
     """Return a split's units: drafts and prompts of its nodes, texts and questions to search."""
-    first = {row["node_id"]: row for row in reversed(nodes.to_pylist())}
-    sources = [SourceNode.from_row(first[node_id]) for node_id in sorted(first)]
+    sources = pairs.source_nodes(nodes, nodes.column("node_id").to_pylist())
     texts = {source.node_id: source.text for source in sources}
     counted = statistics_identity(statistics)
     units: set[Unit] = {("document", source.text) for source in sources}

@@ -74,7 +74,7 @@ LEDGER = Table(
 NODES = Table(
     "nodes",
     _schema(
-        node_id=S, doc_key=S, cluster=S, split=S, title=S, heading=S, text=S,
+        node_id=S, doc_key=S, cluster=S, split=S, title=S, heading_path=pa.list_(S), text=S,
         start_char=N, end_char=N, tokens=N,
     ),
     key=("node_id", "doc_key", "start_char"),

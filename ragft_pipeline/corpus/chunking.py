@@ -1,9 +1,8 @@
-"""Documents to nodes, with LlamaIndex's parsers; sizes in tokens of the base embedder."""
+"""Documents to nodes: along headings, then along sentences; sizes in tokens of the embedder."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -15,6 +14,7 @@ import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
 from ragft_pipeline.compute import RowFunction
+from ragft_pipeline.corpus.markdown import Heading, body_start, headings
 from ragft_pipeline.corpus.splits import PROTECTION
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
@@ -23,7 +23,7 @@ from ragft_pipeline.store import Workspace
 from ragft_pipeline.weights import Weights, found_here
 
 _DOCUMENTS_AT_ONCE = 256
-CHUNKER_VERSION = 1  # raise it when some document would be cut otherwise
+CHUNKER_VERSION = 2  # raise it when some document would be cut otherwise
 _DOCUMENT_NODES = pa.schema(
     [
         ("row_key", pa.string()),
@@ -33,7 +33,7 @@ _DOCUMENT_NODES = pa.schema(
                 pa.struct(
                     [
                         ("text", pa.string()),
-                        ("heading", pa.string()),
+                        ("heading_path", pa.list_(pa.string())),
                         ("start", pa.int64()),
                         ("end", pa.int64()),
                         ("tokens", pa.int64()),
@@ -65,11 +65,11 @@ class FrozenDocument:
 
 @dataclass(frozen=True)
 class Span:
-    """A piece of a document: characters start to end, under a heading."""
+    """A piece of a document: characters start to end, under headings, the outermost first."""
 
     start: int
     end: int
-    heading: str
+    path: tuple[str, ...] = ()
 
 
 def node_id_of(text: str) -> str:
@@ -151,7 +151,7 @@ def _protected(
     start = 0
     for part, own_ids, own_counts in zip(parts, ids, counts):
         nodes = part.column("nodes").combine_chunks().flatten()
-        names = ("text", "heading", "start", "end", "tokens")
+        names = ("text", "heading_path", "start", "end", "tokens")
         flat = pa.table(
             {
                 "node_id": own_ids,
@@ -181,10 +181,18 @@ def _node_rows(
             own = {name: pa.array([getattr(doc, name) for doc in block]).take(of) for name in names}
             columns = {name: table.column(name) for name in table.column_names} | own
             columns |= {"start_char": columns["start"], "end_char": columns["end"]}
+            columns["heading_path"] = _below_title(columns["heading_path"], columns["title"])
             rows = pa.table({name: columns[name] for name in schema.names}).cast(schema)
             yield from rows.combine_chunks().to_batches()
 
     return pa.RecordBatchReader.from_batches(schema, batches())
+
+
+def _below_title(paths: pa.ChunkedArray, titles: pa.Array) -> pa.Array:
+    """Return heading paths without the document's title, which its nodes have beside them."""
+    pairs = zip(paths.to_pylist(), titles.to_pylist())
+    below = [path[1:] if path and path[0] == title else path for path, title in pairs]
+    return pa.array(below, paths.type)
 
 
 @dataclass(frozen=True)
@@ -221,19 +229,23 @@ class Splitter:
     """
 
     def __init__(self, settings: ChunkingSettings, tokenize: Callable[[str], list[int]]) -> None:
-        from llama_index.core.node_parser import MarkdownNodeParser, SentenceSplitter
+        from llama_index.core.node_parser import SentenceSplitter
 
         self._settings = settings
         self._tokenize = tokenize
         self._sentences = SentenceSplitter(
             chunk_size=settings.size, chunk_overlap=settings.overlap, tokenizer=tokenize
         )
-        self._markdown = MarkdownNodeParser()
 
     def cut(self, text: str, markdown: bool) -> list[dict[str, Any]]:
-        """Return the document's nodes: text, heading, character span, tokens."""
-        sections = self._sections(text) if markdown and self._settings.markdown else []
-        spans = self._join(text, sections) if sections else [Span(0, len(text), "")]
+        """Return the document's nodes: text, heading path, character span, tokens.
+
+        Front matter is in no node, unless there is nothing else.
+        """
+        start = body_start(text) if markdown else 0
+        start = start if text[start:].strip() else 0
+        along = markdown and self._settings.markdown
+        spans = self._join(text, sections(text, start)) if along else [Span(start, len(text))]
         nodes = []
         for span in spans:
             for start, end in self._fit(text, span):
@@ -241,7 +253,7 @@ class Splitter:
                 nodes.append(
                     {
                         "text": piece,
-                        "heading": span.heading,
+                        "heading_path": list(span.path),
                         "start": start,
                         "end": end,
                         "tokens": len(self._tokenize(piece)),
@@ -249,36 +261,13 @@ class Splitter:
                 )
         return nodes
 
-    def _sections(self, text: str) -> list[Span]:
-        from llama_index.core.schema import TextNode
-
-        spans: list[Span] = []
-        cursor = 0
-        for node in self._markdown.get_nodes_from_node(TextNode(text=text)):
-            body = node.get_content()
-            first = body.split("\n", 1)[0]
-            start = text.find(body, cursor)
-            if start < 0:  # the parser writes headings its own way: find the heading's words
-                words = text.find(first.lstrip("# "), cursor)
-                start = text.rfind("\n", 0, words) + 1 if words >= 0 else -1
-            if start < 0:
-                return []
-            heading = first.lstrip("#").strip() if re.match(r"#+\s", first) else ""
-            if spans:
-                spans[-1] = Span(spans[-1].start, start, spans[-1].heading)
-            spans.append(Span(start, len(text), heading))
-            cursor = start + 1
-        if spans:
-            spans[0] = Span(0, spans[0].end, spans[0].heading)
-        return spans
-
     def _join(self, text: str, sections: Sequence[Span]) -> list[Span]:
         joined: list[Span] = []
         sizes: list[int] = []
         for span in sections:
             size = len(self._tokenize(text[span.start : span.end]))
             if joined and sizes[-1] + size <= self._settings.size:
-                joined[-1] = Span(joined[-1].start, span.end, joined[-1].heading)
+                joined[-1] = Span(joined[-1].start, span.end, joined[-1].path)
                 sizes[-1] += size
             else:
                 joined.append(span)
@@ -305,3 +294,14 @@ class Splitter:
             result.append((span.start + start, span.start + start + len(piece)))
             cursor, reach = start + 1, start + len(piece)
         return result
+
+
+def sections(text: str, start: int = 0) -> list[Span]:
+    """Return the parts of a Markdown text from `start` on, each from a heading to the next."""
+    spans = [Span(start, len(text))]
+    above: list[Heading] = []
+    for heading in headings(text):
+        above = [*(one for one in above if one.level < heading.level), heading]
+        spans[-1] = Span(spans[-1].start, heading.start, spans[-1].path)
+        spans.append(Span(heading.start, len(text), tuple(one.text for one in above)))
+    return [span for span in spans if text[span.start : span.end].strip()]

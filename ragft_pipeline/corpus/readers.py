@@ -18,8 +18,8 @@ from ragft_pipeline.settings import CorpusSettings
 if TYPE_CHECKING:
     from llama_index.core.readers.base import BaseReader
 
-READER_VERSION = 1  # raise it when the text of some document would come out differently
-MARKDOWN_SUFFIXES = (".md", ".html", ".htm")
+READER_VERSION = 2  # raise it when the text of some document would come out differently
+MARKDOWN_SUFFIXES = (".md", ".markdown", ".mdx", ".html", ".htm")
 _MAX_PDF_PAGES = 5000
 _MAX_UNZIPPED = 50
 

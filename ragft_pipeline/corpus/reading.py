@@ -11,7 +11,8 @@ from typing import ClassVar
 import pyarrow as pa
 
 from ragft_pipeline.compute import RowFunction, open_map
-from ragft_pipeline.corpus.readers import read_text
+from ragft_pipeline.corpus.markdown import title_of
+from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, read_text
 from ragft_pipeline.corpus.sources import SkippedDocument, Source, list_documents
 from ragft_pipeline.settings import CorpusSettings, Settings
 
@@ -91,8 +92,9 @@ def read_corpus(
                 if row["reason"] is not None:
                     skip(path, row["reason"])
                     continue
+                title = title_of(text, path.lower().endswith(MARKDOWN_SUFFIXES))
                 found[path] = ReadDocument(
-                    path, one.raw_sha256, len(one.data), keep(text), len(text), title_of(text)
+                    path, one.raw_sha256, len(one.data), keep(text), len(text), title
                 )
             done += batch.units
             if done % 100 < batch.units:
@@ -125,12 +127,3 @@ def read_corpus(
         [one for _, one in documents if isinstance(one, ReadDocument)],
         [{"path": path, "reason": one} for path, one in documents if isinstance(one, str)],
     )
-
-
-def title_of(text: str) -> str:
-    """Return a document's title: its first heading, else its first line; 120 characters."""
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    heading = next(
-        (line for line in lines[:20] if line.startswith("# ")), lines[0] if lines else ""
-    )
-    return heading.lstrip("#").strip()[:120]

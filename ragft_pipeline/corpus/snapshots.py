@@ -69,7 +69,7 @@ class Snapshot:
 
     @property
     def data_version(self) -> str:
-        """A digest of the documents (paths and texts), the split and the gold questions."""
+        """A digest of the documents (paths, titles, texts), the split and the gold questions."""
         return str(self.facts["data_version"])
 
 
@@ -142,7 +142,7 @@ class SnapshotStore:
             )
         gold = source.read_gold() or ""
         identity = digest_of(
-            sorted((item.path, item.doc_key) for item in read),
+            sorted((item.path, item.doc_key, item.title) for item in read),
             sorted((row["path"], row["reason"]) for row in skipped),
             hashlib.sha256(gold.encode()).hexdigest(),
         )

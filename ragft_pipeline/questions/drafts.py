@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from ragft_pipeline.corpus.nodes import nearest_heading
+
 DRAFTS_SCHEMA = pa.schema(
     [
         ("row_key", pa.string()),
@@ -48,11 +50,9 @@ class SourceNode:
     first: bool
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> SourceNode:
-        """Take a row of the NODES table."""
-        return cls(
-            row["node_id"], row["text"], row["title"], row["heading"], row["start_char"] == 0
-        )
+    def from_row(cls, row: Mapping[str, Any], first: bool) -> SourceNode:
+        """Take a row of the NODES table; `first` says that its document begins with it."""
+        return cls(row["node_id"], row["text"], row["title"], nearest_heading(row), first)
 
     def random(self, purpose: str) -> random.Random:
         """Return random numbers that depend on this node alone."""

@@ -60,7 +60,7 @@ def make_qa_pairs(
     texts = node_texts(nodes)
     candidates: list[Candidate] = []
     for generator in settings.questions.generators:
-        sources = [SourceNode.from_row(row) for row in _rows(nodes, asked_about(generator, texts))]
+        sources = source_nodes(nodes, asked_about(generator, texts))
         drafts = _drafts(generator, sources, statistics, settings, work)
         candidates += [
             Candidate(digest_of(node_id, draft.question)[:32], node_id, generator.kind, draft)
@@ -95,6 +95,14 @@ def asked_about(generator: Generator, node_ids: Collection[str]) -> Collection[s
     if isinstance(generator, LLMGenerator):
         return chosen_ids(node_ids, generator)
     return node_ids
+
+
+def source_nodes(nodes: pa.Table, wanted: Collection[str]) -> list[SourceNode]:
+    """Return the wanted nodes of a NODES table as generators see them, in the order of the ids."""
+    starts = nodes.group_by("doc_key").aggregate([("start_char", "min")]).to_pylist()
+    first = {row["doc_key"]: row["start_char_min"] for row in starts}
+    rows = _rows(nodes, wanted)
+    return [SourceNode.from_row(row, row["start_char"] == first[row["doc_key"]]) for row in rows]
 
 
 def _rows(nodes: pa.Table, wanted: Collection[str]) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from ragft_pipeline import schemas
+from ragft_pipeline.corpus.nodes import nearest_heading
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.questions.drafts import Reply
 from ragft_pipeline.questions.llm import QuestionModel, spoken
@@ -123,7 +124,7 @@ def tool_documents(nodes: pa.Table, paths: Mapping[str, str] | None = None) -> l
             rows[key][0]["cluster"],
             min((row["split"] for row in rows[key]), key=_PROTECTION.index),
             [row["node_id"] for row in rows[key]],
-            [row["heading"] for row in rows[key]],
+            [nearest_heading(row) for row in rows[key]],
             [row["text"] for row in rows[key]],
         )
         for key in sorted(rows)

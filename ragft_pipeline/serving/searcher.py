@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragft_pipeline.corpus.nodes import node_texts
+from ragft_pipeline.corpus.nodes import nearest_heading, node_texts
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.ranking import Ranking
 from ragft_pipeline.evaluation.second_stages import PairScorer, rerank
@@ -226,7 +226,7 @@ class Searcher:
                     score,
                     self._texts[node],
                     about["title"],
-                    about["heading"],
+                    nearest_heading(about),
                     about["path"],
                     {name: value for name, value in found.items() if not math.isnan(value)},
                 )

@@ -14,7 +14,16 @@ class CorpusSettings(Section):
 
     source: str = "data/sample"
     gold_questions: str | None = None
-    suffixes: tuple[str, ...] = (".md", ".txt", ".html", ".htm", ".pdf", ".docx")
+    suffixes: tuple[str, ...] = (
+        ".md",
+        ".markdown",
+        ".mdx",
+        ".txt",
+        ".html",
+        ".htm",
+        ".pdf",
+        ".docx",
+    )
     max_file_mb: Annotated[float, Field(gt=0, le=1024)] = 20.0
     max_text_mb: Annotated[float, Field(gt=0, le=1024)] = 20.0
     encodings: tuple[str, ...] = ("utf-8",)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,8 @@ def test_random_markdown_is_covered(splitter: Splitter) -> None:
 
 def test_markdown_is_cut_along_headings(splitter: Splitter) -> None:
     nodes = splitter.cut(MARKDOWN, True)
-    headings = list(dict.fromkeys(node["heading"] for node in nodes))
-    assert headings[:3] == ["Manual", "Pumps", "Valves"]
+    paths = list(dict.fromkeys(tuple(node["heading_path"]) for node in nodes))
+    assert paths[:3] == [("Manual",), ("Manual", "Pumps"), ("Manual", "Valves")]
     for node in nodes:
         cut_inside = re.search(r"(?m)^## (Pumps|Valves)", node["text"][1:])
         assert cut_inside is None or node["tokens"] <= SMALL.size
@@ -119,7 +120,23 @@ def test_a_small_section_joins_its_neighbour(splitter: Splitter) -> None:
 
 def test_headings_do_not_cut_where_markdown_is_off(tokenize: Callable[[str], list[int]]) -> None:
     plain = Splitter(ChunkingSettings(size=64, overlap=8, markdown=False), tokenize)
-    assert {node["heading"] for node in plain.cut(MARKDOWN, True)} == {""}
+    assert all(node["heading_path"] == [] for node in plain.cut(MARKDOWN, True))
+
+
+@pytest.mark.parametrize("along_headings", [True, False])
+def test_front_matter_is_in_no_node(
+    tokenize: Callable[[str], list[int]], along_headings: bool
+) -> None:
+    splitter = Splitter(ChunkingSettings(size=64, overlap=8, markdown=along_headings), tokenize)
+    text = f"---\ntitle: Pumps\nauthor: Jane\n---\n\n{prose('pumps', 90)}"
+    nodes = splitter.cut(text, True)
+    assert uncovered(text, nodes) == "---title:Pumpsauthor:Jane---"
+    assert "author" in splitter.cut(text, False)[0]["text"]
+
+
+def test_a_document_of_front_matter_alone_has_a_node(splitter: Splitter) -> None:
+    text = "---\ntitle: Pumps\n---"
+    assert [node["text"] for node in splitter.cut(text, True)] == [text]
 
 
 def test_neighbours_overlap_within_a_section(splitter: Splitter) -> None:
@@ -185,6 +202,14 @@ def test_a_test_edit_leaves_the_train_nodes(tmp_path: Path, weights: Weights) ->
     after, _ = chunk(store, weights, "a2", documents | {"t2": ("test", prose("t2", 120))})
     assert ids(after, "train") == ids(before, "train")
     assert ids(after, "test") != ids(before, "test")
+
+
+def test_the_title_is_in_no_heading_path(tmp_path: Path, weights: Weights) -> None:
+    titled = FrozenDocument("k", True, "Manual", "k", "train", partial(str, MARKDOWN))
+    work = Workspace(ArtifactStore(tmp_path), "chunked_nodes", tmp_path)
+    table = chunk_documents([titled], [], SMALL, weights, work).read_all()
+    paths = list(dict.fromkeys(map(tuple, table.column("heading_path").to_pylist())))
+    assert paths == [(), ("Pumps",), ("Valves",), ("Valves", "Small")]
 
 
 def test_a_node_shared_by_splits_goes_to_the_most_protected(

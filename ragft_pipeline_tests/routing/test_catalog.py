@@ -112,7 +112,7 @@ def test_documents_are_one_a_distinct_text_with_nodes_in_reading_order() -> None
     nodes = pa.Table.from_pylist(
         [
             {"node_id": f"n{start}", "doc_key": "same", "split": split, "title": "T",
-             "cluster": "c", "heading": "", "text": "", "start_char": start}
+             "cluster": "c", "heading_path": [], "text": "", "start_char": start}
             for start, split in ((50, "train"), (0, "test"))
         ]
     )  # fmt: skip

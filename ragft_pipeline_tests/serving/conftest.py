@@ -59,7 +59,7 @@ def make_bundle(
     rows = [
         {
             "node_id": f"{name}-{place}", "doc_key": name, "cluster": name, "split": "train",
-            "title": name, "heading": "", "text": text, "start_char": place,
+            "title": name, "heading_path": [], "text": text, "start_char": place,
             "end_char": place + len(text), "tokens": len(text.split()),
         }
         for place, text in enumerate(texts)

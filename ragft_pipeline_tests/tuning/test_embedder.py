@@ -37,6 +37,8 @@ from ragft_pipeline.tuning.towers import (
     ranking_loss,
 )
 
+BLANKS = {pa.string(): "", pa.list_(pa.string()): []}
+
 PARTS = ("pump", "valve", "boiler", "meter", "strainer", "chimney", "relay", "tank")
 DUTIES = ("is cleaned each spring by the duty engineer", "must be sealed before it is filled")
 QUESTIONS = ("who looks after the {}", "{} maintenance rule")
@@ -61,7 +63,7 @@ def _rows(split: str, parts: tuple[str, ...]) -> tuple[pa.Table, pa.Table]:
 
 
 def _filled(rows: list[dict[str, str]], schema: pa.Schema) -> pa.Table:
-    blank = {field.name: "" if field.type == pa.string() else 0 for field in schema}
+    blank = {field.name: BLANKS.get(field.type, 0) for field in schema}
     return pa.Table.from_pylist([{**blank, **row} for row in rows], schema=schema)
 
 

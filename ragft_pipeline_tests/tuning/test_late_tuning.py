@@ -23,6 +23,8 @@ from ragft_pipeline.tuning.late_interaction import (
 )
 from ragft_pipeline.tuning.teacher import score_with_teacher
 
+BLANKS = {pa.string(): "", pa.list_(pa.string()): []}
+
 PARTS = {"train": ("pump", "valve", "boiler", "meter"), "val": ("relay", "tank")}
 DUTIES = ("is cleaned each spring by the duty engineer", "must be sealed before it is filled")
 
@@ -39,7 +41,7 @@ def _tables(split: str) -> tuple[pa.Table, pa.Table]:
 
 
 def _filled(rows: list[dict[str, str]], schema: pa.Schema) -> pa.Table:
-    blank = {field.name: "" if field.type == pa.string() else 0 for field in schema}
+    blank = {field.name: BLANKS.get(field.type, 0) for field in schema}
     return pa.Table.from_pylist([{**blank, **row} for row in rows], schema=schema)
 
 

@@ -22,6 +22,8 @@ from ragft_pipeline.tuning.teacher import score_with_teacher
 from ragft_pipeline.tuning.teacher_weight import TeacherWeight, choose_teacher_weight
 from ragft_pipeline.weights import resolve_weights
 
+BLANKS = {pa.string(): "", pa.list_(pa.string()): []}
+
 THINGS = (
     ("dog", "The hound guards the yard and barks at strangers."),
     ("car", "The automobile is washed on the forecourt each evening."),
@@ -38,7 +40,7 @@ def _tables(questions: dict[str, str], nodes: dict[str, str], split: str) -> Tra
     """Train and val of the same kind; the val questions are in their own words."""
 
     def filled(rows: list[dict[str, object]], schema: pa.Schema) -> pa.Table:
-        blank = {field.name: "" if field.type == pa.string() else 0 for field in schema}
+        blank = {field.name: BLANKS.get(field.type, 0) for field in schema}
         return pa.Table.from_pylist([{**blank, **row} for row in rows], schema=schema)
 
     def pairs(kind: str) -> pa.Table:
