@@ -257,12 +257,11 @@ def _version(options: argparse.Namespace, settings: Settings) -> str:
 
 
 def _print_report(settings: Settings, version: str) -> None:
-    from ragft_pipeline.evaluation.report import REPORT_FILE
+    from ragft_pipeline.evaluation.report import REPORT_FILE, TEXT_FILE
     from ragft_pipeline.store import ArtifactStore
 
-    artifact = ArtifactStore(settings.store).read(version, "eval_report")
-    print(f"\n{artifact.facts['table']}\n\n{artifact.facts['verdict']}\n")
-    print(f"report: {artifact.path / REPORT_FILE}")
+    folder = ArtifactStore(settings.store).read(version, "eval_report").path
+    print(f"\n{(folder / TEXT_FILE).read_text(encoding='utf-8')}\n\nreport: {folder / REPORT_FILE}")
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ query_router = build_asset(
 )
 router_eval = build_asset(
     recipes.router_eval,
-    "routing",
+    "evaluation",
     "Routing on questions about documents it never saw: tools found, regret, confidence, kinds.",
     {"parquet"},
 )
@@ -150,13 +150,13 @@ tuned_llm = build_asset(
 )
 llm_eval = build_asset(
     recipes.llm_eval,
-    "answering",
+    "evaluation",
     "Base and tuned answering model on the same retrieved passages, and without any.",
     {"parquet"},
 )
 refit_models = build_asset(
     recipes.refit_models,
-    "release",
+    "models",
     "What refit.models names, trained once more on all documents at the strengths val chose.",
     {"torch"},
 )

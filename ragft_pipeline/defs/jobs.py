@@ -46,7 +46,7 @@ corpus_version_job = dg.define_asset_job(
 
 answering_job = dg.define_asset_job(
     ANSWERING_JOB_NAME,
-    selection=dg.AssetSelection.groups("answering"),
+    selection=dg.AssetSelection.groups("answering") | dg.AssetSelection.assets("llm_eval"),
     partitions_def=corpus_versions,
     description="The answering model alone: its chats, its tuning, its evaluation.",
     executor_def=EXECUTOR,

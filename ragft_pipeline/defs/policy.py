@@ -17,6 +17,8 @@ from ragft_pipeline.steps import Outcome, Recipe, Step, materialize
 from ragft_pipeline.store import ArtifactStore, Workspace
 
 OWNER = "team:retrieval"
+# What a person looks for on the first screen of an asset's page, in this order.
+_READ_FIRST = tuple(f"ragft/{name}" for name in ("event", "why", "verdict", "ladder", "gate"))
 # Training, encoding and evaluation: one at a time in a pool (dagster.yaml). Machines that share
 # Dagster's storage share its pools, so each names its own.
 HEAVY_POOL = os.environ.get("RAGFT_HEAVY_POOL") or "heavy"
@@ -112,16 +114,17 @@ def run_metadata(outcome: Outcome) -> dict[str, Any]:
         metadata["ragft/carried_forward"] = link.reason
     if "row_count" in facts:
         metadata["dagster/row_count"] = facts.pop("row_count")
-    table = facts.pop("table", None)
     values = {f"ragft/{_key(name)}": _value(value) for name, value in facts.items()}
-    metadata |= {name: value for name, value in values.items() if isinstance(value, str)}
-    if table is not None:
-        metadata["ragft/table"] = dg.MetadataValue.md(str(table))
+    numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+    first = {name: values[name] for name in _READ_FIRST if name in values}
+    words = {name: value for name, value in values.items() if name not in numbers}
     pictures = sorted(artifact.path.glob("*.png"))
-    metadata |= {f"ragft/plot_{path.stem}": _picture(path) for path in pictures}
     return {
         **metadata,
-        **values,
+        **first,
+        **words,
+        **{f"ragft/plot_{path.stem}": _picture(path) for path in pictures},
+        **numbers,
         "ragft/cache_hit": link.how != "computed",
         "ragft/seconds": round(link.seconds, 3),
         "ragft/action": link.action[:16],  # in full it is the name of the artifact's folder
@@ -131,15 +134,16 @@ def run_metadata(outcome: Outcome) -> dict[str, Any]:
 
 def _key(name: str) -> str:
     """Return a name of metadata; with blanks, at which the UI wraps long names of systems."""
-    return re.sub(r"[^\w()+]+", " ", name)
+    return re.sub(r"[^\w()+@,]+", " ", name)
 
 
 def _value(value: object) -> Any:
-    if isinstance(value, bool | int | str):
+    if isinstance(value, bool | int):
         return value
     if isinstance(value, float):
         return round(value, 6)
-    return str(value)
+    text = str(value)
+    return dg.MetadataValue.md(text) if text.startswith("|") else text  # a Markdown table
 
 
 def _picture(path: Any) -> dg.MarkdownMetadataValue:

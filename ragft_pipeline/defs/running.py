@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from ragft_pipeline.defs.jobs import JOB_NAME, whole_job
 from ragft_pipeline.defs.partitions import PARTITIONS_NAME
 from ragft_pipeline.defs.status_table import current_status
 from ragft_pipeline.errors import RagftError, one_line
+from ragft_pipeline.processes import run_with_all_it_starts
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.store.remote import absolute
@@ -44,7 +44,8 @@ def dagster_home(settings: Settings) -> Path:
     if source.is_file():
         shutil.copyfile(source, target)
     elif not target.is_file():
-        target.write_text("telemetry:\n  enabled: false\n", encoding="utf-8")
+        off = "".join(f"{name}:\n  enabled: false\n" for name in ("telemetry", "nux"))
+        target.write_text(off, encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(home_path)
     return home_path
 
@@ -155,4 +156,4 @@ def serve_ui(settings: Settings, port: int) -> int:
         pass  # its databases are there before its processes open them
     os.environ.setdefault("RAGFT_STORE", absolute(settings.store))
     command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
-    return subprocess.call([*command, "-m", "ragft_pipeline.definitions"])
+    return run_with_all_it_starts([*command, "-m", "ragft_pipeline.definitions"])

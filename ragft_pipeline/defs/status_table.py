@@ -18,7 +18,7 @@ _NAMED = 2  # stale assets named in the summary of a version; the table has them
 
 corpus_status = dg.AssetSpec(
     "corpus_status",
-    group_name="evaluation",
+    group_name="release",
     deps=[RECIPES[-1].name],  # an edge from every asset would hide the lineage behind it
     kinds={"table"},
     description="Every asset of the newest corpus versions: fresh, stale with the cause, missing "

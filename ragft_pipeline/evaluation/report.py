@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from ragft_pipeline.evaluation.ladder import HEADER, Ladder, build_ladder
+from ragft_pipeline.evaluation.names import spoken
 from ragft_pipeline.evaluation.plots import differences_plot, hit_rate_plot, latency_plot
 from ragft_pipeline.evaluation.summary import (
     BASE,
@@ -17,7 +19,6 @@ from ragft_pipeline.evaluation.summary import (
     SystemResult,
     Verdict,
     decide,
-    markdown_table,
 )
 from ragft_pipeline.retrieval.metrics import METRICS, PRIMARY
 from ragft_pipeline.settings import Settings
@@ -25,6 +26,7 @@ from ragft_pipeline.store import Workspace
 
 REPORT_FILE = "report.html"
 SUMMARY_FILE = "summary.json"
+TEXT_FILE = "report.txt"
 _EXAMPLES = 5
 _SET_TITLES = {
     "gold_test_held_out": "People's test questions about documents no model was trained on",
@@ -73,64 +75,82 @@ class ReportInput:
 
 @dataclass(frozen=True)
 class Report:
-    """What Dagster shows and the terminal prints."""
+    """What Dagster shows: the decision, the ladder in Markdown, the quality of its rows."""
 
     verdict: Verdict
-    markdown: str
-    plots: dict[str, bytes]
-    metrics: dict[str, float]
+    ladder: Ladder
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a person reads first, first."""
+        quality = {
+            f"{PRIMARY.replace('_at_', '@')} {rung.name}": rung.result.means[PRIMARY]
+            for rung in self.ladder.rungs
+            if rung.comparable
+        }
+        return {
+            "verdict": self.verdict.sentence,
+            "ladder": self.ladder.markdown(),
+            "names": self.ladder.names(),
+            "recommended": self.verdict.recommended,
+            **quality,
+        }
 
 
 def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Report:
-    """Write report.html and summary.json into the artifact and return the report."""
+    """Write the page, its plots, its first screen as text, and all of it as JSON."""
     rows = EvaluationRows(given.rows, settings.evaluation)
-    results = rows.results()
+    tables = _by_set(rows.results())
     verdict = decide(rows, given.choices)
-    tables = {
-        name: _of_set(results, name) for name in dict.fromkeys(r.question_set for r in results)
-    }
-    tables = {name: tables[name] for name in _SET_TITLES if name in tables}
-    primary = tables[verdict.primary_set]
-    latency = given.latency.to_pylist()
     title = _SET_TITLES[verdict.primary_set]
+    latency = given.latency.to_pylist()
+    milliseconds = {row["system"]: row["p50_ms"] for row in latency}
+    ladder = build_ladder(rows, tables.get(verdict.primary_set, []), verdict, milliseconds)
+    whole = [rung for rung in ladder.rungs if rung.comparable]
     plots = {
-        "differences": differences_plot(primary, title),
-        "hit_rate": hit_rate_plot(primary, title),
-        "latency": latency_plot(primary, latency, title),
+        "differences": differences_plot(ladder.rungs, title),
+        "hit_rate": hit_rate_plot(whole, title),
+        "latency": latency_plot(whole, title),
     }
-    metrics = {f"{result.system}/{PRIMARY}": result.means[PRIMARY] for result in primary}
-    markdown = markdown_table(primary, verdict.primary_set)
-    refit = _refit_tables(given, settings)
-    page = _render(given, tables, refit, verdict, plots, _examples(given, verdict, rows), latency)
+    refitted = EvaluationRows(given.refitted, settings.evaluation)
+    refit = _by_set(refitted.results()) if given.refitted.num_rows else {}
+    page = _render(
+        given=given, verdict=verdict, ladder=ladder, tables=tables, refit=refit,
+        plots={name: _encoded(data) for name, data in plots.items()},
+        sections=[(each, map(_encoded, each.plots.values())) for each in given.sections],
+        examples=_examples(given, verdict, rows), latency=latency, titles=_SET_TITLES,
+        header=HEADER, metrics=METRICS, base=BASE, spoken=spoken,
+    )  # fmt: skip
     (work.folder / REPORT_FILE).write_text(page, encoding="utf-8")
+    text = "\n".join([*ladder.lines(), "", verdict.sentence])
+    (work.folder / TEXT_FILE).write_text(text, encoding="utf-8")
     for section in given.sections:
-        plots = {**plots, **section.plots}
+        plots |= section.plots
     for name, data in plots.items():
         (work.folder / f"{name}.png").write_bytes(data)
     summary = {
         "version": given.version,
         "verdict": {**asdict(verdict), "decisions": [step.decision for step in verdict.steps]},
+        "ladder": [asdict(rung) for rung in ladder.rungs],
         "choices": given.choices,
         "tables": {name: [asdict(result) for result in part] for name, part in tables.items()},
         "refit": {name: [asdict(result) for result in part] for name, part in refit.items()},
         "latency": latency,
         "sections": {s.title: {"sentences": s.sentences, "table": s.table} for s in given.sections},
-        "markdown": markdown,
     }
     (work.folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1), encoding="utf-8")
-    return Report(verdict, markdown, plots, metrics)
+    return Report(verdict, ladder)
 
 
-def _refit_tables(given: ReportInput, settings: Settings) -> dict[str, list[SystemResult]]:
-    """Return the refitted models' results; every document trained them, so no set is held out."""
-    if not given.refitted.num_rows:
-        return {}
-    results = EvaluationRows(given.refitted, settings.evaluation).results()
-    return {name: _of_set(results, name) for name in dict.fromkeys(r.question_set for r in results)}
+def _by_set(results: Sequence[SystemResult]) -> dict[str, list[SystemResult]]:
+    """Return the results of each set, in the order of the page."""
+    found: dict[str, list[SystemResult]] = {name: [] for name in _SET_TITLES}
+    for result in results:
+        found[result.question_set].append(result)
+    return {name: part for name, part in found.items() if part}
 
 
-def _of_set(results: Sequence[SystemResult], name: str) -> list[SystemResult]:
-    return [result for result in results if result.question_set == name]
+def _encoded(image: bytes) -> str:
+    return base64.b64encode(image).decode()
 
 
 def _examples(
@@ -176,35 +196,10 @@ def _snippet(places: dict[str, dict[str, Any]], row: dict[str, Any]) -> str:
     )
 
 
-def _render(
-    given: ReportInput,
-    tables: dict[str, list[SystemResult]],
-    refit: dict[str, list[SystemResult]],
-    verdict: Verdict,
-    plots: dict[str, bytes],
-    examples: dict[str, list[dict[str, Any]]],
-    latency: list[dict[str, Any]],
-) -> str:
+def _render(**values: Any) -> str:
     from jinja2 import Environment, PackageLoader, select_autoescape
 
     environment = Environment(
         loader=PackageLoader("ragft_pipeline.evaluation", "."), autoescape=select_autoescape(["j2"])
     )
-    return environment.get_template("report.html.j2").render(
-        given=given,
-        tables=tables,
-        refit=refit,
-        titles=_SET_TITLES,
-        verdict=verdict,
-        metrics=METRICS,
-        primary=PRIMARY,
-        base=BASE,
-        plots={name: base64.b64encode(data).decode() for name, data in plots.items()},
-        sections=[
-            (section, [base64.b64encode(data).decode() for data in section.plots.values()])
-            for section in given.sections
-        ],
-        examples=examples,
-        latency=latency,
-        markdown=markdown_table,
-    )
+    return environment.get_template("report.html.j2").render(**values)

@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from ragft_pipeline.evaluation.names import BASE, spoken
 from ragft_pipeline.evaluation.second_stages import STAGES, staged_name
 from ragft_pipeline.evaluation.significance import (
     MIN_CLUSTERS,
@@ -24,7 +25,6 @@ from ragft_pipeline.retrieval.question_sets import CHOOSING, HELD_OUT, REPORTING
 from ragft_pipeline.settings import EvaluationSettings
 
 ALPHA = 0.05
-BASE = "base"
 UNTUNED = hybrid_name(BASE)
 _RETRIEVERS = ("adapter", "tuned_embedder", "adapter(tuned_embedder)")
 TUNED = (*_RETRIEVERS, *map(hybrid_name, _RETRIEVERS))
@@ -206,7 +206,7 @@ def decide(rows: EvaluationRows, choices: dict[str, Any]) -> Verdict:
         ruled_out |= doubtful
     name = primary_set(rows)
     to_base = rows.difference(name, held, BASE)
-    return Verdict(name, held, judged, to_base, _sentence(rows, name, held, to_base, judged))
+    return Verdict(name, held, judged, to_base, _sentence(rows, name, held, to_base))
 
 
 def _walk(
@@ -242,9 +242,7 @@ def _walk(
     return max(proven)[1] if proven else held, steps
 
 
-def _sentence(
-    rows: EvaluationRows, name: str, held: str, to_base: Difference, steps: list[Step]
-) -> str:
+def _sentence(rows: EvaluationRows, name: str, held: str, to_base: Difference) -> str:
     asked = {
         HELD_OUT: "people's test questions about documents no model was trained on",
         "gold_test": "people's test questions, most about documents that trained the models,",
@@ -253,16 +251,11 @@ def _sentence(
         "synthetic_val": "synthetic val questions (there are no others)",
     }[name]
     if held == BASE:
-        start = f"Keep the base embedder: on {rows.count(name)} {asked} nothing is proven better."
-    else:
-        start = (
-            f"Use {held}: nDCG@10 {rows.mean(name, held):.3f} on {to_base.questions} {asked}, "
-            f"{to_base} to the base embedder alone."
-        )
-    unproven = [
-        f"{s.challenger} over {s.reference} ({s.difference})" for s in steps if not s.proven
-    ]
-    return start + (f" Not proven: {'; '.join(unproven)}." if unproven else "")
+        return f"Keep the base embedder: on {rows.count(name)} {asked} nothing is proven better."
+    return (
+        f"Use the {spoken(held)}: nDCG@10 {rows.mean(name, held):.3f} on {to_base.questions} "
+        f"{asked}, {to_base} to the base embedder alone."
+    )
 
 
 def markdown_table(results: list[SystemResult], question_set: str) -> str:

@@ -141,11 +141,10 @@ def _report(step: Step) -> Produced:
         assets=assets,
         sections=[section for section in sections if section],
     )
-    report = write_report(given, step.settings, step.work)
-    facts = {"verdict": report.verdict.sentence, "recommended": report.verdict.recommended}
+    facts = write_report(given, step.settings, step.work).facts()
     if answering is not None:
         facts["answering"] = answering.verdict.sentence
-    return Produced(facts={**facts, "table": report.markdown, **report.metrics})
+    return Produced(facts=facts)
 
 
 def corpus_facts(step: Step) -> dict[str, object]:
@@ -167,6 +166,7 @@ def corpus_facts(step: Step) -> dict[str, object]:
 eval_report = Recipe(
     "eval_report",
     _report,
+    code=2,
     inputs=(
         "retrieval_eval", "refit_eval", "router_eval", "llm_eval", "corpus_snapshot",
         "chunked_nodes",

@@ -64,7 +64,8 @@ def _champion(step: Step) -> Produced:
         ),
     )
     decision = promote_if_better(candidate, step.settings, step.work)
-    return Produced(facts=decision.facts(), data_version=decision.bundle.digest)
+    facts = decision.facts(str(step.artifact("eval_report").facts["ladder"]))
+    return Produced(facts=facts, data_version=decision.bundle.digest)
 
 
 def _turn(snapshot: Snapshot) -> str:
@@ -76,6 +77,7 @@ def _turn(snapshot: Snapshot) -> str:
 champion = Recipe(
     "champion",
     _champion,
+    code=2,
     heavy=True,
     inputs=(
         "corpus_snapshot", "chunked_nodes", "node_embeddings", *PAIRS, "gold_questions",

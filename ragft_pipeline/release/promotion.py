@@ -12,6 +12,7 @@ from typing import Any
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.evaluation.names import spoken
 from ragft_pipeline.evaluation.summary import (
     BASE,
     UNTUNED,
@@ -44,16 +45,23 @@ class Decision:
     candidate: Bundle
     judgement: Judgement | None
 
-    def facts(self) -> dict[str, Any]:
-        """Return what Dagster shows: words first, then the numbers."""
+    def facts(self, ladder: str) -> dict[str, Any]:
+        """Return what Dagster shows, what a person reads first, first.
+
+        Args:
+            ladder: the report's, in Markdown; the gate's tests stand below it.
+        """
+        superior = self.judgement.tests[0].figures if self.judgement else {}
         return {
             "event": self.event or "none",
             "why": self.why,
-            "table": self.table(),
+            "serves": spoken(self.bundle.configuration.name),
+            "ladder": ladder,
+            "gate": self.table(),
             "system": self.bundle.configuration.name,
             "bundle": self.bundle.digest,
             "candidate": self.candidate.digest,
-            **(self.judgement.figures if self.judgement else {}),
+            **superior,
         }
 
     def table(self) -> str:

@@ -13,6 +13,7 @@ from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import ServeSettings, Settings
 
 _LOCAL = "127.0.0.1"
+_LAST_SECONDS = 5  # for answers under way when the service is told to end
 
 
 def add_serve_command(commands: Any) -> None:
@@ -71,7 +72,10 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
         if hosts == ("*",) and not token:
             print("anyone who reaches this port can search: see serve.token_env", file=sys.stderr)
         # no access log: questions stand in the addresses
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        config = uvicorn.Config(
+            app, log_level="warning", access_log=False, server_header=False,
+            timeout_graceful_shutdown=_LAST_SECONDS,
+        )  # fmt: skip
         with suppress(KeyboardInterrupt):  # the way to end it
             uvicorn.Server(config).run(sockets=[listener])
     return 0
