@@ -113,6 +113,7 @@ def serving_process(store: ArtifactStore, log: Path) -> Iterator[str]:
             yield line.split()[-1]
         finally:
             process.terminate()
+            process.wait(60)
 
 
 @pytest.fixture(scope="session")
