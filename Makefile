@@ -8,7 +8,7 @@ EVAL ?= ../shared/eval/tools-faq
 
 export TQDM_DISABLE := 1
 
-.PHONY: demo demo-update test test-ray test-ui lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-defaults clean
+.PHONY: demo demo-update test test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-defaults clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -22,6 +22,10 @@ test: $(INSTALLED)
 test-ui: $(INSTALLED)  # needs Chromium (Debian's package chromium); screenshots in build/ui
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui]'
 	@RAGFT_SCREENSHOTS=$${RAGFT_SCREENSHOTS:-build/ui} $(BIN)/python -m pytest -m ui ragft_pipeline_tests/ui
+
+pictures: $(INSTALLED)  # of README and docs, over what `make demo` made; needs Chromium as well
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui]'
+	@$(BIN)/python -m ragft_pipeline_tests.ui.pictures
 
 test-ray: $(INSTALLED)  # local clusters of two nodes; a node and a trainer are killed midway
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'

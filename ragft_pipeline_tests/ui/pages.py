@@ -30,11 +30,6 @@ class Pages:
         page.set_default_timeout(_PATIENCE)
         page.on("pageerror", lambda error: self.faults.append(str(error)))
 
-    def decline_invitation(self) -> None:
-        """Press Skip in the dialog that a new Dagster instance shows after some seconds."""
-        self.page.goto(self.address)
-        self.page.get_by_role("button", name="Skip").click()
-
     def open(self, path: str, *texts: str) -> None:
         """Open a page and wait until it shows every text; an error in its place fails."""
         self.page.goto(self.address + path)
@@ -94,8 +89,6 @@ def browse(address: str, folder: Path) -> Iterator[Pages]:
         browser = driver.chromium.launch(executable_path=chromium, args=list(_FLAGS))
         try:
             context = browser.new_context(viewport=WINDOW, locale="en-GB", timezone_id="UTC")
-            pages = Pages(context.new_page(), address, folder)
-            pages.decline_invitation()
-            yield pages
+            yield Pages(context.new_page(), address, folder)
         finally:
             browser.close()

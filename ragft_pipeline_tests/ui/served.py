@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 
 import requests
 
-from ragft_pipeline_tests.conftest import ROOT, Project
+from ragft_pipeline_tests.conftest import ROOT
 
 T = TypeVar("T")
 FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
@@ -48,10 +47,14 @@ class Run:
 
 
 class ServedUI:
-    """A context in which the UI of a project is served on a free port of this machine."""
+    """A context in which `ragft ui` runs on a free port of this machine.
 
-    def __init__(self, project: Project, log: Path) -> None:
-        self.project = project
+    Args:
+        environment: what names the project: RAGFT_SETTINGS, RAGFT_STORE.
+    """
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        self.environment = environment
         self.log = log
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -59,21 +62,19 @@ class ServedUI:
         self.address = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> ServedUI:
-        environment = {**os.environ, "RAGFT_SETTINGS": str(self.project.settings_file)}
-        environment |= {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-        for inherited in ("DAGSTER_HOME", "RAGFT_STORE"):
-            environment.pop(inherited, None)
+        own = ("DAGSTER_HOME", "RAGFT_STORE", "RAGFT_SETTINGS")
+        environment = {name: value for name, value in os.environ.items() if name not in own}
+        environment |= {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **self.environment}
         program = "import sys; from ragft_pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program, "ui", "--port", str(self.port)],
                 cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT,
-                start_new_session=True,
             )  # fmt: skip
         try:
             self.wait_for("the web server", self._answers, seconds=180)
         except BaseException:
-            self._kill()
+            self._end()
             raise
         return self
 
@@ -83,12 +84,11 @@ class ServedUI:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._kill()
+        self._end()
 
-    def _kill(self) -> None:
-        # Dagster's processes ignore SIGTERM for a while; the group has no other members.
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+    def _end(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
 
     def _answers(self) -> bool:
         try:

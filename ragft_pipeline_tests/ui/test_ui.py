@@ -26,6 +26,7 @@ pytestmark = pytest.mark.ui
 ASSETS = frozenset(recipe.name for recipe in RECIPES)
 MODELS = frozenset(recipe.name for recipe in RECIPES if recipe.keep)
 READ_EVALUATION = [recipe.name for recipe in RECIPES if "evaluation" in recipe.sections]
+GROUPS = ("corpus", "datasets", "models", "evaluation", "release")  # beside routing, answering
 RUN_SECONDS = 600  # of a whole version on two busy cores
 QUIET_SECONDS = 60  # four rounds of every sensor
 SENSOR_SECONDS = 15
@@ -66,7 +67,8 @@ def _configure(project: Project, **evaluation: int) -> None:
 @pytest.fixture(scope="module")
 def ui(project: Project, screenshots: Path) -> Iterator[ServedUI]:
     screenshots.mkdir(parents=True, exist_ok=True)
-    with ServedUI(project, screenshots / "ragft-ui.log") as ui:
+    environment = {"RAGFT_SETTINGS": str(project.settings_file)}
+    with ServedUI(environment, screenshots / "ragft-ui.log") as ui:
         yield ui
 
 
@@ -167,14 +169,11 @@ def test_changed_setting_renews_the_current_version_only(
 
 
 def test_lineage_page(pages: Pages) -> None:
-    pages.open("/asset-groups", "corpus", "datasets", "models", "evaluation")
+    pages.open("/asset-groups", *GROUPS)
     pages.keep("lineage-groups")
-    places = [
-        pages.page.get_by_text(group, exact=True).last.bounding_box()
-        for group in ("corpus", "datasets", "models", "evaluation")
-    ]
+    places = [pages.page.get_by_text(name, exact=True).last.bounding_box() for name in GROUPS]
     across = [place["x"] for place in places if place]
-    assert len(across) == 4
+    assert len(across) == len(GROUPS)
     assert across == sorted(across)
     pages.page.get_by_label("settings").last.click()
     pages.page.get_by_role("menuitem").filter(has_text="Change graph to vertical").click()
@@ -192,18 +191,18 @@ def test_lineage_page(pages: Pages) -> None:
 
 def test_report_page_with_its_plots(pages: Pages, project: Project, third: Run) -> None:
     facts = project.artifact("eval_report", third.version).facts
-    pages.open("/assets/eval_report", facts["verdict"], third.version, "ragft/base ndcg_at_10")
+    quality = "ragft/ndcg@10 base embedder"
+    pages.open("/assets/eval_report", facts["verdict"], third.version, quality)
     pages.keep("report")
-    with pages.entry("ragft/table") as dialog:
-        assert "hybrid(adapter)" in dialog.inner_text()
-        pages.keep("report-table", dialog)
+    with pages.entry("ragft/ladder") as ladder:  # without a click
+        assert "untuned hybrid" in ladder.get_by_role("table").inner_text()
     for plot in ("differences", "hit_rate", "latency"):
         with pages.entry(f"ragft/plot_{plot}") as dialog:
             image = dialog.get_by_role("img", name=plot)
             assert image.evaluate("image => image.complete && image.naturalWidth") > 500
             pages.keep(f"report-{plot}", dialog)
     pages.page.get_by_role("button", name="Plots").click()
-    pages.shows("ragft/base ndcg_at_10")
+    pages.shows(quality)
     pages.keep("report-over-versions")
 
 
