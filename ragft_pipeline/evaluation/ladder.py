@@ -47,6 +47,13 @@ class Rung:
         return spoken(self.result.system)
 
     @property
+    def tone(self) -> str:
+        """How its verdict reads: `gain`, `loss` or `open`."""
+        if self.verdict in ("recommended", "use", "better"):
+            return "gain"
+        return "loss" if self.verdict in ("leave out", "worse") else "open"
+
+    @property
     def label(self) -> str:
         """What plots call it."""
         return self.name if self.comparable else f"{self.name} (n={self.result.questions})"
@@ -61,12 +68,12 @@ class Rung:
             quality if self.comparable else f"(n={self.result.questions})",
             "" if self.adds is None else str(self.adds),
             str(self.over or ""),
-            "" if self.milliseconds is None else f"{self.milliseconds:.0f}",
+            "" if self.milliseconds is None else f"{max(1, self.milliseconds):.0f}",
             self.verdict,
         ]
 
 
-HEADER = ("", "system", "nDCG@10", "adds, 95% interval", "to", "ms", "verdict")
+HEADER = ("", "system", "nDCG@10", "adds, 95% interval", "over", "ms", "verdict")
 
 
 @dataclass(frozen=True)

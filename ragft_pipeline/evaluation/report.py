@@ -83,7 +83,7 @@ class Report:
     def facts(self) -> dict[str, Any]:
         """Return what a person reads first, first."""
         quality = {
-            f"{PRIMARY.replace('_at_', '@')} {rung.name}": rung.result.means[PRIMARY]
+            f"nDCG@10 {rung.name}": rung.result.means[PRIMARY]
             for rung in self.ladder.rungs
             if rung.comparable
         }
@@ -117,7 +117,9 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
         given=given, verdict=verdict, ladder=ladder, tables=tables, refit=refit,
         plots={name: _encoded(data) for name, data in plots.items()},
         sections=[(each, map(_encoded, each.plots.values())) for each in given.sections],
-        examples=_examples(given, verdict, rows), latency=latency, titles=_SET_TITLES,
+        examples=_examples(given, verdict, rows), latency=latency,
+        asked=rows.count(verdict.primary_set), documents=rows.documents(verdict.primary_set),
+        titles=_SET_TITLES,
         header=HEADER, metrics=METRICS, base=BASE, spoken=spoken,
     )  # fmt: skip
     (work.folder / REPORT_FILE).write_text(page, encoding="utf-8")

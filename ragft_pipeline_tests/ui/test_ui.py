@@ -191,7 +191,7 @@ def test_lineage_page(pages: Pages) -> None:
 
 def test_report_page_with_its_plots(pages: Pages, project: Project, third: Run) -> None:
     facts = project.artifact("eval_report", third.version).facts
-    quality = "ragft/ndcg@10 base embedder"
+    quality = "ragft/nDCG@10 base embedder"
     pages.open("/assets/eval_report", facts["verdict"], third.version, quality)
     pages.keep("report")
     with pages.entry("ragft/ladder") as ladder:  # without a click
