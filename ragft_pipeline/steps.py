@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,25 +19,26 @@ from ragft_pipeline.compute import open_map
 from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.identities import versions
 from ragft_pipeline.schemas import Table
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, ArtifactStore, How, Link, Workspace
 from ragft_pipeline.weights import resolve_weights
-
-# Raise it when a library's new version gives other vectors, nodes or trainings.
-LIBRARY_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Produced:
     """What a computation returns: the asset's table, if it is one, and facts about it.
 
-    A table that grows with the corpus is a reader: it is written as it is made.
+    A table that grows with the corpus is a reader: it is written as it is made. Where its rows are
+    not bit-stable, `made_of` is a digest of what went in, and with the code the data version;
+    `data_version` is a digest of what came out that says it all.
     """
 
     table: pa.Table | pa.RecordBatchReader | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     data_version: str | None = None
+    made_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ class Recipe:
         weights: sections whose `model`, where they name one, it loads; its digest is in the key.
         table: the schema of its table; None for models and pages, whose data version is the key.
         code: raise it when the computation changes.
-        versions: the version constants of the row functions it calls.
+        calls: the modules with version constants that it computes with, `retrieval.encoder` say;
+            these constants are part of the key (ragft_pipeline.identities).
         identity: extra identity of a root asset, from the frozen snapshot.
         keep: for a trained model, says whether an earlier version's may serve this one, and why.
         heavy: whether it keeps all cores or the GPU busy, so that only one such runs at a time.
@@ -104,15 +107,19 @@ class Recipe:
     weights: tuple[str, ...] = ()
     table: Table | None = None
     code: int = 1
-    versions: tuple[int, ...] = ()
+    calls: tuple[str, ...] = ()
     identity: Callable[[Snapshot], str] | None = None
     keep: Callable[[Step, Artifact], Decision] | None = None
     heavy: bool = False
 
     def code_version(self, settings: Settings) -> str:
         """Return the version of code and settings, as Dagster's staleness sees it."""
-        numbers = ".".join(str(number) for number in (self.code, *self.versions, LIBRARY_VERSION))
-        return f"{numbers}-{settings.section_digest(*self.sections)[:12]}"
+        return f"{self.code}.{self.computed_by[:8]}-{settings.section_digest(*self.sections)[:12]}"
+
+    @property
+    def computed_by(self) -> str:
+        """A digest of the code alone: the recipe's number and the constants of what it calls."""
+        return digest_of(self.code, versions(*self.calls))
 
     def action(self, settings: Settings, inputs: dict[str, str], snapshot: Snapshot) -> str:
         """Return the action key: same key, same artifact."""
@@ -190,7 +197,7 @@ def _carry_forward(
     if model is None:
         return None, ""
     with store.staging(f"{recipe.name}-decision") as folder:
-        work = Workspace(store, recipe.name, folder, progress, open_map(settings.compute))
+        work = _workspace(recipe, settings, store, folder, progress)
         decision = recipe.keep(Step(settings, store, version, work, links), model)
     progress(f"{recipe.name}: {'kept' if decision.keep else 'retraining'}, {decision.reason}")
     return (model if decision.keep else None), decision.reason
@@ -230,15 +237,18 @@ def _compute(
 ) -> Artifact:
     start = time.monotonic()
     with store.staging(recipe.name) as folder:
-        work = Workspace(store, recipe.name, folder, progress, open_map(settings.compute))
+        work = _workspace(recipe, settings, store, folder, progress)
         produced = recipe.compute(Step(settings, store, version, work, links, action))
         data_version = produced.data_version or action
+        if produced.made_of is not None:
+            data_version = digest_of(recipe.computed_by, produced.made_of)
         rows = {}
         if recipe.table is not None:
             assert produced.table is not None, recipe.name
             path = folder / f"{recipe.name}.parquet"
             rows["row_count"] = recipe.table.write(produced.table, path)
-            data_version = produced.data_version or recipe.table.digest(path)
+            if produced.data_version is None and produced.made_of is None:
+                data_version = recipe.table.digest(path)
         facts = {**work.counts, **produced.facts, **rows}
         facts["compute_seconds"] = round(time.monotonic() - start, 3)
         inputs = {asset: link.data_version for asset, link in links.items()}
@@ -253,6 +263,17 @@ def _compute(
         )
         work.published()
     return artifact
+
+
+def _workspace(
+    recipe: Recipe,
+    settings: Settings,
+    store: ArtifactStore,
+    folder: Path,
+    progress: Callable[[str], None],
+) -> Workspace:
+    mapped = open_map(settings.compute)
+    return Workspace(store, recipe.name, folder, progress, mapped, recipe.computed_by)
 
 
 def _input_links(recipe: Recipe, store: ArtifactStore, version: str) -> dict[str, Link]:

@@ -58,7 +58,7 @@ def tune_language_model(
     weights = require_language_model(resolve_weights(recipe.model))
     val = val.sort_by("chat_id").slice(0, recipe.val_chats)
     training = digest_of(
-        recipe.digest(), weights.digest, settings.compute.dtype,
+        recipe.digest(), weights.digest, settings.compute.dtype, work.code,
         [table_digest(chats, CHATS.volatile) for chats in (train, val)],
     )  # fmt: skip
     folder = work.store.root / "staging" / "training" / f"{work.asset}-{training[:24]}"

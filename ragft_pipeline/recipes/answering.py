@@ -8,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
-from ragft_pipeline.answering.answers import ANSWER_VERSION
-from ragft_pipeline.answering.asking import ASKING_VERSION
-from ragft_pipeline.answering.distractors import DISTRACTOR_VERSION, Library
-from ragft_pipeline.answering.focus import FOCUS_VERSION
-from ragft_pipeline.answering.prompts import PROMPT_VERSION
-from ragft_pipeline.corpus.chunking import CHUNKER_VERSION
+from ragft_pipeline.answering.distractors import Library
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.recipes.corpus import SPLITS, cut_version
 from ragft_pipeline.recipes.models import trained_reranker
@@ -72,17 +67,15 @@ def _chats_recipe(split: str) -> Recipe:
         inputs=(f"{split}_qa_pairs", *own_nodes, "train_nodes", "corpus_statistics"),
         sections=("chats", "questions", "chunking", "embedder"),
         weights=("embedder",),
-        versions=(
-            ANSWER_VERSION,
-            ASKING_VERSION,
-            DISTRACTOR_VERSION,
-            PROMPT_VERSION,
-            CHUNKER_VERSION,
+        calls=(
+            "answering.answers", "answering.asking", "answering.distractors", "answering.focus",
+            "answering.prompts", "corpus.chunking", "questions.llm", "questions.replies",
+            "retrieval.encoder",
         ),
         table=schemas.CHATS,
         identity=lambda snapshot: str(snapshot.facts["statistics_version"]),
         heavy=True,
-    )
+    )  # fmt: skip
 
 
 train_chats, val_chats, test_chats = (_chats_recipe(split) for split in SPLITS)
@@ -195,7 +188,10 @@ llm_eval = Recipe(
     ),
     sections=("llm_eval", "chats", "tuned_llm", "evaluation", "reranker", "embedder"),
     weights=("tuned_llm", "embedder"),
-    versions=(PROMPT_VERSION, FOCUS_VERSION),
+    calls=(
+        "answering.focus", "answering.prompts", "questions.llm", "questions.replies",
+        "retrieval.encoder",
+    ),
     table=schemas.LLM_EVAL,
     heavy=True,
 )  # fmt: skip

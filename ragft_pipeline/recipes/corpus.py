@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
-from ragft_pipeline.corpus.chunking import CHUNKER_VERSION, FrozenDocument, chunk_documents
+from ragft_pipeline.corpus.chunking import FrozenDocument, chunk_documents
 from ragft_pipeline.corpus.gold import read_gold_questions
 from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES
 from ragft_pipeline.digests import digest_of
@@ -87,7 +87,7 @@ chunked_nodes = Recipe(
     inputs=("corpus_snapshot",),
     sections=("chunking", "embedder"),
     weights=("embedder",),
-    versions=(CHUNKER_VERSION,),
+    calls=("corpus.chunking",),
     table=schemas.NODES,
     identity=lambda snapshot: snapshot.guard,
 )
@@ -126,7 +126,7 @@ def _statistics(step: Step) -> Produced:
     """Count the train nodes of the version whose statistics are in force."""
     anchor = str(step.snapshot.facts["statistics_version"])
     weights = resolve_weights(step.settings.embedder.model)
-    counted_by = digest_of(CHUNKER_VERSION, step.settings.chunking.digest(), weights.digest)
+    counted_by = digest_of(corpus_statistics.code_version(step.settings), weights.digest)
     facts = {"statistics_of": anchor, "counted_by": counted_by}
     link = step.store.linked(anchor, "corpus_statistics")
     found = step.store.find("corpus_statistics", link.action) if link else None
@@ -152,7 +152,7 @@ corpus_statistics = Recipe(
     inputs=("train_nodes",),
     sections=("chunking", "embedder"),
     weights=("embedder",),
-    versions=(CHUNKER_VERSION,),
+    calls=("corpus.chunking",),
     table=schemas.CORPUS_STATISTICS,
     identity=lambda snapshot: str(snapshot.facts["statistics_version"]),
 )

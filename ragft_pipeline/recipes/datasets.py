@@ -11,9 +11,6 @@ import pyarrow as pa
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.questions.embedded import EMBEDDED_VERSION
-from ragft_pipeline.questions.extractive import EXTRACTIVE_VERSION
-from ragft_pipeline.questions.llm import PROMPT_VERSION
 from ragft_pipeline.questions.pairs import make_qa_pairs
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_table
@@ -42,10 +39,12 @@ def _pairs_recipe(split: str) -> Recipe:
         inputs=(f"{split}_nodes", "corpus_statistics"),
         sections=("questions", "embedder"),
         weights=("embedder",),
-        versions=(EXTRACTIVE_VERSION, PROMPT_VERSION, EMBEDDED_VERSION),
+        calls=(
+            "questions.extractive", "questions.llm", "questions.embedded", "retrieval.encoder",
+        ),
         table=schemas.QA_PAIRS,
         heavy=True,
-    )
+    )  # fmt: skip
 
 
 train_qa_pairs, val_qa_pairs, test_qa_pairs = (_pairs_recipe(split) for split in SPLITS)
@@ -57,7 +56,7 @@ def _embed(step: Step) -> Produced:
     ids, vectors = cached_vectors(step.work, encoder, texts, "document")
     made_of = digest_of(ids, encoder.identity("document"))
     facts = {"dimension": int(vectors.shape[1])}
-    return Produced(_vector_rows(ids, vectors), facts, data_version=made_of)
+    return Produced(_vector_rows(ids, vectors), facts, made_of=made_of)
 
 
 def _vector_rows(ids: Sequence[str], vectors: np.ndarray) -> pa.RecordBatchReader:
@@ -78,6 +77,7 @@ node_embeddings = Recipe(
     inputs=("chunked_nodes",),
     sections=("embedder",),
     weights=("embedder",),
+    calls=("retrieval.encoder",),
     table=schemas.VECTORS,
 )
 
@@ -108,7 +108,7 @@ def _teach(step: Step) -> Produced:
         weight.bm25_weight,
         _teacher_model(step.settings),
     )
-    return Produced(scores, asdict(weight), data_version=made_of)
+    return Produced(scores, asdict(weight), made_of=made_of)
 
 
 def _teacher_model(settings: Settings) -> str:
@@ -123,5 +123,6 @@ teacher_scores = Recipe(
     inputs=(*TRAINING, "gold_questions", "corpus_statistics"),
     sections=("teacher", "embedder"),
     weights=("teacher", "embedder"),
+    calls=("retrieval.encoder",),
     table=schemas.TEACHER_SCORES,
 )

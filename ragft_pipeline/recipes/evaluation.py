@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragft_pipeline import schemas
+from ragft_pipeline.identities import SEARCHING
 from ragft_pipeline.recipes.answering import answering_summary
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.models import REFITTED, trained_reranker
@@ -61,6 +62,7 @@ retrieval_eval = Recipe(
     ),
     sections=("evaluation", "late_interaction", "embedder"),
     weights=("embedder",),
+    calls=SEARCHING,
     table=schemas.EVAL_ROWS,
 )  # fmt: skip
 
@@ -107,6 +109,7 @@ refit_eval = Recipe(
     ),
     sections=("evaluation", "late_interaction", "reranker", "embedder"),
     weights=("embedder",),
+    calls=SEARCHING,
     table=schemas.EVAL_ROWS,
 )  # fmt: skip
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.identities import SEARCHING
 from ragft_pipeline.recipes.datasets import TRAINING
 from ragft_pipeline.retraining import decide, record_training
 from ragft_pipeline.retrieval.encoder import Encoder
@@ -58,6 +59,7 @@ embedding_adapter = Recipe(
     inputs=(*TRAINING, "teacher_scores"),
     sections=("adapter", "embedder"),
     weights=("embedder",),
+    calls=("retrieval.encoder",),
 )
 
 
@@ -77,6 +79,7 @@ tuned_embedder = Recipe(
     inputs=(*TRAINING, "teacher_scores"),
     sections=("tuned_embedder", "embedder"),
     weights=("embedder",),
+    calls=("retrieval.encoder",),
 )
 
 
@@ -101,6 +104,7 @@ stacked_adapter = Recipe(
     inputs=(*TRAINING, "teacher_scores", "tuned_embedder"),
     sections=("adapter", "embedder"),
     weights=("embedder",),
+    calls=("retrieval.encoder",),
 )
 
 
@@ -124,6 +128,7 @@ reranker = Recipe(
     inputs=(*TRAINING, "teacher_scores", "corpus_statistics"),
     sections=("reranker", "embedder"),
     weights=("reranker", "embedder"),
+    calls=("retrieval.encoder",),
 )
 
 
@@ -156,6 +161,7 @@ late_interaction = Recipe(
     inputs=(*TRAINING, "teacher_scores", "corpus_statistics"),
     sections=("late_interaction", "embedder"),
     weights=("embedder",),
+    calls=SEARCHING,
 )
 
 MEASURED = (

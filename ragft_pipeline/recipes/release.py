@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from ragft_pipeline.identities import SEARCHING
 from ragft_pipeline.recipes.datasets import PAIRS
 from ragft_pipeline.recipes.evaluation import evaluation_data, released_models
 from ragft_pipeline.recipes.models import MEASURED, REFITTED, scorer_folders
@@ -38,6 +39,7 @@ refit_models = Recipe(
     inputs=(*PAIRS, "chunked_nodes", "corpus_statistics", "teacher_scores", *REFITTED),
     sections=("refit", "adapter", "tuned_embedder", "teacher", "embedder"),
     weights=("teacher", "embedder"),
+    calls=("retrieval.encoder",),
 )
 
 
@@ -86,5 +88,6 @@ champion = Recipe(
     ),
     sections=("gate", "evaluation", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),
+    calls=(*SEARCHING, "routing.catalog"),
     identity=_turn,
 )  # fmt: skip

@@ -11,6 +11,7 @@ from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
+from ragft_pipeline.identities import SEARCHING
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.datasets import PAIRS
 from ragft_pipeline.recipes.models import require_questions, scorer_folders
@@ -18,8 +19,6 @@ from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.question_sets import unseen
 from ragft_pipeline.routing.catalog import (
-    CATALOG_VERSION,
-    SUMMARY_VERSION,
     make_catalog,
     tool_documents,
     write_summaries,
@@ -74,7 +73,7 @@ tool_catalog = Recipe(
     heavy=True,
     inputs=("corpus_snapshot", "chunked_nodes", "corpus_statistics"),
     sections=("router", "questions"),
-    versions=(CATALOG_VERSION, SUMMARY_VERSION),
+    calls=("routing.catalog", "questions.llm", "questions.embedded", "questions.replies"),
     table=schemas.TOOL_CATALOG,
 )
 
@@ -105,6 +104,7 @@ router_questions = Recipe(
     inputs=("chunked_nodes", "tool_catalog", *PAIRS),
     sections=("router", "embedder"),
     weights=("embedder",),
+    calls=("retrieval.encoder", "routing.catalog"),
     table=schemas.ROUTER_QUESTIONS,
 )
 
@@ -164,6 +164,7 @@ query_router = Recipe(
     ),
     sections=("router", "adapter", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),
+    calls=(*SEARCHING, "routing.catalog"),
 )  # fmt: skip
 
 
@@ -196,5 +197,6 @@ router_eval = Recipe(
     ),
     sections=("router", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),
+    calls=(*SEARCHING, "routing.catalog"),
     table=schemas.ROUTER_EVAL,
 )  # fmt: skip

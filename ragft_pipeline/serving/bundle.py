@@ -31,6 +31,7 @@ from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of, file_sha256
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.identities import SEARCHING, versions
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_table
 from ragft_pipeline.serving.configuration import Configuration
@@ -135,6 +136,16 @@ class Bundle:
             compute=compute.model_copy(update={"dtype": kept["dtype"]}),
         )
 
+    def require_same_code(self) -> None:
+        """Raise RagftError where another version of the code made what it searches with."""
+        made = self.manifest.get("versions", {})  # a bundle of before they were recorded: none
+        now = versions(*SEARCHING)
+        if changed := sorted(name for name in made if made[name] != now.get(name)):
+            raise RagftError(
+                f"bundle {self.digest[:12]}: another {', '.join(changed)} made it; "
+                "run `ragft run` for one of this version"
+            )
+
     def verify(self) -> None:
         """Compare every file with its SHA-256; raises RagftError for the first that differs."""
         for name, expected in self.manifest["files"].items():
@@ -194,6 +205,7 @@ class BundleStore:
             index = _write_index(staged, configuration, models, nodes, settings, work)
             if routing is not None:
                 _write_routing(staged / ROUTING_FOLDER, routing, nodes, settings, work)
+            has_tokens = (staged / TOKENS_FOLDER).is_dir()
             manifest = {
                 "format": FORMAT,
                 "version": version,
@@ -201,6 +213,7 @@ class BundleStore:
                 "measured": measured,
                 "base_model": settings.embedder.model,
                 **index,
+                "versions": versions(*SEARCHING[: None if has_tokens else 1]),
                 "settings": {
                     "embedder": settings.embedder.model_dump(mode="json"),
                     "reranker": settings.reranker.model_dump(mode="json"),

@@ -55,7 +55,7 @@ class Searcher:
         compute: this machine's threads and device.
 
     Raises RagftError where a part does not fit: an adapter of another base, vectors of another
-    encoder, a base model that is no longer the same.
+    encoder, a base model that is no longer the same, code that would score otherwise.
     """
 
     def __init__(self, bundle: Bundle, compute: ComputeSettings | None = None) -> None:
@@ -64,6 +64,7 @@ class Searcher:
         settings = bundle.settings(compute or ComputeSettings())
         encoder, adapter = retriever_parts(self.configuration, bundle.models, settings)
         _require_same(encoder, bundle, "identities")
+        bundle.require_same_code()
         self._settings = settings
         self._encoder = encoder
         self._adapter: Adapter | None = (

@@ -22,7 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ragft_pipeline.compute.mapping import BatchMap, map_here
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
+from ragft_pipeline.identities import versions
 from ragft_pipeline.store.artifacts import ArtifactStore
 from ragft_pipeline.store.files import fsync_path
 from ragft_pipeline.store.held_rows import PART, Found, find_rows
@@ -35,13 +37,17 @@ _FETCHED = 8  # tables of other machines; the newest hold nearly all that is sti
 
 @dataclass
 class Workspace:
-    """What an asset's computation gets: a folder to fill, and the row caches it may use."""
+    """What an asset's computation gets: a folder to fill, and the row caches it may use.
+
+    `code` is a digest of the code that computes (`Recipe.computed_by`), for what outlives a run.
+    """
 
     store: ArtifactStore
     asset: str
     folder: Path
     progress: Callable[[str], None] = lambda line: None
     map: BatchMap = map_here
+    code: str = ""
     counts: dict[str, int] = field(default_factory=dict)
     _finished: list[Callable[[], None]] = field(default_factory=list)
 
@@ -57,11 +63,15 @@ class Workspace:
     def rows(
         self, name: str, row_settings: str, schema: pa.Schema, family: str | None = None
     ) -> RowCache:
-        """Open the row table `name` for rows made under `row_settings` (a digest).
+        """Open the row table `name` for rows made under `row_settings`.
+
+        That is a digest of what decides a row beside its key, the version constants of the code
+        that makes it among it; the libraries' is added here.
 
         `family` is a glob over asset names that share the table, by default this asset alone.
         """
-        cache = RowCache(self, name, row_settings, schema, family or self.asset)
+        made_under = digest_of(row_settings, versions())
+        cache = RowCache(self, name, made_under, schema, family or self.asset)
         self._finished.append(cache.discard_staged)
         return cache
 

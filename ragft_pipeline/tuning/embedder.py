@@ -148,7 +148,7 @@ def fit_embedder(
     )
     training = digest_of(
         recipe.digest(), embedder.digest(), table_digest(teacher, TEACHER_SCORES.volatile),
-        base.weights.digest, questions.ids, node_ids,
+        base.weights.digest, questions.ids, node_ids, work.code,
     )  # fmt: skip
     folder = work.store.root / "staging" / "training"
     checkpoint = Checkpoint(folder / f"{work.asset}-{training[:24]}" / "checkpoint.pt")

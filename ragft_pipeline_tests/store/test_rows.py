@@ -60,6 +60,11 @@ def complete(
     return dict(zip(keys, table.column("length").to_pylist()))
 
 
+def staged_rows(store: ArtifactStore, row_settings: str = "s1") -> Path:
+    """Return where finished batches of the table `lengths` are staged."""
+    return Workspace(store, "words", store.root).rows("lengths", row_settings, SCHEMA)._staging
+
+
 def staged_files(store: ArtifactStore) -> list[Path]:
     return list((store.root / "staging").rglob("*.parquet"))
 
@@ -124,7 +129,7 @@ def test_a_second_table_of_the_same_artifact_reuses_the_first(tmp_path: Path) ->
 
 
 def own_file(store: ArtifactStore, action: str) -> Path:
-    return store.artifact_path("words", action) / "lengths-s1.parquet"
+    return next(store.artifact_path("words", action).glob("lengths-*.parquet"))
 
 
 def test_the_second_table_of_an_artifact_adds_its_own_rows_only(tmp_path: Path) -> None:
@@ -201,7 +206,7 @@ complete(ArtifactStore({str(tmp_path)!r}), "a1", list("abcdef"), Killed())
 
 def test_a_half_written_batch_is_never_read(tmp_path: Path) -> None:
     store, lengths = ArtifactStore(tmp_path), Lengths()
-    half = tmp_path / "staging" / "rows" / "lengths-s1" / ".0123"
+    half = staged_rows(store) / ".0123"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"PAR1")
     assert complete(store, "a1", ["a"], lengths) == {"a": 1}
