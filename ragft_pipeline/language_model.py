@@ -5,6 +5,7 @@ A model is a name in ragft.yaml: the embedded one (a GGUF file), a local folder 
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from ragft_pipeline.questions.drafts import Reply
-from ragft_pipeline.store.files import publish_folder
+from ragft_pipeline.store.files import publish_folder, write_json
 from ragft_pipeline.weights import Weights
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Chat = list[dict[str, str]]
 """Messages with `role` and `content`."""
 
+_UNPACKED_FILE = "ragft_unpacked.json"  # what an unpacked model was made of
 _STRIDE = 256  # tokens of a window of which perplexity is taken
 
 
@@ -179,14 +181,33 @@ def model_folder(weights: Weights) -> Path:
 
     name = f"{weights.name}-{weights.digest[:16]}-{transformers.__version__}"
     folder = user_cache_path("ragft_pipeline") / name
-    if not folder.is_dir():
+    if not _is_as_unpacked(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             staged = Path(temporary) / name
             for part in _read_gguf(weights):
                 part.save_pretrained(staged)
+            write_json(staged / _UNPACKED_FILE, _stamps(staged))
+            if folder.is_dir():
+                folder.rename(Path(temporary) / "changed")
             publish_folder(staged, folder)
     return folder
+
+
+def _is_as_unpacked(folder: Path) -> bool:
+    """Whether nothing in an unpacked model was changed, added or taken away since."""
+    try:
+        known = json.loads((folder / _UNPACKED_FILE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return bool(known == _stamps(folder))
+
+
+def _stamps(folder: Path) -> dict[str, list[int]]:
+    """Return the size and the time of each file; to digest them would take as long as to load."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != _UNPACKED_FILE)
+    facts = {path.relative_to(folder).as_posix(): path.stat() for path in files}
+    return {name: [found.st_size, found.st_mtime_ns] for name, found in facts.items()}
 
 
 def _read_gguf(weights: Weights) -> tuple[Any, Any]:

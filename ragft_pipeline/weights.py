@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
+import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -44,8 +45,13 @@ _PACKAGED = {
     ),
 }
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
-# *.py: the code that comes with a model
-_IDENTITY = (*_WEIGHTS, "*.json", "*.txt", "*.model", "*.py")
+# What is for people, for other libraries or left by a run; all else in a folder makes the model
+# what it is: weights, tokenizer, chat template, its own code.
+_APART = re.compile(
+    r"README.*|LICENSE.*|.*\.(?:md|png|jpg|svg|h5|ot|msgpack|tflite|onnx|onnx_data)"
+    r"|onnx|openvino|coreml|__pycache__|\..*",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -62,14 +68,15 @@ class Weights:
     purpose: Purpose | None = None
 
 
-@lru_cache(maxsize=32)
-def _sha256_of(path: Path, size: int, stamp: int) -> str:
+@lru_cache(maxsize=4096)
+def _sha256_of(path: Path, stamps: tuple[int, ...]) -> str:
     return file_sha256(path)
 
 
 def _sha256(path: Path) -> str:
     facts = path.stat()
-    return _sha256_of(path, facts.st_size, facts.st_mtime_ns)
+    stamps = (facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+    return _sha256_of(path, stamps)
 
 
 def _packaged(name: str) -> Weights:
@@ -92,18 +99,19 @@ def _packaged(name: str) -> Weights:
 
 def folder_digest(folder: Path) -> str:
     """Return a digest of the files that make a model folder what it is (not its README)."""
-    names = {
-        path.relative_to(folder).as_posix(): path
-        for pattern in _IDENTITY
-        for path in folder.rglob(pattern)
-        if path.is_file() and not path.name.startswith("README")
-    }
-    return digest_of([[name, _sha256(path)] for name, path in sorted(names.items())])
+    own = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not _APART.fullmatch(name)]
+        own += [Path(place, name) for name in names if not _APART.fullmatch(name)]
+    files = {path.relative_to(folder).as_posix(): path for path in own if path.is_file()}
+    return digest_of([[name, _sha256(path)] for name, path in sorted(files.items())])
 
 
-@lru_cache(maxsize=32)
 def resolve_weights(name: str) -> Weights:
     """Find a model: `embedded:<name>`, a local folder, or a hub id (downloaded on first use).
+
+    It is looked at anew each time, for a folder may be saved again while a server lives; a file
+    is read again only where it has changed.
 
     Raises RagftError with one line where it cannot be found.
     """

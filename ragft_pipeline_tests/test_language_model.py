@@ -40,7 +40,23 @@ def test_the_model_is_unpacked_once(cache: Path, monkeypatch: pytest.MonkeyPatch
     folders = {language_model.model_folder(weights) for _ in range(2)}
     assert reads == [weights]
     assert list(cache.iterdir()) == list(folders)
-    assert sorted(path.name for path in folders.pop().iterdir()) == ["model", "tokenizer"]
+    assert sorted(path.name for path in folders.pop().iterdir()) == [
+        "model", "ragft_unpacked.json", "tokenizer",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ["tokenizer", "chat_template.jinja"])
+def test_an_unpacked_model_that_was_changed_is_unpacked_anew(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setattr(language_model, "_read_gguf", lambda _: (Part("tokenizer"), Part("model")))
+    weights = resolve_weights("embedded:smollm2-135m-instruct")
+    folder = language_model.model_folder(weights)
+    (folder / change).write_text("another")
+    assert language_model.model_folder(weights) == folder
+    assert (folder / "tokenizer").read_text() == "tokenizer"
+    assert not (folder / "chat_template.jinja").exists()
+    assert list(cache.iterdir()) == [folder]
 
 
 def test_half_an_unpacked_model_is_not_kept(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -21,13 +20,6 @@ from ragft_pipeline.weights import (
 MINILM, SMOLLM = "embedded:all-minilm-l6-v2", "embedded:smollm2-135m-instruct"
 
 
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    resolve_weights.cache_clear()
-    yield
-    resolve_weights.cache_clear()
-
-
 def make_model(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("config.json", "model.safetensors", "tokenizer.json", "modeling_own.py"):
@@ -36,15 +28,37 @@ def make_model(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["config.json", "model.safetensors", "tokenizer.json", "modeling_own.py"]
-)
+    "name",
+    [
+        "config.json", "model.safetensors", "tokenizer.json", "modeling_own.py",
+        "chat_template.jinja", "additional_chat_templates/tools.jinja", "vocab.tiktoken",
+    ],
+)  # fmt: skip
 def test_each_file_that_makes_a_model_changes_its_digest(tmp_path: Path, name: str) -> None:
     folder = make_model(tmp_path / "model")
     before = folder_digest(folder)
-    (folder / "README.md").write_text("text")
-    assert folder_digest(folder) == before
+    (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("other")
     assert folder_digest(folder) != before
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "LICENSE", "onnx/model.onnx", ".cache/x.json", "__pycache__/own.pyc"]
+)
+def test_what_changes_no_answer_is_no_part_of_a_model(tmp_path: Path, name: str) -> None:
+    folder = make_model(tmp_path / ".cache" / "model")  # hidden are only its own parts
+    before = folder_digest(folder)
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("text")
+    assert folder_digest(folder) == before != folder_digest(tmp_path)
+
+
+def test_a_model_saved_anew_is_another_one_in_the_same_process(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    before = resolve_weights(str(folder))
+    assert resolve_weights(str(folder)) == before
+    (folder / "model.safetensors").write_text("[]")  # as long as before
+    assert resolve_weights(str(folder)).digest != before.digest
 
 
 @pytest.fixture
@@ -55,7 +69,6 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(source, package / source.name)
     (package / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(package.parent))
-    resolve_weights.cache_clear()
     return package / source.name
 
 
@@ -64,11 +77,9 @@ def test_an_embedded_models_digest_covers_the_files_beside_its_weights(installed
     assert before.folder == installed
     config = json.loads((installed / "tokenizer_config.json").read_text())
     (installed / "tokenizer_config.json").write_text(json.dumps(config | {"do_lower_case": False}))
-    resolve_weights.cache_clear()
     assert resolve_weights(MINILM).digest != before.digest
     with (installed / "model.safetensors").open("ab") as file:
         file.write(b"x")
-    resolve_weights.cache_clear()
     with pytest.raises(RagftError, match="is not the published file"):
         resolve_weights(MINILM)
 
