@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.corpus.watching import Watch
 from ragft_pipeline.settings import load_settings
+from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.conftest import Project, make_project
 
 
@@ -117,3 +120,35 @@ def test_condition_requests_every_asset_of_a_version_never_materialized(project:
         instance.add_dynamic_partitions(PARTITIONS_NAME, [version])
         result = dg.evaluate_automation_conditions(defs=defs, instance=instance)
         assert result.total_requested == len(defs.resolve_asset_graph().materializable_asset_keys)
+
+
+def test_a_failed_asset_is_asked_for_again_once_the_settings_are_corrected(
+    project: Project,
+) -> None:
+    from ragft_pipeline.defs import assets
+    from ragft_pipeline.defs.partitions import PARTITIONS_NAME
+
+    made = [assets.corpus_snapshot, assets.chunked_nodes]
+    model = project.folder / "model"
+    project.configure(embedder={"model": str(model)})  # a folder that is not there
+    version = project.snapshots.freeze(project.settings).version
+    nodes = dg.AssetKey("chunked_nodes")
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(PARTITIONS_NAME, [version])
+
+        def tick(before: Any = None) -> Any:
+            cursor = before.cursor if before else None
+            return dg.evaluate_automation_conditions(made, instance, cursor=cursor)
+
+        asked = tick()
+        assert asked.get_num_requested(nodes) == 1
+        run = dg.materialize(made, instance=instance, partition_key=version, raise_on_error=False)
+        assert not run.success
+        failed = tick(asked)
+        assert failed.get_num_requested(nodes) == 0
+        assert tick(failed).get_num_requested(nodes) == 0
+        shutil.copytree(resolve_weights("embedded:all-minilm-l6-v2").folder, model)
+        assert tick(failed).get_num_requested(nodes) == 1, "the folder is there"
+        shutil.rmtree(model)
+        project.configure(embedder={"model": "embedded:all-minilm-l6-v2"})
+        assert tick(failed).get_num_requested(nodes) == 1, "ragft.yaml was corrected"

@@ -7,6 +7,9 @@ import dagster as dg
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.defs.partitions import corpus_versions
+from ragft_pipeline.digests import digest_of
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.staleness import out_of_date, states
 from ragft_pipeline.store import ArtifactStore
@@ -44,6 +47,37 @@ class CurrentVersionBehind(dg.AutomationCondition):
         return dg.AutomationResult(context, subset)
 
 
+class SettingsChanged(dg.AutomationCondition):
+    """True at the tick that first sees other settings, code or base models than the one before.
+
+    Dagster's own condition compares versions as they were when the definitions were loaded; here
+    ragft.yaml and the models' folders are read at each tick. All settings count: a setting that
+    shapes no result, of the machine say, may be what a failed asset needed.
+    """
+
+    @property
+    def name(self) -> str:
+        """The condition's name in the UI."""
+        return "settings_changed"
+
+    def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
+        """Return the candidates where something has changed since the last tick."""
+        now = _asked_for(context.key.to_user_string(), load_settings())
+        changed = context.cursor is not None and context.cursor != now
+        subset = context.candidate_subset if changed else context.get_empty_subset()
+        return dg.AutomationResult(context, subset, cursor=now)
+
+
+def _asked_for(asset: str, settings: Settings) -> str:
+    """Return a digest of the settings and of what an asset would be made with."""
+    recipe = next(recipe for recipe in RECIPES if recipe.name == asset)
+    try:
+        made_with = recipe.digest(settings)
+    except RagftError as error:  # a model or a file that is missing, so far
+        made_with = str(error)
+    return digest_of(settings.digest(), made_with)
+
+
 @lru_cache(maxsize=1)
 def _current_state(settings: Settings, moment: datetime) -> tuple[str, frozenset[str]]:
     """Return the current version, "" before the first, and its assets that are behind.
@@ -60,13 +94,13 @@ def _current_state(settings: Settings, moment: datetime) -> tuple[str, frozenset
 def keep_current_up_to_date() -> dg.AutomationCondition:
     """Return the condition of every asset.
 
-    A failed asset is left alone until its code, settings or inputs change: a training that fails
-    must not start again every quarter of a minute.
+    A failed asset is left alone until its inputs, the code or the settings change: a training that
+    fails must not start again every quarter of a minute.
     """
     condition = dg.AutomationCondition
-    retry = (
-        condition.any_deps_match(condition.newly_updated()) | condition.code_version_changed()
-    ).since(condition.newly_requested())
+    retry = (condition.any_deps_match(condition.newly_updated()) | SettingsChanged()).since(
+        condition.newly_requested()
+    )
     return (
         CurrentVersionBehind()
         & (~condition.execution_failed() | retry)
