@@ -5,10 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 EVAL ?= ../shared/eval/tools-faq
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 export TQDM_DISABLE := 1
 
-.PHONY: demo demo-update test test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-defaults clean
+.PHONY: demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-defaults clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -17,7 +19,10 @@ demo-update: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample-update
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
+
+test-all: $(INSTALLED)  # and the slow ones
+	@$(PYTEST) -m 'not ui'
 
 test-ui: $(INSTALLED)  # needs Chromium (Debian's package chromium); screenshots in build/ui
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ui]'
@@ -29,7 +34,7 @@ pictures: $(INSTALLED)  # of README and docs, over what `make demo` made; needs 
 
 test-ray: $(INSTALLED)  # local clusters of two nodes; a node and a trainer are killed midway
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[ray]'
-	@$(BIN)/python -m pytest ragft_pipeline_tests/compute
+	@$(BIN)/python -m pytest -m 'not ui' ragft_pipeline_tests/compute
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check .

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.store import Artifact, ArtifactStore
 from ragft_pipeline_tests.s3_server import S3Server, Team, make_team, s3_server
+from ragft_pipeline_tests.short_model import short_language_model
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample"
@@ -34,7 +36,8 @@ SMALL = {
     "late_interaction": {"depth": 10},
     "chats": {"max_chats": 24, "rephrased": 4},
     "tuned_llm": {
-        "budget": {"minutes": 0, "steps": 2}, "evaluations": 1, "val_chats": 2, "strengths": [1.0],
+        "budget": {"minutes": 0, "steps": 1}, "evaluations": 1, "val_chats": 2, "strengths": [1.0],
+        "batch_size": 2, "max_tokens": 512,
     },
     "llm_eval": {
         "max_questions": 6, "max_synthetic": 2, "closed_book": 1, "max_new_tokens": 8,
@@ -74,12 +77,13 @@ class Project:
         return SnapshotStore(self.store)
 
     def configure(self, **sections: dict[str, object]) -> None:
-        body = {
+        body: dict[str, Any] = {
             "store": str(self.folder / "store"),
             "corpus": {"source": str(self.corpus)},
             **SMALL,
             **sections,
         }
+        body["tuned_llm"] = {"model": str(short_language_model()), **body["tuned_llm"]}
         self.settings_file.write_text(yaml.safe_dump(body), encoding="utf-8")
 
     def ragft(self, *arguments: str, probe: str = "") -> subprocess.CompletedProcess[str]:
