@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 
+from ragft_pipeline.cli import main
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.store import Artifact, ArtifactStore
@@ -48,6 +52,22 @@ SMALL = {
         "latency_queries": 3, "min_gold": 5,
     },
 }  # fmt: skip
+
+
+def run_command(
+    arguments: Sequence[str], environment: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in this process, with these variables; what it sets is undone after it."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        for name in ("DAGSTER_HOME", "RAGFT_STORE"):
+            patch.setenv(name, "")
+            os.environ.pop(name)
+        for name, value in {"HF_HUB_OFFLINE": "1", **environment}.items():
+            patch.setenv(name, value)
+        patch.chdir(ROOT)
+        code = main(arguments)
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 @dataclass
@@ -86,7 +106,11 @@ class Project:
         body["tuned_llm"] = {"model": str(short_language_model()), **body["tuned_llm"]}
         self.settings_file.write_text(yaml.safe_dump(body), encoding="utf-8")
 
-    def ragft(self, *arguments: str, probe: str = "") -> subprocess.CompletedProcess[str]:
+    def ragft(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command in this process, which has imported what is heavy."""
+        return run_command(arguments, {"RAGFT_SETTINGS": str(self.settings_file)})
+
+    def ragft_process(self, *arguments: str, probe: str = "") -> subprocess.CompletedProcess[str]:
         """Run the command in a process of its own; `probe` is Python run after it."""
         program = (
             f"import sys; from ragft_pipeline.cli import main; code = main(sys.argv[1:]); {probe}"
@@ -125,13 +149,36 @@ def make_project(folder: Path, documents: int = 14) -> Project:
     return project
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several workers its share of the cores; torch is not imported yet."""
+    if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+        share = max(1, (os.cpu_count() or 1) // workers)
+        os.environ.setdefault("OMP_NUM_THREADS", str(share))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker makes the finished project while the other does what needs none."""
+
+    def turn(file: Path) -> int:
+        return 0 if file.name == "test_pipeline.py" else 1 + (file in with_project)
+
+    with_project = {item.path for item in items if "finished" in item.fixturenames}  # type: ignore[attr-defined]
+    items.sort(key=lambda item: turn(item.path))
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project whose first version has been materialized through Dagster: do not change it."""
-    project = make_project(tmp_path_factory.mktemp("finished"))
-    run = project.ragft("run")
-    assert run.returncode == 0, run.stdout + run.stderr
-    (project.folder / "first_run.txt").write_text(run.stdout, encoding="utf-8")
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # one for all workers
+    project, done = Project(folder / "finished"), folder / "finished" / "first_run.txt"
+    with FileLock(folder / "finished.lock"):
+        if not done.is_file():
+            make_project(project.folder)
+            run = project.ragft_process("run")
+            assert run.returncode == 0, run.stdout + run.stderr
+            done.write_text(run.stdout, encoding="utf-8")
     return project
 
 

@@ -146,6 +146,7 @@ def assert_clean(store: ArtifactStore) -> None:
     assert [path for path in results if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_two_processes_materialize_one_version(workers: list[Worker], project: Project) -> None:
     version = freeze(project)
     names = [recipe.name for recipe in RACED]
@@ -163,6 +164,7 @@ def test_two_processes_materialize_one_version(workers: list[Worker], project: P
     assert_same_version(store, run_alone(project, [version], RACED), version, RACED)
 
 
+@pytest.mark.slow
 def test_two_processes_share_rows_without_harm(workers: list[Worker], tmp_path: Path) -> None:
     race(workers, "fill_rows", str(tmp_path), 30)
     assert len(list((tmp_path / "artifacts/words").iterdir())) == 30
@@ -237,6 +239,7 @@ def test_staged_rows_may_vanish_while_they_are_read(
     assert_all_found(store, words)
 
 
+@pytest.mark.slow
 def test_two_processes_freeze_and_run_one_version(workers: list[Worker], project: Project) -> None:
     first = freeze(project)
     change(project)
@@ -256,6 +259,7 @@ def test_two_processes_freeze_and_run_one_version(workers: list[Worker], project
     assert_clean(project.store)
 
 
+@pytest.mark.slow
 def test_a_clean_up_beside_runs_removes_nothing_in_use(
     workers: list[Worker], project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

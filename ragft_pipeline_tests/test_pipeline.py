@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import signal
 import subprocess
@@ -11,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from ragft_pipeline.recipes import RECIPES
@@ -42,7 +41,7 @@ def test_first_run_computes_every_asset_and_prints_the_verdict(finished: Project
 
 def test_second_run_computes_nothing_and_loads_nothing_heavy(copied: Project) -> None:
     start = time.monotonic()
-    run = copied.ragft("run", probe=_LOADED)
+    run = copied.ragft_process("run", probe=_LOADED)
     assert run.returncode == 0, run.stderr
     assert "HEAVY []" in run.stdout
     assert set(_how(copied).values()) == {"reused"}
@@ -50,22 +49,17 @@ def test_second_run_computes_nothing_and_loads_nothing_heavy(copied: Project) ->
 
 
 def test_dagster_records_rows_checks_and_data_versions(finished: Project) -> None:
-    program = (
-        "import dagster as dg, json, sys\n"
-        "i = dg.DagsterInstance.get()\n"
-        "out = {}\n"
-        "for a in i.get_asset_keys():\n"
-        "    m = i.get_latest_materialization_event(a).asset_materialization\n"
-        "    out[a.to_user_string()] = [m.partition, m.tags.get('dagster/data_version'),\n"
-        "                               sorted(m.metadata)]\n"
-        "print(json.dumps(out))\n"
-    )
+    seen = {}
     home = finished.folder / "store" / "dagster_home"
-    done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "DAGSTER_HOME": str(home)},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    seen = json.loads(done.stdout)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        for key in instance.get_asset_keys():
+            event = instance.get_latest_materialization_event(key)
+            assert event is not None
+            made = event.asset_materialization
+            assert made is not None
+            seen[key.to_user_string()] = (
+                made.partition, (made.tags or {}).get("dagster/data_version"), sorted(made.metadata)
+            )  # fmt: skip
     version = finished.snapshots.versions()[-1]
     assert "ragft/status" in seen.pop("corpus_status")[2]
     assert set(seen) == {recipe.name for recipe in RECIPES}
@@ -182,6 +176,7 @@ def test_three_documents_without_gold_go_through_the_whole_graph(tmp_path: Path)
     assert project.artifact("champion").facts["event"] == "promoted"
 
 
+@pytest.mark.slow
 def test_killed_run_is_finished_by_the_next(tmp_path: Path) -> None:
     project = make_project(tmp_path, documents=8)
     project.configure(questions={"generators": [{"kind": "extractive"}]})

@@ -98,6 +98,7 @@ def rebuilt_alone(machine: Machine, versions: list[str], folder: Path) -> Artifa
     return alone
 
 
+@pytest.mark.slow
 def test_two_machines_materialize_different_versions_at_once(
     team: Team, machines: tuple[Machine, Machine], tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ragft_pipeline_tests.conftest import ROOT, Project
+from ragft_pipeline_tests.conftest import ROOT, Project, run_command
 from ragft_pipeline_tests.corpora import prose, write_corpus
 from ragft_pipeline_tests.deploy.postgres import Postgres, postgres_binaries
 
@@ -37,9 +37,8 @@ class Machine:
         )  # fmt: skip
 
     def ragft(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        process = self.start("python", "-m", "ragft_pipeline.cli", *arguments)
-        said, wrong = process.communicate(timeout=600)
-        return subprocess.CompletedProcess(arguments, process.returncode, said, wrong)
+        """Run the command in this process, as on the machine."""
+        return run_command(arguments, self.environment)
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:

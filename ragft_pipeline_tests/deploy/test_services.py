@@ -132,6 +132,7 @@ def launch(services: Services, version: str) -> str:
     return str(answer["run"]["runId"])
 
 
+@pytest.mark.slow
 def test_the_queue_s_runs_outlive_their_code_server(services: Services, team: Team) -> None:
     for sensor in until(services.sensors, services):
         services.ask(STOP, id=sensor["id"])  # they would train what is frozen here

@@ -53,6 +53,7 @@ def write(project: Project, machine: Machine, number: int) -> None:
     write_corpus(project.corpus, texts)
 
 
+@pytest.mark.slow
 def test_different_versions_are_materialized_at_once(team: Team, bucket: s3_server.Team) -> None:
     machines = [with_documents_of_its_own(machine, bucket) for machine in team.machines]
     for number in range(ROUNDS):

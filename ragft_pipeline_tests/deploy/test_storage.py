@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
 
 from ragft_pipeline.defs.partitions import PARTITIONS_NAME
@@ -14,15 +15,17 @@ from ragft_pipeline_tests.deploy.conftest import Machine, Team
 from ragft_pipeline_tests.deploy.postgres import Postgres
 
 LIGHT = ("corpus_snapshot", "chunked_nodes", "train_nodes", "val_nodes", "test_nodes")
-RACES = 3
+RACES = 2
+
+
+def arguments(version: str) -> tuple[str, ...]:
+    """Return those of a run of the light assets of a version."""
+    return ("run", "--version", version, "--assets", ",".join(LIGHT))
 
 
 def materialize(machine: Machine, version: str) -> subprocess.Popen[str]:
     """Begin a run of the light assets of a version on a machine."""
-    return machine.start(
-        "python", "-m", "ragft_pipeline.cli", "run", "--version", version,
-        "--assets", ",".join(LIGHT),
-    )  # fmt: skip
+    return machine.start("python", "-m", "ragft_pipeline.cli", *arguments(version))
 
 
 def freeze(machine: Machine) -> str:
@@ -66,6 +69,7 @@ def test_the_file_is_a_team_s_instance(team: Team) -> None:
         assert team.first.environment["PGPASSWORD"] not in repr(instance.get_ref())
 
 
+@pytest.mark.slow
 def test_two_machines_make_the_tables_at_the_same_moment(team: Team) -> None:
     opening = [
         machine.start("python", "-c", "import dagster; dagster.DagsterInstance.get().dispose()")
@@ -78,9 +82,8 @@ def test_two_machines_make_the_tables_at_the_same_moment(team: Team) -> None:
 
 def test_another_machine_reads_what_a_run_recorded(team: Team) -> None:
     version = freeze(team.first)
-    run = materialize(team.first, version)
-    said, wrong = run.communicate(timeout=300)
-    assert run.returncode == 0, said + wrong
+    run = team.first.ragft(*arguments(version))
+    assert run.returncode == 0, run.stdout + run.stderr
     assert data_versions(team.machines[1], version) == recorded(team, version)
     with team.machines[1].instance() as instance:
         assert instance.get_dynamic_partitions(PARTITIONS_NAME) == [version]
@@ -88,6 +91,7 @@ def test_another_machine_reads_what_a_run_recorded(team: Team) -> None:
     assert not list(team.project.folder.rglob("*.db"))  # nothing beside PostgreSQL
 
 
+@pytest.mark.slow
 def test_machines_materialize_different_versions_at_once(team: Team) -> None:
     for number in range(RACES):
         versions = []
@@ -127,6 +131,7 @@ def wait_for(process: subprocess.Popen[str], text: str) -> list[str]:
     raise AssertionError("".join(said) + process.communicate()[1])
 
 
+@pytest.mark.slow
 def test_a_run_outlasts_a_restart_of_the_database(team: Team, postgres: Postgres) -> None:
     version = freeze(team.first)
     run = materialize(team.first, version)
@@ -156,9 +161,8 @@ def test_a_database_that_is_gone_is_named_in_one_line(team: Team, postgres: Post
         assert "Traceback" not in wrong
     password = team.first.environment["PGPASSWORD"]
     assert password not in "".join([*cut, refused.stdout, refused.stderr])
-    again = materialize(team.first, version)
-    said, wrong = again.communicate(timeout=300)
-    assert again.returncode == 0, said + wrong
+    again = team.first.ragft(*arguments(version))
+    assert again.returncode == 0, again.stdout + again.stderr
     with team.first.instance() as instance:
         assert [run.is_finished for run in instance.get_runs()] == [True, True]
     assert list(Path(team.first.home, "running").iterdir()) == []

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from ragft_pipeline.serving.bundle import BundleStore
 from ragft_pipeline.serving.history import History
 from ragft_pipeline.store import ArtifactStore
@@ -34,6 +36,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_the_pointer_always_names_one_complete_bundle(tmp_path: Path) -> None:
     store, delays = ArtifactStore(tmp_path), random.Random(5)
     history, before = History(store), 0
