@@ -29,22 +29,24 @@ SAMPLE = ROOT / "data" / "sample"
 
 SMALL = {
     "questions": {
-        "generators": [{"kind": "extractive"}, {"kind": "llm", "share_of_nodes": 0.08}],
+        "generators": [
+            {"kind": "extractive"}, {"kind": "llm", "share_of_nodes": 0.08, "max_nodes": 1},
+        ],
     },
     "adapter": {"checkpoints": 2},
-    "tuned_embedder": {"max_pairs": 96, "strengths": [0.5]},
+    "tuned_embedder": {"max_pairs": 48, "strengths": [0.5]},
     "reranker": {
         "model": "embedded:all-minilm-l6-v2", "layers": 2, "max_questions": 24,
         "evaluations": 1, "val_questions": 4, "max_tokens": 96,
     },
     "late_interaction": {"depth": 10},
-    "chats": {"max_chats": 24, "rephrased": 4},
+    "chats": {"max_chats": 12, "rephrased": 2},
     "tuned_llm": {
         "budget": {"minutes": 0, "steps": 1}, "evaluations": 1, "val_chats": 2, "strengths": [1.0],
         "batch_size": 2, "max_tokens": 512,
     },
     "llm_eval": {
-        "max_questions": 6, "max_synthetic": 2, "closed_book": 1, "max_new_tokens": 8,
+        "max_questions": 4, "max_synthetic": 2, "closed_book": 1, "max_new_tokens": 8,
         "perplexity_texts": 2,
     },
     "evaluation": {
