@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +33,8 @@ DECLINE = "The passages do not say."
 class Corpus:
     """A small corpus, and its chats at every state."""
 
-    def __init__(self, folder: Path, chats: str = "") -> None:
-        self.folder, self.extra = folder, f"{EXTRACTIVE}statistics: {{refresh_share: 0.9}}\n{chats}"
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.extra = folder, f"{EXTRACTIVE}statistics: {{refresh_share: 0.9}}\n"
         self.docs = {name: doc.text for name, doc in first_docs().items()}
 
     @property
@@ -51,9 +52,18 @@ class Corpus:
         return {name: artifact for name, artifact in made.items() if name.endswith("_chats")}
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    corpus = Corpus(tmp_path_factory.mktemp("chats"))
+    corpus.chats()
+    return corpus
+
+
 @pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
-    return Corpus(tmp_path)
+def corpus(made: Corpus, tmp_path: Path) -> Corpus:
+    """A copy of one whose chats have been made, free to change."""
+    shutil.copytree(made.folder, tmp_path / "corpus")
+    return Corpus(tmp_path / "corpus")
 
 
 @pytest.fixture
@@ -136,10 +146,9 @@ def test_chats_are_written_as_services_take_them(corpus: Corpus) -> None:
     ]
 
 
-def test_a_teacher_answers_each_question_once(tmp_path: Path, server: OpenAIServer) -> None:
+def test_a_teacher_answers_each_question_once(corpus: Corpus, server: OpenAIServer) -> None:
     server.default = say("Close the valve first.")
-    teacher = f"chats: {{missing: 0, teacher: {{model: big, base_url: '{server.url}'}}}}\n"
-    corpus = Corpus(tmp_path, teacher)
+    corpus.extra += f"chats: {{missing: 0, teacher: {{model: big, base_url: '{server.url}'}}}}\n"
     rows = corpus.chats()["train_chats"].table().to_pylist()
     answers = {row["messages"][-1]["content"] for row in rows}
     assert answers <= {f"Close the valve first. [{n}]" for n in (1, 2, 3)}
@@ -152,12 +161,12 @@ def test_a_teacher_answers_each_question_once(tmp_path: Path, server: OpenAIServ
     assert len(about) < asked
 
 
-def test_a_teacher_that_fails_keeps_what_it_answered(tmp_path: Path, server: OpenAIServer) -> None:
+def test_a_teacher_that_fails_keeps_what_it_answered(corpus: Corpus, server: OpenAIServer) -> None:
     server.default = say("Close the valve first.")
     first = first_docs()["area0/page0.md"].sentences[0][:30]
     server.plan(first, [fail(500)] * 1000)
     pace = f"model: big, base_url: '{server.url}', max_retries: 0"
-    corpus = Corpus(tmp_path, f"chats: {{teacher: {{{pace}}}}}\n")
+    corpus.extra += f"chats: {{teacher: {{{pace}}}}}\n"
     with pytest.raises(RagftError, match="got no answer; what was answered is kept"):
         corpus.chats()
     asked = len(server.requests)
@@ -168,15 +177,14 @@ def test_a_teacher_that_fails_keeps_what_it_answered(tmp_path: Path, server: Ope
     assert not {prompt for prompt in again if first not in prompt} & set(splits)
 
 
-def test_a_users_chats_are_mixed_in_and_followed(tmp_path: Path) -> None:
+def test_a_users_chats_are_mixed_in_and_followed(corpus: Corpus, tmp_path: Path) -> None:
     file = tmp_path / "style.jsonl"
     chat = [
         {"role": "user", "content": "count pumps"},
         {"role": "assistant", "content": "SELECT 1"},
     ]
     file.write_text(json.dumps({"messages": chat}) + "\n", encoding="utf-8")
-    corpus = Corpus(tmp_path / "project", f"chats: {{mixes: [{{path: '{file}'}}]}}\n")
-    (tmp_path / "project").mkdir()
+    corpus.extra += f"chats: {{mixes: [{{path: '{file}'}}]}}\n"
     made = corpus.chats()
     mixed = [row for row in made["train_chats"].table().to_pylist() if row["kind"] == "mixed"]
     assert [row["messages"] for row in mixed] == [chat]

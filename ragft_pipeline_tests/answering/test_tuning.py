@@ -17,11 +17,13 @@ from ragft_pipeline.answering.tuning import BASE_FILE, MERGED_FOLDER, tune_langu
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import Settings, TunedLLMSettings, parse_settings
 from ragft_pipeline.store import ArtifactStore, Workspace
+from ragft_pipeline_tests.short_model import NAME, short_language_model
 
 DECLINE = "The passages do not say."
 FACTS = ("The pump runs at night.", "Keys hang by the door.", "Call the desk first.", "Use oil.")
 RECIPE = """
 tuned_llm:
+  model: {model}
   budget: {{minutes: 0, steps: {steps}}}
   batch_size: 2
   evaluations: 1
@@ -38,8 +40,10 @@ def short_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ragft_pipeline.answering.tuning.guard_texts", lambda half: ["Tea is hot."])
 
 
-def settings(steps: int = 3, merged: bool = False) -> Settings:
-    return parse_settings(RECIPE.format(steps=steps, merged=str(merged).lower()))
+def settings(steps: int = 3, merged: bool = False, whole: bool = False) -> Settings:
+    """Return settings of a short training, of the model's first layers or of the whole of it."""
+    model = NAME if whole else short_language_model()
+    return parse_settings(RECIPE.format(model=model, steps=steps, merged=str(merged).lower()))
 
 
 def chats(number: int = 8) -> pa.Table:
@@ -109,18 +113,19 @@ def test_half_a_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoint-12").exists()
 
 
-def test_the_adapter_and_the_merged_model_load_and_answer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_adapter_and_the_merged_model_load_and_answer(tmp_path: Path, whole: bool) -> None:
     from llama_index.llms.huggingface import HuggingFaceLLM
 
     work = workspace(tmp_path, "model")
-    facts = tune_language_model(chats(), chats(2), settings(4, merged=True), work)
+    facts = tune_language_model(chats(), chats(2), settings(4, True, whole), work)
     assert facts["val_loss"] < facts["val_loss_base"]
     assert facts["strength"] == 1.0
     files = {path.name for path in work.model.rglob("*") if path.is_file()}
     assert {"adapter_model.safetensors", BASE_FILE, "model.safetensors"} <= files
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in files)
     asked = passages_chat("fact 0?", ["The pump runs at night.", "Other."], DECLINE)
-    (reply,) = LocalAnswerer(settings(), work.model).answer([asked])
+    (reply,) = LocalAnswerer(settings(whole=whole), work.model).answer([asked])
     llm = HuggingFaceLLM(
         model_name=str(work.model / MERGED_FOLDER),
         tokenizer_name=str(work.model / MERGED_FOLDER),
