@@ -1,6 +1,6 @@
 """Random histories of a corpus: what is computed step by step equals a rebuild from nothing.
 
-More examples, drawn anew each time: ``RAGFT_EXAMPLES=100 pytest <this file>``.
+More examples, drawn anew each time: ``RAGFT_EXAMPLES=100 pytest -m slow <this file>``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,17 @@ from ragft_pipeline_tests.equality import assert_same_version
 from ragft_pipeline_tests.questions.openai_server import OpenAIServer, Request, Step, say, serving
 
 EXAMPLES = int(os.environ.get("RAGFT_EXAMPLES", "3"))
+OPTIONS: dict[str, Any] = {
+    "derandomize": "RAGFT_EXAMPLES" not in os.environ,
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+}
+HISTORY: dict[str, Any] = {
+    "steps": STEPS,
+    "share": st.sampled_from([0.1, 0.9]),
+    "earlier": NUMBER,
+    "backwards": st.booleans(),
+}
 BY_NAME = {recipe.name: recipe for recipe in RECIPES}
 DATA = RECIPES[: [recipe.name for recipe in RECIPES].index("router_questions") + 1]
 MODELS = tuple(BY_NAME[name] for name in ("tuned_embedder", "embedding_adapter", "reranker"))
@@ -240,13 +251,8 @@ class History:
         return store
 
 
-@settings(
-    max_examples=EXAMPLES,
-    derandomize="RAGFT_EXAMPLES" not in os.environ,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
-@given(steps=STEPS, share=st.sampled_from([0.1, 0.9]), earlier=NUMBER, backwards=st.booleans())
+@settings(max_examples=1, **OPTIONS)
+@given(**HISTORY)
 @example(
     steps=[
         ([Change("copy", 1, 1), Change("move", 2, 0, 3)], True),
@@ -257,7 +263,18 @@ class History:
     ],
     share=0.9, earlier=2, backwards=True,
 )  # fmt: skip
-def test_incremental_equals_a_rebuild(
+def test_incremental_equals_a_rebuild(work: Work, **history: Any) -> None:
+    check(work, **history)
+
+
+@pytest.mark.slow
+@settings(max_examples=EXAMPLES, **OPTIONS)
+@given(**HISTORY)
+def test_incremental_equals_a_rebuild_in_more_histories(work: Work, **history: Any) -> None:
+    check(work, **history)
+
+
+def check(
     work: Work, steps: list[tuple[list[Change], bool]], share: float, earlier: int, backwards: bool
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
