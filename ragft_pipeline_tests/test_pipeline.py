@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import dagster as dg
@@ -40,12 +39,10 @@ def test_first_run_computes_every_asset_and_prints_the_verdict(finished: Project
 
 
 def test_second_run_computes_nothing_and_loads_nothing_heavy(copied: Project) -> None:
-    start = time.monotonic()
     run = copied.ragft_process("run", probe=_LOADED)
     assert run.returncode == 0, run.stderr
     assert "HEAVY []" in run.stdout
     assert set(_how(copied).values()) == {"reused"}
-    assert time.monotonic() - start < 60
 
 
 def test_dagster_records_rows_checks_and_data_versions(finished: Project) -> None:
