@@ -1,4 +1,4 @@
-"""The models that are measured: loaded here when first asked, or behind a server."""
+"""The models that are measured and served: loaded here when first asked, or behind a server."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ragft_pipeline.answering.evaluation import BASE, TUNED
+from ragft_pipeline.answering.hosted import served_models
 from ragft_pipeline.answering.tuning import require_same_base
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.errors import TransientError
+from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.language_model import Chat, LanguageModel
 from ragft_pipeline.questions.drafts import Reply
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.settings import ServedModel, Settings
+from ragft_pipeline.store import Artifact
 from ragft_pipeline.weights import (
     Weights,
     folder_digest,
@@ -30,6 +33,11 @@ class LocalAnswerer:
 
     settings: Settings
     adapter: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The base model's name in ragft.yaml."""
+        return self.settings.tuned_llm.model
 
     @cached_property
     def _weights(self) -> Weights:
@@ -67,17 +75,44 @@ class ServedAnswerer:
     served: ServedModel
 
     @property
+    def name(self) -> str:
+        """The name it has there."""
+        return self.served.model
+
+    @property
     def identity(self) -> str:
         """A digest of the server and the model's name."""
         return self.served.digest()
 
     def answer(self, chats: Sequence[Chat]) -> list[Reply]:
         """Answer each chat; TransientError where some got no answer."""
-        replies = EndpointModel(self.served, "llm_eval").ask(chats, [0] * len(chats))
+        replies = EndpointModel(self.served, "answering").ask(chats, [0] * len(chats))
         if any(reply is None for reply in replies):
-            raise TransientError("llm_eval: some questions got no answer; run again")
+            raise TransientError(f"{self.name}: some questions got no answer; run again")
         return [reply for reply in replies if reply is not None]
 
     def losses(self, texts: Sequence[str]) -> np.ndarray | None:
         """Return None: services do not say."""
         return None
+
+
+def open_answerer(
+    system: str, settings: Settings, tuned: Artifact
+) -> LocalAnswerer | ServedAnswerer:
+    """Return the base or the tuned answering model, whether here or at a service.
+
+    Args:
+        system: `base` or `tuned`.
+        settings: by which `tuned`, the tuned_llm, was made.
+
+    Raises RagftError where there is no such model.
+    """
+    recipe = settings.tuned_llm
+    if system not in (BASE, TUNED):
+        raise RagftError(f"model {system!r}: must be {BASE} or {TUNED}")
+    if system == TUNED and recipe.where == "none":
+        raise RagftError("no model was tuned: see tuned_llm.where in ragft.yaml")
+    if recipe.where == "hosted" and recipe.hosted is not None:
+        base, better = served_models(recipe.hosted, str(tuned.facts["hosted_model"]))
+        return ServedAnswerer(better if system == TUNED else base)
+    return LocalAnswerer(settings, tuned.model if system == TUNED else None)

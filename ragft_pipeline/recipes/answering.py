@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
@@ -111,20 +112,13 @@ tuned_llm = Recipe(
 
 def _answerers(step: Step) -> dict[str, Callable[[], Answerer]]:
     """Return what opens the base and the tuned model; none where no model was tuned."""
-    from ragft_pipeline.answering.answerers import LocalAnswerer, ServedAnswerer
+    from ragft_pipeline.answering.answerers import open_answerer
     from ragft_pipeline.answering.evaluation import BASE, TUNED
-    from ragft_pipeline.answering.hosted import served_models
 
-    recipe, tuned = step.settings.tuned_llm, step.artifact("tuned_llm")
-    if recipe.where == "none":
+    if step.settings.tuned_llm.where == "none":
         return {}
-    if recipe.where == "hosted" and recipe.hosted is not None:
-        base, better = served_models(recipe.hosted, str(tuned.facts["hosted_model"]))
-        return {BASE: lambda: ServedAnswerer(base), TUNED: lambda: ServedAnswerer(better)}
-    return {
-        BASE: lambda: LocalAnswerer(step.settings),
-        TUNED: lambda: LocalAnswerer(step.settings, tuned.model),
-    }
+    tuned = step.artifact("tuned_llm")
+    return {name: partial(open_answerer, name, step.settings, tuned) for name in (BASE, TUNED)}
 
 
 def _judge(step: Step) -> Judge:
@@ -146,6 +140,7 @@ def _judge(step: Step) -> Judge:
 
 def _evaluate(step: Step) -> Produced:
     from ragft_pipeline.answering.evaluation import evaluate_answers
+    from ragft_pipeline.answering.measured import Measured
     from ragft_pipeline.answering.questions import questions_to_answer
     from ragft_pipeline.answering.support import ScoreJudge
 
@@ -163,6 +158,7 @@ def _evaluate(step: Step) -> Produced:
     rows, facts = evaluate_answers(
         questions, _held_out(step), _answerers(step), judge, step.settings, step.work
     )
+    Measured.of(step.settings, step.artifact("tuned_llm")).save(step.work.folder)
     if isinstance(judge, ScoreJudge):
         facts["judge"] = "the reranker" if trained_reranker(step) else "late interaction"
         facts["judge_accuracy"] = judge.accuracy
@@ -188,6 +184,7 @@ llm_eval = Recipe(
     ),
     sections=("llm_eval", "chats", "tuned_llm", "evaluation", "reranker", "embedder"),
     weights=("tuned_llm", "embedder"),
+    code=2,
     calls=(
         "answering.focus", "answering.prompts", "questions.llm", "questions.replies",
         "retrieval.encoder",
