@@ -27,7 +27,7 @@ class EmbeddedLLM(CustomLLM):
         from ragft_pipeline.settings import ComputeSettings
 
         weights = resolve_weights("embedded:smollm2-135m-instruct")
-        tokenizer, model = load_language_model(weights, ComputeSettings())
+        tokenizer, model = load_language_model(weights, ComputeSettings(), False, "float32")
         chat = [{"role": "user", "content": prompt}]
         text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         inputs = tokenizer(text, return_tensors="pt", add_special_tokens=False).to(model.device)

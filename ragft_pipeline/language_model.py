@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,15 +45,23 @@ class LanguageModel:
         compute: ComputeSettings,
         trust_remote_code: bool = False,
         adapter: Path | None = None,
+        dtype: str = "",
     ) -> LanguageModel:
-        """Return a model, with a LoRA adapter merged into it where there is one."""
-        tokenizer, model = load_language_model(weights, compute, trust_remote_code)
+        """Return a model, with a LoRA adapter merged into it where there is one.
+
+        Args:
+            dtype: the number type it answers in; by default `answering_dtype`.
+        """
+        dtype = dtype or answering_dtype(compute)
+        tokenizer, model = load_language_model(weights, compute, trust_remote_code, dtype)
         if adapter is None:
             return cls(tokenizer, model)
         from peft import PeftModel
 
-        fresh = load_model(weights, compute, trust_remote_code)  # merging changes the weights
-        return cls(tokenizer, PeftModel.from_pretrained(fresh, str(adapter)).merge_and_unload())
+        # merging changes the weights, and rounded ones would lose most of it
+        fresh = load_model(weights, compute, trust_remote_code, dtype="float32")
+        merged = PeftModel.from_pretrained(fresh, str(adapter)).merge_and_unload()
+        return cls(tokenizer, merged.to(model.dtype))
 
     def answer(self, chats: Sequence[Chat], max_new_tokens: int, batch_size: int) -> list[Reply]:
         """Answer each chat greedily."""
@@ -68,10 +77,16 @@ class LanguageModel:
         max_new_tokens: int,
         batch_size: int,
         repetition_penalty: float = 1.0,
+        questions: int = 0,
     ) -> list[Reply]:
-        """Continue each text greedily, in batches of texts of like length."""
+        """Continue each text greedily, in batches of texts of like length.
+
+        Args:
+            questions: a continuation ends with so many question marks; 0: where the model ends it.
+        """
         import torch
 
+        stopping = [_asked_enough(self.tokenizer, questions)] if questions else []
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         replies: list[Reply] = [Reply("", 0, 0)] * len(texts)
         for start in range(0, len(order), batch_size):
@@ -89,6 +104,7 @@ class LanguageModel:
                     do_sample=False,
                     repetition_penalty=repetition_penalty,
                     pad_token_id=self.tokenizer.pad_token_id,
+                    stopping_criteria=stopping,
                 )
             new = output[:, inputs["input_ids"].shape[1] :]
             for i, ids, mask in zip(batch, new, inputs["attention_mask"]):
@@ -120,13 +136,64 @@ class LanguageModel:
         return np.array(losses)
 
 
+def _asked_enough(tokenizer: Any, questions: int) -> Callable[..., Any]:
+    """Return transformers' stopping criterion: so many question marks after the given texts."""
+    import torch
+
+    words = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    marks = torch.tensor([bool(word) and word.endswith(("?", "？")) for word in words])
+    given: list[int] = []  # the length of the texts, padded: known at the first call
+
+    def enough(ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        if not given or ids.shape[1] <= given[0]:
+            given[:] = [ids.shape[1] - 1]
+        return marks.to(ids.device)[ids[:, given[0] :]].sum(dim=1) >= questions
+
+    return enough
+
+
 @lru_cache(maxsize=1)
 def load_language_model(
-    weights: Weights, compute: ComputeSettings, trust_remote_code: bool = False
+    weights: Weights, compute: ComputeSettings, trust_remote_code: bool, dtype: str
 ) -> tuple[Any, Any]:
     """Return the tokenizer and the model, loaded once a process."""
     tokenizer = load_tokenizer(weights, trust_remote_code)
-    return tokenizer, load_model(weights, compute, trust_remote_code)
+    return tokenizer, load_model(weights, compute, trust_remote_code, dtype=dtype)
+
+
+def answering_dtype(compute: ComputeSettings) -> str:
+    """Return the number type that a language model answers in: the faster one on this machine.
+
+    With `compute.dtype: bfloat16` it is that.
+    """
+    import torch
+
+    from ragft_pipeline.retrieval.encoder import pick_device
+
+    device = pick_device(compute)
+    faster = (
+        _faster_in_bfloat16()
+        if device == "cpu"
+        else device.startswith("cuda") and (torch.cuda.is_bf16_supported(including_emulation=False))
+    )
+    return "bfloat16" if compute.dtype == "bfloat16" or faster else "float32"
+
+
+@lru_cache(maxsize=1)
+def _faster_in_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 clearly faster; a matter of milliseconds."""
+    import torch
+
+    def seconds(dtype: torch.dtype) -> float:
+        left, right = (torch.ones((512, 512), dtype=dtype) for _ in range(2))
+        tries = []
+        for _ in range(8):
+            start = time.perf_counter()
+            torch.nn.functional.linear(left, right)
+            tries.append(time.perf_counter() - start)
+        return min(tries)
+
+    return seconds(torch.bfloat16) < seconds(torch.float32) / 1.5
 
 
 def load_tokenizer(weights: Weights, trust_remote_code: bool = False) -> Any:
@@ -153,7 +220,8 @@ def load_model(
     """Return a model of its own, ready to answer.
 
     Args:
-        kwargs: for transformers, such as another `dtype`; a quantized model finds its device.
+        kwargs: for transformers, such as another `dtype` than `compute` says; a quantized model
+            finds its device.
     """
     from transformers import AutoModelForCausalLM
 

@@ -17,7 +17,7 @@ from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.metrics import score_rankings
 from ragft_pipeline.retrieval.reranking import Reranker
 from ragft_pipeline.retrieval.search import top_k
-from ragft_pipeline.settings import ComputeSettings
+from ragft_pipeline.settings import ComputeSettings, LLMGenerator
 from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.conftest import Project
 
@@ -164,7 +164,8 @@ def test_qa_pairs_export_is_llamaindexs_json(finished: Project, tmp_path: Path) 
 def test_embedded_model_writes_questions(finished: Project) -> None:
     text = _node_texts(finished)[0]
     node = SourceNode("0" * 32, text, "", "", True)
-    model = EmbeddedModel(resolve_weights("embedded:smollm2-135m-instruct"), 4, ComputeSettings())
+    weights = resolve_weights("embedded:smollm2-135m-instruct")
+    model = EmbeddedModel(weights, LLMGenerator(kind="llm"), ComputeSettings())
     first, second, other = model.ask([build_prompt(node, 2)] * 3, [1, 1, 2])
     assert first is not None
     assert second is not None

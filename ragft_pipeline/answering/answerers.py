@@ -14,7 +14,7 @@ from ragft_pipeline.answering.hosted import served_models
 from ragft_pipeline.answering.tuning import require_same_base
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
-from ragft_pipeline.language_model import Chat, LanguageModel
+from ragft_pipeline.language_model import Chat, LanguageModel, answering_dtype
 from ragft_pipeline.questions.drafts import Reply
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.settings import ServedModel, Settings
@@ -29,10 +29,15 @@ from ragft_pipeline.weights import (
 
 @dataclass(frozen=True)
 class LocalAnswerer:
-    """The base model of `tuned_llm.model`, with an adapter merged into it or without."""
+    """The base model of `tuned_llm.model`, with an adapter merged into it or without.
+
+    Attributes:
+        dtype: the number type to answer in; by default the one that is faster here.
+    """
 
     settings: Settings
     adapter: Path | None = None
+    dtype: str = ""
 
     @property
     def name(self) -> str:
@@ -50,13 +55,16 @@ class LocalAnswerer:
     def identity(self) -> str:
         """A digest of the weights, the adapter and the number type."""
         adapter = folder_digest(self.adapter) if self.adapter else ""
-        return digest_of(self._weights.digest, adapter, self.settings.compute.dtype)
+        dtype = self.dtype or answering_dtype(self.settings.compute)
+        return digest_of(self._weights.digest, adapter, dtype)
 
     @cached_property
     def model(self) -> LanguageModel:
         """The model, loaded at the first use."""
         trust = self.settings.tuned_llm.trust_remote_code
-        return LanguageModel.load(self._weights, self.settings.compute, trust, self.adapter)
+        return LanguageModel.load(
+            self._weights, self.settings.compute, trust, self.adapter, self.dtype
+        )
 
     def answer(self, chats: Sequence[Chat]) -> list[Reply]:
         """Answer each chat greedily."""
@@ -97,13 +105,14 @@ class ServedAnswerer:
 
 
 def open_answerer(
-    system: str, settings: Settings, tuned: Artifact
+    system: str, settings: Settings, tuned: Artifact, dtype: str = ""
 ) -> LocalAnswerer | ServedAnswerer:
     """Return the base or the tuned answering model, whether here or at a service.
 
     Args:
         system: `base` or `tuned`.
         settings: by which `tuned`, the tuned_llm, was made.
+        dtype: as of LocalAnswerer.
 
     Raises RagftError where there is no such model.
     """
@@ -115,4 +124,4 @@ def open_answerer(
     if recipe.where == "hosted" and recipe.hosted is not None:
         base, better = served_models(recipe.hosted, str(tuned.facts["hosted_model"]))
         return ServedAnswerer(better if system == TUNED else base)
-    return LocalAnswerer(settings, tuned.model if system == TUNED else None)
+    return LocalAnswerer(settings, tuned.model if system == TUNED else None, dtype)

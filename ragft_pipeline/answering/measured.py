@@ -18,6 +18,7 @@ from ragft_pipeline.answering.focus import FOCUS_VERSION
 from ragft_pipeline.answering.prompts import PROMPT_VERSION
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, redacted
+from ragft_pipeline.language_model import answering_dtype
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.settings import HostedTraining, Settings
 from ragft_pipeline.store import Artifact
@@ -40,12 +41,14 @@ class Measured:
 
     Attributes:
         kept: sections of ragft.yaml, as far as they shape an answer or the verdict.
-        dtype: of `compute`, the number type.
+        dtype: of `compute`, the number type of vectors.
+        answers_in: the number type of a model that answers here.
         identities: by system, of the model that answered; and of what shows it passages.
     """
 
     kept: dict[str, dict[str, Any]]
     dtype: str
+    answers_in: str
     identities: dict[str, str]
 
     @classmethod
@@ -59,9 +62,8 @@ class Measured:
             hosted["base_url"] = redacted(hosted["base_url"])
         systems = [BASE] if settings.tuned_llm.where == "none" else [BASE, TUNED]
         identities = {name: open_answerer(name, settings, tuned).identity for name in systems}
-        return cls(
-            kept, settings.compute.dtype, {**identities, _PASSAGES: _passages_identity(settings)}
-        )
+        identities[_PASSAGES] = _passages_identity(settings)
+        return cls(kept, settings.compute.dtype, answering_dtype(settings.compute), identities)
 
     def save(self, folder: Path) -> None:
         """Write it into the evaluation's folder."""
@@ -103,7 +105,7 @@ class Measured:
 
         Raises RagftError where it is not what was measured any more, or what shows it passages.
         """
-        answerer = open_answerer(system, settings, tuned)
+        answerer = open_answerer(system, settings, tuned, self.answers_in)
         for name, found in (
             (system, answerer.identity), (_PASSAGES, _passages_identity(settings))
         ):  # fmt: skip

@@ -11,10 +11,10 @@ from dataclasses import replace
 
 from ragft_pipeline.language_model import LanguageModel
 from ragft_pipeline.questions.drafts import Reply
-from ragft_pipeline.settings import ComputeSettings
+from ragft_pipeline.settings import ComputeSettings, LLMGenerator
 from ragft_pipeline.weights import Weights
 
-EMBEDDED_VERSION = 1  # raise it when some prompt would be answered otherwise
+EMBEDDED_VERSION = 2  # raise it when some prompt would be answered otherwise
 MAX_NEW_TOKENS = 64
 _OPENERS = ("1. What", "1. How", "1. When", "1. Which", "1. Who", "1. Why", "1. Where")
 
@@ -25,9 +25,9 @@ class EmbeddedModel:
     A model this small repeats itself and drifts without a beginning and a repetition penalty.
     """
 
-    def __init__(self, weights: Weights, batch_size: int, compute: ComputeSettings) -> None:
+    def __init__(self, weights: Weights, settings: LLMGenerator, compute: ComputeSettings) -> None:
         self._weights = weights
-        self._batch_size = batch_size
+        self._settings = settings
         self._compute = compute
 
     def ask(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Reply | None]:
@@ -39,5 +39,7 @@ class EmbeddedModel:
         )
         openers = [_OPENERS[seed % len(_OPENERS)] for seed in seeds]
         texts = [text + opener for text, opener in zip(texts, openers)]
-        replies = model.complete(texts, MAX_NEW_TOKENS, self._batch_size, repetition_penalty=1.1)
+        replies = model.complete(
+            texts, MAX_NEW_TOKENS, self._settings.batch_size, 1.1, self._settings.questions_per_node
+        )
         return [replace(reply, text=opener + reply.text) for opener, reply in zip(openers, replies)]

@@ -79,7 +79,7 @@ def open_model(settings: LLMGenerator, compute: ComputeSettings) -> QuestionMode
     """Return the model that the settings name."""
     if settings.base_url is None:
         weights = require_language_model(resolve_weights(settings.model))
-        return EmbeddedModel(weights, settings.batch_size, compute)
+        return EmbeddedModel(weights, settings, compute)
     return EndpointModel(settings)
 
 
@@ -165,7 +165,7 @@ class _AskEmbedded(RowFunction[SourceNode]):
 
     def __call__(self, units: Sequence[SourceNode]) -> pa.Table:
         weights = found_here(self.weights)
-        model = EmbeddedModel(weights, self.settings.batch_size, self.compute)
+        model = EmbeddedModel(weights, self.settings, self.compute)
         return _ask(model, self.settings, units)
 
 
