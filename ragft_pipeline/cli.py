@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from ragft_pipeline.errors import RagftError, one_line, redacted
 from ragft_pipeline.release.commands import add_release_commands
 from ragft_pipeline.settings import Settings, load_settings
 
+_REPORTS = ("eval_report", "answering_report")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; print a user's mistake, or the system's refusal, as one line; return 1."""
     os.environ.setdefault("TQDM_DISABLE", "1")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")  # before a library does
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -129,10 +134,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.defs.running import run_version
 
     assets = [name.strip() for name in options.assets.split(",")] if options.assets else None
-    ok = run_version(settings, snapshot.version, assets)
-    if ok and assets is None:
-        _print_report(settings, snapshot.version)
-    return 0 if ok else 1
+    report = partial(_report_text, settings, snapshot.version)
+    return 0 if run_version(settings, snapshot.version, assets, report) else 1
 
 
 def _freeze(options: argparse.Namespace, settings: Settings) -> int:
@@ -221,7 +224,8 @@ def _gc(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _report(options: argparse.Namespace, settings: Settings) -> int:
-    _print_report(settings, _version(options, settings))
+    version = _version(options, settings)
+    print("\n".join(filter(None, (_report_text(settings, version, name) for name in _REPORTS))))
     return 0
 
 
@@ -256,12 +260,18 @@ def _version(options: argparse.Namespace, settings: Settings) -> str:
     return latest.version
 
 
-def _print_report(settings: Settings, version: str) -> None:
+def _report_text(settings: Settings, version: str, asset: str) -> str:
+    """Return what a report's asset says first and where its page is; "" of any other asset."""
     from ragft_pipeline.evaluation.report import REPORT_FILE, TEXT_FILE
     from ragft_pipeline.store import ArtifactStore
 
-    folder = ArtifactStore(settings.store).read(version, "eval_report").path
-    print(f"\n{(folder / TEXT_FILE).read_text(encoding='utf-8')}\n\nreport: {folder / REPORT_FILE}")
+    store = ArtifactStore(settings.store)
+    if asset not in _REPORTS or store.linked(version, asset) is None:
+        return ""
+    text = store.read(version, asset).path / TEXT_FILE
+    if not text.is_file():  # there was nothing to compare
+        return ""
+    return f"{text.read_text(encoding='utf-8')}\n\nreport: {text.with_name(REPORT_FILE)}"
 
 
 if __name__ == "__main__":

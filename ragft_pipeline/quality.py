@@ -42,7 +42,7 @@ def checks_of(recipe: Recipe) -> list[Check]:
     common = []
     if recipe.table is not None:
         common.append(_schema_check(recipe))
-    elif recipe.name not in ("eval_report", "refit_models", "champion"):
+    elif recipe.name not in ("eval_report", "answering_report", "refit_models", "champion"):
         common.append(MODEL_FILES)
     return [*common, *CHECKS.get(recipe.name, [])]
 

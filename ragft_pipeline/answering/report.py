@@ -10,24 +10,37 @@ import pyarrow as pa
 from ragft_pipeline.answering.evaluation import BASE, PASSAGES, TUNED
 from ragft_pipeline.answering.questions import PEOPLE, SYNTHETIC
 from ragft_pipeline.answering.summary import AnsweringSummary
-from ragft_pipeline.evaluation.report import Section
+from ragft_pipeline.evaluation.report import REPORT_FILE, TEXT_FILE, Section, render_page
+from ragft_pipeline.store import Workspace
 
 SET_NAMES = {PEOPLE: "people's questions", SYNTHETIC: "test chats"}
 _SHOWN = 6
 
 
-def answering_section(
-    rows: pa.Table, summary: AnsweringSummary | None, facts: dict[str, Any]
-) -> Section | None:
-    """Return the section of an LLM_EVAL table; None where no model was tuned.
+def write_answering_report(
+    rows: pa.Table, summary: AnsweringSummary, facts: dict[str, Any], version: str, work: Workspace
+) -> None:
+    """Write the page, and its first lines as text.
+
+    Args:
+        rows, facts: of the llm_eval.
+    """
+    verdict, section = summary.verdict.sentence, answering_section(rows, summary, facts)
+    page = render_page(
+        "answering.html.j2", f"Which answering model to use: {version}", verdict, [section]
+    )
+    (work.folder / REPORT_FILE).write_text(page, encoding="utf-8")
+    (work.folder / TEXT_FILE).write_text(f"Answering: {verdict}.", encoding="utf-8")
+
+
+def answering_section(rows: pa.Table, summary: AnsweringSummary, facts: dict[str, Any]) -> Section:
+    """Return what the page says of an LLM_EVAL table.
 
     Args:
         facts: of the artifact, for tokens a second.
     """
-    if summary is None:
-        return None
     return Section(
-        "Answering",
+        "Base and tuned model on the same passages",
         sentences(summary, facts),
         answering_table(summary),
         {},
@@ -41,7 +54,6 @@ def answering_section(
 def sentences(summary: AnsweringSummary, facts: dict[str, Any]) -> list[str]:
     """Return what to know first."""
     found = [
-        f"Verdict: {summary.verdict.sentence}.",
         f"Decided on {SET_NAMES[summary.primary_set]}; none of their documents trained anything.",
     ]
     rates = [f"{s} {facts[key]:.0f}" for s in (BASE, TUNED) if (key := _rate(s)) in facts]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ragft_pipeline import recipes
-from ragft_pipeline.defs.policy import build_asset
+from ragft_pipeline.defs.policy import ANSWERING, build_asset
 
 corpus_snapshot = build_asset(
     recipes.corpus_snapshot,
@@ -133,7 +133,7 @@ router_eval = build_asset(
 train_chats, val_chats, test_chats = (
     build_asset(
         recipe,
-        "answering",
+        ANSWERING,
         f"Chats about the {split} nodes: a question, its source among near passages, the answer "
         "with its citation; some without the source, to decline. Also as chats.jsonl.",
         {"parquet"},
@@ -144,15 +144,21 @@ train_chats, val_chats, test_chats = (
 )
 tuned_llm = build_asset(
     recipes.tuned_llm,
-    "answering",
+    ANSWERING,
     "A LoRA adapter of the answering model, or a job at a fine-tuning service; within its budget.",
     {"huggingface", "torch"},
 )
 llm_eval = build_asset(
     recipes.llm_eval,
-    "evaluation",
+    ANSWERING,
     "Base and tuned answering model on the same retrieved passages, and without any.",
     {"parquet"},
+)
+answering_report = build_asset(
+    recipes.answering_report,
+    ANSWERING,
+    "The page that says which answering model to use, with both models' answers side by side.",
+    {"html"},
 )
 refit_models = build_asset(
     recipes.refit_models,

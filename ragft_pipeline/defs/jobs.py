@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import sys
 
 import dagster as dg
 
+from ragft_pipeline.defs.display import ToDisplay
 from ragft_pipeline.defs.executor import chosen_executor
 from ragft_pipeline.defs.partitions import corpus_versions
 from ragft_pipeline.settings import load_settings
@@ -16,24 +16,12 @@ ANSWERING_JOB_NAME = "answering_job"
 EXECUTOR = chosen_executor(load_settings())
 
 
-@dg.logger({}, description="Progress lines for a terminal, without Dagster's own events.")
+@dg.logger({}, description="What a run logs, for the display of the process that runs it.")
 def progress_logger(init_context: dg.InitLoggerContext) -> logging.Logger:
-    """Return a logger that prints what assets report and nothing else."""
-    logger = logging.Logger("ragft.progress", logging.INFO)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_OwnWords())
-    handler.addFilter(lambda record: _meta(record).get("dagster_event") is None)
-    logger.addHandler(handler)
+    """Return a logger that hands all records to the display, where there is one."""
+    logger = logging.Logger("ragft.progress", logging.DEBUG)
+    logger.addHandler(ToDisplay())
     return logger
-
-
-class _OwnWords(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return str(_meta(record).get("orig_message", record.getMessage()))
-
-
-def _meta(record: logging.LogRecord) -> dict[str, object]:
-    return getattr(record, "dagster_meta", {}) or {}
 
 
 corpus_version_job = dg.define_asset_job(
@@ -46,7 +34,7 @@ corpus_version_job = dg.define_asset_job(
 
 answering_job = dg.define_asset_job(
     ANSWERING_JOB_NAME,
-    selection=dg.AssetSelection.groups("answering") | dg.AssetSelection.assets("llm_eval"),
+    selection=dg.AssetSelection.groups("answering"),
     partitions_def=corpus_versions,
     description="The answering model alone: its chats, its tuning, its evaluation.",
     executor_def=EXECUTOR,

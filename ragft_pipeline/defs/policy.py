@@ -17,6 +17,8 @@ from ragft_pipeline.steps import Outcome, Recipe, Step, materialize
 from ragft_pipeline.store import ArtifactStore, Workspace
 
 OWNER = "team:retrieval"
+ANSWERING = "answering"
+_LATER = {"dagster/priority": "-1"}  # the retrieval verdict does not wait for the answering part
 # What a person looks for on the first screen of an asset's page, in this order.
 _READ_FIRST = tuple(f"ragft/{name}" for name in ("event", "why", "verdict", "ladder", "gate"))
 # Training, encoding and evaluation: one at a time in a pool (dagster.yaml). Machines that share
@@ -41,7 +43,7 @@ def build_asset(
         partitions_def=corpus_versions,
         code_version=recipe.code_version(settings),
         automation_condition=keep_current_up_to_date(),
-        op_tags=step_tags(recipe, settings),
+        op_tags={**step_tags(recipe, settings), **({} if group != ANSWERING else _LATER)},
         pool=HEAVY_POOL if recipe.heavy else None,
         retry_policy=dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL),
         metadata=_definition_metadata(recipe),

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,9 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
+from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.defs.dead_runs import end_dead_runs, holding
+from ragft_pipeline.defs.display import Display
 from ragft_pipeline.defs.executor import steps_on_ray
 from ragft_pipeline.defs.jobs import JOB_NAME, whole_job
 from ragft_pipeline.defs.partitions import PARTITIONS_NAME
@@ -90,11 +92,17 @@ def _add(instance: dg.DagsterInstance, version: str) -> None:
     instance.add_dynamic_partitions(PARTITIONS_NAME, [version])
 
 
-def run_version(settings: Settings, version: str, assets: list[str] | None = None) -> bool:
-    """Materialize a frozen version in this process, printing progress; True where all went well.
+def run_version(
+    settings: Settings,
+    version: str,
+    assets: list[str] | None = None,
+    report: Callable[[str], str] = lambda asset: "",
+) -> bool:
+    """Materialize a frozen version in this process, showing progress; True where all went well.
 
     Args:
         assets: only these (default: the whole graph).
+        report: what to show when an asset is there, beside its line.
     """
     home = dagster_home(settings)
     from ragft_pipeline.definitions import defs
@@ -108,16 +116,19 @@ def run_version(settings: Settings, version: str, assets: list[str] | None = Non
         _add(instance, version)
         chosen = [dg.AssetKey(name) for name in assets] if assets else None
         if steps_on_ray(settings):
-            success, events = _execute_on_ray(instance, run_id, version, chosen)
+            success, events = _execute_on_ray(instance, run_id, version, chosen, report)
         else:
-            result = job.execute_in_process(
-                instance=instance,
-                run_id=run_id,
-                partition_key=version,
-                asset_selection=chosen,
-                run_config={"loggers": {"progress": {}}},
-                raise_on_error=False,
-            )
+            total = len(assets or known)
+            display = Display(total, _expected(settings, version, assets or known), report)
+            with display.shown():
+                result = job.execute_in_process(
+                    instance=instance,
+                    run_id=run_id,
+                    partition_key=version,
+                    asset_selection=chosen,
+                    run_config={"loggers": {"progress": {}}},
+                    raise_on_error=False,
+                )
             success, events = result.success, result.all_events
         if status := current_status(settings):
             instance.report_runless_asset_event(status)
@@ -130,8 +141,29 @@ def run_version(settings: Settings, version: str, assets: list[str] | None = Non
     return success
 
 
+def _expected(settings: Settings, version: str, assets: Iterable[str]) -> dict[str, float]:
+    """Return the seconds that assets took when they were last computed.
+
+    Not of those that the version has: they take none.
+    """
+    store = ArtifactStore(settings.store)
+    before = SnapshotStore(store).versions()
+    before = before[: before.index(version)][::-1]
+    expected: dict[str, float] = {}
+    for asset in assets:
+        if store.linked(version, asset) is None:
+            links = (store.linked(earlier, asset) for earlier in before)
+            if link := next((link for link in links if link is not None), None):
+                expected[asset] = float(link.facts["compute_seconds"])
+    return expected
+
+
 def _execute_on_ray(
-    instance: dg.DagsterInstance, run_id: str, version: str, assets: list[dg.AssetKey] | None
+    instance: dg.DagsterInstance,
+    run_id: str,
+    version: str,
+    assets: list[dg.AssetKey] | None,
+    report: Callable[[str], str],
 ) -> tuple[bool, Sequence[dg.DagsterEvent]]:
     """Execute the steps as jobs of the cluster; their lines are printed when all have ended."""
     job = dg.reconstructable(whole_job)
@@ -147,6 +179,8 @@ def _execute_on_ray(
         for entry in instance.all_logs(run_id):
             if entry.dagster_event is None:
                 print(entry.user_message)
+            elif entry.dagster_event.is_step_success and (text := report(str(entry.step_key))):
+                print(text)
         return result.success, result.all_events
 
 

@@ -6,7 +6,7 @@ import dagster as dg
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.recipes import RECIPES
+from ragft_pipeline.recipes import champion
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.staleness import states
 from ragft_pipeline.status import status_table
@@ -19,7 +19,7 @@ _NAMED = 2  # stale assets named in the summary of a version; the table has them
 corpus_status = dg.AssetSpec(
     "corpus_status",
     group_name="release",
-    deps=[RECIPES[-1].name],  # an edge from every asset would hide the lineage behind it
+    deps=[champion.name],  # an edge from every asset would hide the lineage behind it
     kinds={"table"},
     description="Every asset of the newest corpus versions: fresh, stale with the cause, missing "
     "or carried forward. Open `ragft/status` below for the table; the sensor `follow_status` keeps "

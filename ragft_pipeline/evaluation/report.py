@@ -113,10 +113,10 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
     }
     refitted = EvaluationRows(given.refitted, settings.evaluation)
     refit = _by_set(refitted.results()) if given.refitted.num_rows else {}
-    page = _render(
-        given=given, verdict=verdict, ladder=ladder, tables=tables, refit=refit,
+    page = render_page(
+        "report.html.j2", f"Which retriever to serve: {given.version}", verdict.sentence,
+        given.sections, given=given, verdict=verdict, ladder=ladder, tables=tables, refit=refit,
         plots={name: _encoded(data) for name, data in plots.items()},
-        sections=[(each, map(_encoded, each.plots.values())) for each in given.sections],
         examples=_examples(given, verdict, rows), latency=latency,
         asked=rows.count(verdict.primary_set), documents=rows.documents(verdict.primary_set),
         titles=_SET_TITLES,
@@ -198,10 +198,20 @@ def _snippet(places: dict[str, dict[str, Any]], row: dict[str, Any]) -> str:
     )
 
 
-def _render(**values: Any) -> str:
+def render_page(
+    template: str, title: str, sentence: str, sections: Sequence[Section], **values: Any
+) -> str:
+    """Return a self-contained HTML page: its title, the decision, and what the template adds.
+
+    Args:
+        template: `report.html.j2`, or `answering.html.j2`, which has nothing but the sections.
+    """
     from jinja2 import Environment, PackageLoader, select_autoescape
 
     environment = Environment(
         loader=PackageLoader("ragft_pipeline.evaluation", "."), autoescape=select_autoescape(["j2"])
     )
-    return environment.get_template("report.html.j2").render(**values)
+    pictured = [(each, [_encoded(data) for data in each.plots.values()]) for each in sections]
+    return environment.get_template(template).render(
+        title=title, sentence=sentence, sections=pictured, **values
+    )

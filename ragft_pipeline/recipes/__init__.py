@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from ragft_pipeline.recipes.answering import (
+    answering_report,
     llm_eval,
     test_chats,
     train_chats,
@@ -68,9 +69,6 @@ RECIPES: tuple[Recipe, ...] = (
     test_qa_pairs,
     node_embeddings,
     teacher_scores,
-    train_chats,
-    val_chats,
-    test_chats,
     tool_catalog,
     router_questions,
     tuned_embedder,
@@ -79,19 +77,24 @@ RECIPES: tuple[Recipe, ...] = (
     late_interaction,
     reranker,
     query_router,
-    tuned_llm,
     retrieval_eval,
     router_eval,
-    llm_eval,
     refit_models,
     refit_eval,
     eval_report,
     champion,
+    train_chats,
+    val_chats,
+    test_chats,
+    tuned_llm,
+    llm_eval,
+    answering_report,
 )
 
 __all__ = [
     "RECIPES",
     "SPLITS",
+    "answering_report",
     "champion",
     "chunked_nodes",
     "corpus_snapshot",

@@ -20,7 +20,6 @@ from ragft_pipeline.taint import record_documents
 
 if TYPE_CHECKING:
     from ragft_pipeline.answering.evaluation import Answerer, HeldOutText
-    from ragft_pipeline.answering.summary import AnsweringSummary
     from ragft_pipeline.answering.support import Judge
 
 
@@ -194,14 +193,23 @@ llm_eval = Recipe(
 )  # fmt: skip
 
 
-def answering_summary(step: Step) -> AnsweringSummary | None:
-    """Return what the llm_eval that a step reads says; None where no model was tuned."""
+def _report(step: Step) -> Produced:
+    from ragft_pipeline.answering.report import write_answering_report
     from ragft_pipeline.answering.summary import summarise
 
     evaluated = step.artifact("llm_eval")
-    return summarise(
+    summary = summarise(
         evaluated.table(),
         evaluated.table(schemas.LLM_LOSSES.name),
         step.settings.tuned_llm.max_guard_loss,
         step.settings.evaluation,
     )
+    if summary is None:
+        return Produced(facts={"verdict": "no answering model was tuned: tuned_llm.where is none"})
+    write_answering_report(evaluated.table(), summary, evaluated.facts, step.version, step.work)
+    return Produced(facts={"verdict": summary.verdict.sentence})
+
+
+answering_report = Recipe(
+    "answering_report", _report, inputs=("llm_eval",), sections=("evaluation", "tuned_llm")
+)

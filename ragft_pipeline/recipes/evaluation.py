@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from ragft_pipeline import schemas
 from ragft_pipeline.identities import SEARCHING
-from ragft_pipeline.recipes.answering import answering_summary
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.models import REFITTED, trained_reranker
 from ragft_pipeline.steps import Produced, Recipe, Step
@@ -115,7 +114,6 @@ refit_eval = Recipe(
 
 
 def _report(step: Step) -> Produced:
-    from ragft_pipeline.answering.report import answering_section
     from ragft_pipeline.evaluation.report import ReportInput, write_report
     from ragft_pipeline.evaluation.retrieval_eval import read_choices
     from ragft_pipeline.recipes import RECIPES
@@ -127,11 +125,7 @@ def _report(step: Step) -> Produced:
         for recipe in RECIPES
         if recipe.name != "eval_report" and (link := step.store.linked(step.version, recipe.name))
     }
-    answering = answering_summary(step)
-    sections = [
-        routing_section(step.table("router_eval"), step.settings.evaluation),
-        answering_section(step.table("llm_eval"), answering, step.artifact("llm_eval").facts),
-    ]
+    routing = routing_section(step.table("router_eval"), step.settings.evaluation)
     given = ReportInput(
         version=step.version,
         rows=evaluated.table(),
@@ -142,12 +136,9 @@ def _report(step: Step) -> Produced:
         corpus=corpus_facts(step),
         skipped=step.snapshot.table(schemas.SKIPPED).to_pylist(),
         assets=assets,
-        sections=[section for section in sections if section],
+        sections=[routing] if routing else [],
     )
-    facts = write_report(given, step.settings, step.work).facts()
-    if answering is not None:
-        facts["answering"] = answering.verdict.sentence
-    return Produced(facts=facts)
+    return Produced(facts=write_report(given, step.settings, step.work).facts())
 
 
 def corpus_facts(step: Step) -> dict[str, object]:
@@ -169,10 +160,7 @@ def corpus_facts(step: Step) -> dict[str, object]:
 eval_report = Recipe(
     "eval_report",
     _report,
-    code=2,
-    inputs=(
-        "retrieval_eval", "refit_eval", "router_eval", "llm_eval", "corpus_snapshot",
-        "chunked_nodes",
-    ),
-    sections=("evaluation", "tuned_llm"),
-)  # fmt: skip
+    code=3,
+    inputs=("retrieval_eval", "refit_eval", "router_eval", "corpus_snapshot", "chunked_nodes"),
+    sections=("evaluation",),
+)

@@ -95,9 +95,9 @@ def test_no_tuned_model_has_no_summary() -> None:
 def test_the_section_shows_answers_side_by_side() -> None:
     rows, losses = evaluation(0.2)
     found = summarise(rows, losses, 0.05, EvaluationSettings(bootstrap=500))
-    section = answering_section(rows, found, {"judge_accuracy": 0.9})
-    assert section is not None
-    assert section.sentences[0].startswith("Verdict: answer with the tuned model")
+    assert found is not None
+    section = answering_section(rows, found, {"judge": "late interaction", "judge_accuracy": 0.9})
+    assert section.sentences[-1].startswith("Faithfulness is judged by late interaction")
     assert section.table[0] == ["measure", "on", "n", "base", "tuned", "difference"]
     question, answers = section.examples[0]
     assert question.startswith("why ")

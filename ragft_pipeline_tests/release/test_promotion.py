@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.recipes import RECIPES
+from ragft_pipeline.recipes import RECIPES, champion
 from ragft_pipeline.release.housekeeping import kept_bundles, unused_bundles
 from ragft_pipeline.release.promotion import promote, roll_back
 from ragft_pipeline.serving.bundle import BundleStore
@@ -88,7 +88,7 @@ def test_an_old_version_gets_a_bundle_and_no_decision(copied: Project) -> None:
     assert link is not None
     shutil.rmtree(copied.store.artifact_path("champion", link.action))
     before = len(History(copied.store).entries())
-    made = materialize(RECIPES[-1], copied.settings, old).artifact
+    made = materialize(champion, copied.settings, old).artifact
     assert made.facts["event"] == "none"
     assert len(History(copied.store).entries()) == before
 

@@ -29,11 +29,11 @@ def test_the_evaluation_asks_both_models_the_same(finished: Project) -> None:
 
 
 def test_the_report_has_the_answers_and_the_verdict(finished: Project) -> None:
-    report = finished.artifact("eval_report")
+    report = finished.artifact("answering_report")
     page = (report.path / REPORT_FILE).read_text(encoding="utf-8")
-    assert "<h2>Answering</h2>" in page
-    assert report.facts["answering"].startswith(("keep base: ", "answer with the tuned model: "))
-    assert report.facts["answering"].replace("'", "&#39;") in page
+    assert "<h2>Base and tuned model on the same passages</h2>" in page
+    assert report.facts["verdict"].startswith(("keep base: ", "answer with the tuned model: "))
+    assert report.facts["verdict"].replace("'", "&#39;") in page
 
 
 @pytest.mark.parametrize("model", ["base", "tuned"])
