@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 
 export TQDM_DISABLE := 1
 
-.PHONY: demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-defaults clean
+.PHONY: demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-demo bench-defaults clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -76,6 +76,9 @@ bench-defaults: $(INSTALLED)
 
 bench-ray: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.on_ray
+
+bench-demo: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.demo
 
 bench-serve: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.serve
