@@ -137,6 +137,7 @@ def test_old_version_rebuilds_after_the_source_is_gone(copied: Project) -> None:
     assert copied.artifact("chunked_nodes").data_version == nodes.data_version
 
 
+@pytest.mark.slow
 def test_chinese_folder_without_gold_goes_through_the_whole_graph(tmp_path: Path) -> None:
     project = Project(tmp_path)
     topics = ["热泵", "锅炉", "阀门", "水表", "泵站", "管网"]
@@ -160,6 +161,7 @@ def test_chinese_folder_without_gold_goes_through_the_whole_graph(tmp_path: Path
     )
 
 
+@pytest.mark.slow
 def test_three_documents_without_gold_go_through_the_whole_graph(tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.corpus.mkdir()
