@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import shutil
@@ -166,6 +167,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     with_project = {item.path for item in items if "finished" in item.fixturenames}  # type: ignore[attr-defined]
     items.sort(key=lambda item: turn(item.path))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tidy() -> Iterator[None]:
+    """Let go of a file's models before the next one's are loaded: some lie in circles."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
