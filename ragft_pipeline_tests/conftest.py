@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from filelock import FileLock
@@ -28,6 +29,8 @@ from ragft_pipeline_tests.short_model import short_language_model
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample"
 
+WORTH_COLLECTING = 50_000_000  # bytes that a test leaves behind
+
 SMALL = {
     "questions": {
         "generators": [
@@ -35,7 +38,7 @@ SMALL = {
         ],
     },
     "adapter": {"checkpoints": 2},
-    "tuned_embedder": {"max_pairs": 48, "strengths": [0.5]},
+    "tuned_embedder": {"max_pairs": 48, "val_questions": 16, "strengths": [0.5]},
     "reranker": {
         "model": "embedded:all-minilm-l6-v2", "layers": 2, "max_questions": 24,
         "evaluations": 1, "val_questions": 4, "max_tokens": 96,
@@ -169,11 +172,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: turn(item.path))
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(autouse=True)
 def _tidy() -> Iterator[None]:
-    """Let go of a file's models before the next one's are loaded: some lie in circles."""
+    """Let go of models that lie in circles, once they amount to something."""
+    process = psutil.Process()
+    before = process.memory_info().rss
     yield
-    gc.collect()
+    if process.memory_info().rss - before > WORTH_COLLECTING:
+        gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.schemas import LEDGER
-from ragft_pipeline.settings import load_settings
 from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline_tests.conftest import SAMPLE, Project
@@ -129,21 +127,18 @@ def test_a_second_machine_computes_only_what_the_first_did_not(
     machines: tuple[Machine, Machine],
 ) -> None:
     here, there = machines
-    process = here.start()
-    assert process.stdin is not None
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    version, _ = until_done(process)
-    process.kill()
-    process.communicate()
-    settings, store = load_settings(there.settings_file), there.store
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAGFT_CACHE", str(here.team.folder / "a"))
+        version = here.snapshots.freeze(here.settings).version
+        for recipe in RACED:
+            assert materialize(recipe, here.settings, version).link.how == "computed"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAGFT_CACHE", str(there.team.folder / "b"))
         for recipe in RACED:
-            assert materialize(recipe, settings, version).link.how == "reused"
+            assert materialize(recipe, there.settings, version).link.how == "reused"
         there.edit("The valve key hangs behind the door of the plant room.")
-        second = SnapshotStore(store).freeze(settings).version
-        done = {recipe.name: materialize(recipe, settings, second).link for recipe in RACED[:11]}
+        second = there.snapshots.freeze(there.settings).version
+        done = {r.name: materialize(r, there.settings, second).link for r in RACED[:11]}
     assert done["chunked_nodes"].facts["rows_computed"] == 1
     assert done["chunked_nodes"].facts["rows_reused"] == 7
     for name in ("train_qa_pairs", "val_qa_pairs", "test_qa_pairs"):
