@@ -155,13 +155,6 @@ def make_project(folder: Path, documents: int = 14) -> Project:
     return project
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Give each of several workers its share of the cores; torch is not imported yet."""
-    if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
-        share = max(1, (os.cpu_count() or 1) // workers)
-        os.environ.setdefault("OMP_NUM_THREADS", str(share))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker makes the finished project while the other does what needs none."""
 
