@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from urllib.parse import unquote
 
 _CHAIN = re.compile(r"::(?=[A-Za-z][\w+.-]*(?:://|::))")  # fsspec: zip://a.md::s3://bucket/b.zip
@@ -28,10 +29,15 @@ def redacted(url: str) -> str:
     )
 
 
-def one_line(error: BaseException, url: str = "") -> str:
-    """Return an error's text as one line without the credentials of `url` or of any other URL."""
+def one_line(error: BaseException, url: str = "", keys: Iterable[str] = ()) -> str:
+    """Return an error's text as one line without the credentials of `url` or of any other URL.
+
+    Args:
+        keys: what must not be shown either; a service may repeat the key that it was sent.
+    """
     text = str(error).replace(url, redacted(url)) if url else str(error)
-    for secret in sorted(_secrets(url), key=len, reverse=True):
+    secrets = _secrets(url).union(key for key in keys if key)
+    for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, "…")
     text = _URL.sub(lambda match: redacted(match.group()), text)
     return " ".join(text.split())[:500] or type(error).__name__

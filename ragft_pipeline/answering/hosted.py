@@ -1,32 +1,39 @@
 """Fine-tuning jobs at a service that speaks OpenAI's API: uploaded, started once, followed.
 
-A job costs money, so one training action never starts two: the job carries the action's key in its
-metadata and its file's name, and before anything is started the service is asked for it.
+A job costs money, so one training action never starts two: its id is written into the store the
+moment it is known. Where no id was written, the service is asked for a job with the action's key in
+its metadata, or over the action's file, whose name carries the key. One process at a time starts.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.answering.chats import CHATS_FILE
 from ragft_pipeline.errors import RagftError, TransientError, one_line, redacted
+from ragft_pipeline.questions.endpoint import wait_before_retry
 from ragft_pipeline.settings import HostedTraining, ServedModel, Settings
-from ragft_pipeline.store import Workspace
-from ragft_pipeline.store.files import write_json
+from ragft_pipeline.store import ArtifactStore, Workspace
+from ragft_pipeline.store.files import json_bytes, write_json
 
 if TYPE_CHECKING:
+    from filelock import FileLock
     from openai import OpenAI
 
 JOB_FILE = "job.json"
 _KEY = "ragft_action"
-_DONE = ("succeeded", "failed", "cancelled")
-_TRIES = 5  # of a request whose connection was lost
-_MOST_LISTED = 1000
+_FOLDER = "hosted_jobs"  # of the store: the job of each action
+_DEAD = ("failed", "cancelled")
+_DONE = ("succeeded", *_DEAD)
+_TRIES = 5  # of a request whose answer was lost, or that was one too many
+_PASSING = (408, 409, 425, 429)  # status codes below 500 that say: later
+_NO_MONEY = "insufficient_quota"  # the 429 that no waiting helps
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ def tune_at_service(
     lines = {name: folder / CHATS_FILE for name, folder in (("train", train), ("val", val))}
     if not lines["train"].stat().st_size:
         raise RagftError("tuned_llm: there is no chat to train on; see chats.* in ragft.yaml")
-    service = FineTuningService(recipe.hosted, work.progress)
+    service = FineTuningService(recipe.hosted, work.store, work.progress)
     job = service.train(
         action,
         lines["train"],
@@ -79,17 +86,25 @@ def served_models(hosted: HostedTraining, tuned: str) -> tuple[ServedModel, Serv
 
 
 class FineTuningService:
-    """A service and its credentials, which come from the environment only."""
+    """A service and its credentials, which come from the environment only.
 
-    def __init__(self, settings: HostedTraining, report: Callable[[str], None]) -> None:
+    Args:
+        store: where the id of each action's job is written.
+        report: is told how it goes.
+    """
+
+    def __init__(
+        self, settings: HostedTraining, store: ArtifactStore, report: Callable[[str], None]
+    ) -> None:
         from openai import OpenAI
 
         self._settings = settings
+        self._store = store
         self._report = report
-        key = os.environ.get(settings.api_key_env, "").strip() or "none"
+        self._key = os.environ.get(settings.api_key_env, "").strip() or "none"
         self._client: OpenAI = OpenAI(
             base_url=settings.base_url,
-            api_key=key,
+            api_key=self._key,
             max_retries=0,  # a lost answer may have started a job: it is looked for, below
             timeout=settings.timeout_seconds,
         )
@@ -107,72 +122,107 @@ class FineTuningService:
         Raises RagftError where the service refuses the file or the job fails, TransientError where
         it cannot be reached or is not done in `max_hours`: the next run goes on following.
         """
-        job = self._find(action)
-        if job is None or job.status in ("failed", "cancelled"):
-            seen = job.id if job else ""
-            files = [
-                self._upload(action, name, path)
-                for name, path in (("train", train), ("val", val))
-                if path
-            ]
-            job = self._start(action, files, parameters, seen)
-            self._report(f"tuned_llm: job {job.id} started")
-        else:
-            self._report(f"tuned_llm: going on with job {job.id}, {job.status}")
+        with self._alone(action):
+            written = self._written(action)
+            job = written
+            if job is None or job.status in _DEAD:
+                job = self._listed(action, self._files(action, "train"))
+            if job is None:
+                job = self._start(action, train, val, parameters, written)
+            else:
+                self._report(f"tuned_llm: going on with job {job.id}, {job.status}")
+            self._write(action, job)
         return self._follow(job)
 
-    def _find(self, action: str) -> Any | None:
-        """Return the action's newest job, if the service has one."""
+    def _alone(self, action: str) -> FileLock:
+        """Return the lock of an action: of two processes, the second finds the first one's job."""
+        from filelock import FileLock
 
-        def search() -> Any | None:
-            for job, _ in zip(self._jobs(), range(_MOST_LISTED)):
-                if (job.metadata or {}).get(_KEY) == action:
-                    return job
+        folder = self._store.root / _FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{action}.lock")
+
+    def _written(self, action: str) -> Any | None:
+        """Return the job whose id was written, as it is now; None where the service has none."""
+        from openai import NotFoundError
+
+        written = self._store.records.read(f"{_FOLDER}/{action}.json")
+        if written is None:
             return None
+        job_id = str(json.loads(written)["job_id"])
+        return self._asked(lambda: self._client.fine_tuning.jobs.retrieve(job_id), NotFoundError)
 
-        return self._asked(search)
+    def _write(self, action: str, job: Any) -> None:
+        self._store.records.write(f"{_FOLDER}/{action}.json", json_bytes({"job_id": job.id}))
 
-    def _jobs(self) -> Iterable[Any]:
-        return self._client.fine_tuning.jobs.list(limit=100)
+    def _listed(self, action: str, files: Collection[str]) -> Any | None:
+        """Return the job of an action that ended well or may yet, if the service lists one.
 
-    def _upload(self, action: str, name: str, path: Path) -> str:
+        Args:
+            files: ids of the action's training file; some services give no metadata back.
+        """
+        jobs = self._asked(lambda: list(_each(self._client.fine_tuning.jobs.list(limit=100))))
+        alive = [
+            job
+            for job in jobs
+            if job.status not in _DEAD
+            and ((job.metadata or {}).get(_KEY) == action or job.training_file in files)
+        ]
+        return max(alive, key=lambda job: (job.status == "succeeded", job.created_at), default=None)
+
+    def _files(self, action: str, name: str) -> list[str]:
+        """Return the ids under which the service has a file of an action."""
+        files = self._asked(lambda: list(_each(self._client.files.list(purpose="fine-tune"))))
+        named = [one for one in files if one.filename == _filename(action, name)]
+        return [str(one.id) for one in named if one.status != "error"]
+
+    def _sent(self, action: str, name: str, path: Path) -> str:
         """Return the id of an uploaded file; one that is there already is not sent again."""
-        filename = f"ragft-{action[:32]}-{name}.jsonl"
 
         def send() -> str:
-            for known, _ in zip(self._client.files.list(purpose="fine-tune"), range(_MOST_LISTED)):
-                if known.filename == filename and known.status != "error":
-                    return str(known.id)
+            if known := self._files(action, name):
+                return known[0]
             with path.open("rb") as file:
-                sent = self._client.files.create(file=(filename, file), purpose="fine-tune")
+                sent = self._client.files.create(
+                    file=(_filename(action, name), file), purpose="fine-tune"
+                )
             return str(sent.id)
 
         return str(self._asked(send))
 
-    def _start(self, action: str, files: list[str], parameters: dict[str, Any], seen: str) -> Any:
-        """Start a job. Where its answer is lost, the job is looked for before another try."""
-        from openai import APIConnectionError, InternalServerError
+    def _start(
+        self,
+        action: str,
+        train: Path,
+        val: Path | None,
+        parameters: dict[str, Any],
+        dead: Any | None,
+    ) -> Any:
+        """Start a job. Where its answer is lost, the job is looked for before another try.
 
-        named: dict[str, Any] = {"training_file": files[0]}
-        if len(files) > 1:
-            named["validation_file"] = files[1]
+        Args:
+            dead: the job of this action that failed, if one did.
+        """
+        named: dict[str, Any] = {"training_file": self._sent(action, "train", train)}
+        if val is not None:
+            named["validation_file"] = self._sent(action, "val", val)
         for attempt in range(_TRIES):
+            job: Any
             try:
-                return self._client.fine_tuning.jobs.create(
+                job = self._client.fine_tuning.jobs.create(
                     model=self._settings.model,
                     suffix="ragft",
                     metadata={_KEY: action},
-                    extra_headers={"Idempotency-Key": f"{action}-{seen}"},
+                    extra_headers={"Idempotency-Key": f"{action}-{dead.id if dead else ''}"},
                     **named,
                     **parameters,
                 )
-            except (APIConnectionError, InternalServerError):
-                self._pause(attempt)
-                job = self._find(action)
-                if job is not None and job.id != seen:
-                    return job
             except Exception as error:
-                raise self._refused(error) from None
+                self._bear(error, attempt)
+                job = self._listed(action, [named["training_file"]])
+            if job is not None:
+                self._report(f"tuned_llm: job {job.id} started")
+                return job
         raise self._unreachable()
 
     def _follow(self, job: Any) -> HostedJob:
@@ -192,32 +242,48 @@ class FineTuningService:
             job = self._asked(lambda name=name: self._client.fine_tuning.jobs.retrieve(name))  # type: ignore[misc]
         if job.status != "succeeded" or not job.fine_tuned_model:
             why = getattr(job.error, "message", None) or "no reason given"
-            raise RagftError(
-                f"tuned_llm: job {job.id} {job.status}: {' '.join(str(why).split())[:300]}"
-            )
+            raise RagftError(f"tuned_llm: job {job.id} {job.status}: {self._quoted(why)}")
         return HostedJob(job.id, job.fine_tuned_model, int(job.trained_tokens or 0))
 
-    def _asked(self, request: Callable[[], Any]) -> Any:
-        """Make a request that may be made twice, again where the connection was lost."""
-        from openai import APIConnectionError, InternalServerError, RateLimitError
+    def _asked(self, request: Callable[[], Any], missing: type[Exception] | tuple[()] = ()) -> Any:
+        """Make a request that may be made twice, again where its answer was lost.
 
+        Args:
+            missing: an error that says that there is none: the answer is then None.
+        """
         for attempt in range(_TRIES):
             try:
                 return request()
-            except (APIConnectionError, InternalServerError, RateLimitError):
-                self._pause(attempt)
+            except missing:
+                return None
             except Exception as error:
-                raise self._refused(error) from None
+                self._bear(error, attempt)
         raise self._unreachable()
 
-    def _pause(self, attempt: int) -> None:
-        time.sleep(min(self._settings.poll_seconds, 0.5 * 2**attempt))
+    def _bear(self, error: Exception, attempt: int) -> None:
+        """Wait where an error may pass by itself; RagftError where it is final."""
+        from openai import APIConnectionError, APIStatusError
+
+        status, asked = 0, ""
+        if isinstance(error, APIStatusError):
+            status, asked = error.status_code, error.response.headers.get("retry-after", "")
+        final = status not in _PASSING and status < 500
+        if isinstance(error, APIConnectionError):
+            final = False
+        if final or getattr(error, "code", None) == _NO_MONEY:
+            raise self._refused(error) from None
+        pause = min(self._settings.poll_seconds, 0.5 * 2**attempt)
+        time.sleep(wait_before_retry(asked, attempt) if asked else pause)
 
     def _unreachable(self) -> TransientError:
         return TransientError(
-            f"tuned_llm.hosted: {redacted(self._settings.base_url)} cannot be reached: run again; "
-            "a job that was started goes on and will be found"
+            f"tuned_llm.hosted: {redacted(self._settings.base_url)} cannot be reached, or is too "
+            "busy: run again; a job that was started goes on and will be found"
         )
+
+    def _quoted(self, said: object) -> str:
+        """Return what the service says, as one line without the key and other credentials."""
+        return one_line(ValueError(str(said)), self._settings.base_url, [self._key])[:300]
 
     def _refused(self, error: Exception) -> RagftError:
         status = getattr(error, "status_code", None)
@@ -226,6 +292,20 @@ class FineTuningService:
         message = body.get("message", "") if isinstance(body, dict) else ""
         return RagftError(
             f"tuned_llm.hosted: {redacted(self._settings.base_url)} refused ({said}) "
-            f"{one_line(ValueError(str(message)), self._settings.base_url) if message else ''}; "
+            f"{self._quoted(message) if message else ''}; "
             f"check base_url, model and ${self._settings.api_key_env}"
         )
+
+
+def _filename(action: str, name: str) -> str:
+    return f"ragft-{action[:32]}-{name}.jsonl"
+
+
+def _each(listing: Iterable[Any]) -> Iterator[Any]:
+    """Yield what a service lists, to the end; some begin again where it is."""
+    seen: set[str] = set()
+    for one in listing:
+        if one.id in seen:
+            return
+        seen.add(one.id)
+        yield one

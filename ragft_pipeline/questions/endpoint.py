@@ -105,7 +105,7 @@ class EndpointModel:
                 # a lost connection, a time-out, or anything at all in place of the API's JSON
                 self.last_error = type(error).__name__
             if attempt < max_retries:
-                await asyncio.sleep(_wait(retry_after, attempt))
+                await asyncio.sleep(wait_before_retry(retry_after, attempt))
         return None
 
 
@@ -176,7 +176,7 @@ def _tokens(usage: Any, name: str) -> int:
     return value if isinstance(value, int) and 0 <= value < 2**31 else 0
 
 
-def _wait(retry_after: str, attempt: int) -> float:
+def wait_before_retry(retry_after: str, attempt: int) -> float:
     """Return the seconds to wait: the server's Retry-After (seconds or a date), or a back-off."""
     back_off = min(30.0, 0.25 * 2**attempt)
     try:

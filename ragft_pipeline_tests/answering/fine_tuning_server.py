@@ -24,12 +24,18 @@ class FineTuningServer:
     Attributes:
         statuses: what a job says, one a poll; the last one stays.
         refuse: asked before a request is carried out; `lose`: after, so its answer is lost.
+        tells_metadata: whether a job comes back with what it was started with.
+        oldest_first: how jobs are listed.
+        why: what a failed job says.
     """
 
     statuses: list[str] = field(default_factory=lambda: ["queued", "running", "succeeded"])
     refuse: Trouble = lambda method, path: None
     lose: Trouble = lambda method, path: None
     key: str = "secret-key"
+    tells_metadata: bool = True
+    oldest_first: bool = False
+    why: str = "the file has bad rows"
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     polls: dict[str, int] = field(default_factory=dict)
@@ -52,7 +58,8 @@ class FineTuningServer:
         self.jobs[job_id] = {
             "id": job_id, "object": "fine_tuning.job", "created_at": len(self.jobs),
             "model": asked["model"], "training_file": asked["training_file"],
-            "validation_file": asked.get("validation_file"), "metadata": asked.get("metadata"),
+            "validation_file": asked.get("validation_file"),
+            "metadata": asked.get("metadata") if self.tells_metadata else None,
             "status": self.statuses[0], "fine_tuned_model": None, "trained_tokens": None,
             "error": None, "finished_at": None, "hyperparameters": {"n_epochs": 1},
             "organization_id": "org", "result_files": [], "seed": asked.get("seed", 0),
@@ -62,12 +69,14 @@ class FineTuningServer:
 
     def poll(self, job_id: str) -> dict[str, Any]:
         job = self.jobs[job_id]
+        if job["status"] in ("succeeded", "failed", "cancelled"):
+            return job
         self.polls[job_id] += 1
         job["status"] = self.statuses[min(self.polls[job_id], len(self.statuses) - 1)]
         if job["status"] == "succeeded":
             job |= {"fine_tuned_model": f"ft:{job['model']}:{job_id}", "trained_tokens": 1234}
         if job["status"] == "failed":
-            job["error"] = {"code": "invalid", "message": "the file has bad rows", "param": None}
+            job["error"] = {"code": "invalid", "message": self.why, "param": None}
         return job
 
     @staticmethod
@@ -82,7 +91,8 @@ class FineTuningServer:
         if path == "/v1/fine_tuning/jobs":
             if method == "POST":
                 return self.start(json.loads(body))
-            return self._listed(list(reversed(self.jobs.values())))
+            jobs = list(self.jobs.values())
+            return self._listed(jobs if self.oldest_first else jobs[::-1])
         if path == "/v1/chat/completions":
             return self.say(json.loads(body))
         return self.poll(path.rpartition("/")[2])
@@ -117,7 +127,9 @@ def _handler(server: FineTuningServer) -> type[BaseHTTPRequestHandler]:
             path = urlparse(self.path).path
             server.requests.append((method, path))
             if self.headers.get("Authorization") != f"Bearer {server.key}":
-                self._send(401, {"error": {"message": "Incorrect API key provided"}})
+                sent = str(self.headers.get("Authorization")).removeprefix("Bearer ")
+                said = f"Incorrect API key provided: {sent}"  # as some services do
+                self._send(401, {"error": {"message": said}})
                 return
             trouble = server.refuse(method, path)
             answer = server.answer(method, path, body) if trouble is None else {}

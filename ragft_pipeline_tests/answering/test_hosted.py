@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 from ragft_pipeline.answering.hosted import FineTuningService, HostedJob
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.settings import HostedTraining
+from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline_tests.answering.fine_tuning_server import FineTuningServer, serving
 
 ACTION = "a" * 64
@@ -35,7 +39,7 @@ def train(server: FineTuningServer, chats: Path, lines: list[str], **more: float
             "poll_seconds": 0.01, "timeout_seconds": 5, **more,
         }
     )  # fmt: skip
-    service = FineTuningService(settings, lines.append)
+    service = FineTuningService(settings, ArtifactStore(chats.parent / "store"), lines.append)
     return service.train(ACTION, chats, chats, {"hyperparameters": {"n_epochs": 2}, "seed": 13})
 
 
@@ -81,7 +85,7 @@ def test_an_interrupted_run_goes_on_following_its_job(
     server.statuses = ["queued", "running", "succeeded"]
     lines: list[str] = []
     assert train(server, chats, lines).job_id == "ftjob-1"
-    assert lines[0] == "tuned_llm: going on with job ftjob-1, running"
+    assert lines[0].startswith("tuned_llm: going on with job ftjob-1, ")
     assert len(server.jobs) == 1
 
 
@@ -121,5 +125,83 @@ def test_a_service_that_cannot_be_reached_is_worth_another_try(
     server: FineTuningServer, chats: Path
 ) -> None:
     server.refuse = lambda method, path: 0
-    with pytest.raises(TransientError, match="cannot be reached: run again"):
+    with pytest.raises(TransientError, match="cannot be reached, or is too busy: run again"):
+        train(server, chats, [])
+
+
+def forget(chats: Path) -> None:
+    """Lose what was written of jobs, as a process does that dies before it writes."""
+    shutil.rmtree(chats.parent / "store")
+
+
+def test_a_service_without_metadata_is_asked_for_one_job(
+    server: FineTuningServer, chats: Path
+) -> None:
+    server.tells_metadata = False
+    first = train(server, chats, [])
+    assert train(server, chats, []) == first  # by the id that was written
+    forget(chats)
+    assert train(server, chats, []) == first  # by its file
+    server.files.clear()
+    assert train(server, chats, []) == first
+    assert len(server.jobs) == 1
+
+
+def test_of_all_jobs_of_an_action_the_one_that_lives_is_followed(
+    server: FineTuningServer, chats: Path
+) -> None:
+    first = train(server, chats, [])
+    duplicate = {**server.jobs["ftjob-1"], "id": "ftjob-2", "created_at": 5, "status": "cancelled"}
+    server.jobs["ftjob-2"] = duplicate
+    forget(chats)
+    assert train(server, chats, []) == first
+    assert len(server.jobs) == 2
+
+
+def test_a_listing_need_not_begin_with_the_newest(server: FineTuningServer, chats: Path) -> None:
+    server.oldest_first = True
+    server.statuses = ["failed"]
+    with pytest.raises(RagftError, match="job ftjob-1 failed"):
+        train(server, chats, [])
+    server.statuses = ["queued", "succeeded"]
+    second = train(server, chats, [])
+    forget(chats)
+    assert train(server, chats, []) == second
+    assert len(server.jobs) == 2
+
+
+def test_processes_that_start_at_once_start_one_job(server: FineTuningServer, chats: Path) -> None:
+    server.tells_metadata = False
+    together = threading.Barrier(2, timeout=30)
+
+    def start(_: int) -> HostedJob:
+        together.wait()
+        return train(server, chats, [])
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(start, range(2))
+    assert first == second
+    assert len(server.jobs) == 1
+
+
+def test_a_service_that_is_busy_for_a_moment_is_asked_again(
+    server: FineTuningServer, chats: Path
+) -> None:
+    busy = iter([429, 409])
+    server.refuse = lambda method, path: (
+        next(busy, None) if (method, path) == ("POST", JOBS) else None
+    )
+    assert train(server, chats, []).job_id == "ftjob-1"
+    assert len(server.jobs) == 1
+
+
+def test_a_key_that_the_service_repeats_is_not_passed_on(
+    server: FineTuningServer, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.statuses = ["queued", "failed"]
+    server.why = f"no quota left for {server.key}"
+    with pytest.raises(RagftError, match="job ftjob-1 failed: no quota left for …"):
+        train(server, chats, [])
+    monkeypatch.setenv("TUNING_KEY", "another-key")
+    with pytest.raises(RagftError, match="Incorrect API key provided: …"):
         train(server, chats, [])

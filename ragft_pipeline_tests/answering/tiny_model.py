@@ -36,7 +36,7 @@ def make_tiny_model(folder: Path, seed: int = 13) -> Path:
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=2, bos_token_id=0, eos_token_id=1,
+        num_attention_heads=2, num_key_value_heads=2, bos_token_id=0, eos_token_id=None,
         initializer_range=0.4,
     )  # fmt: skip
     model = LlamaForCausalLM(config)
