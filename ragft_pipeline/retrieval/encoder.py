@@ -117,6 +117,11 @@ class Encoder:
             encoder._documents = cls.base(embedder, compute)
         return encoder
 
+    @property
+    def documents(self) -> Encoder:
+        """The encoder of documents: the base's where the query tower alone was tuned, else this."""
+        return self._documents or self
+
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what the encoder is, not what it has loaded."""
         kept = {name: value for name, value in vars(self).items() if name != "_packed"}
@@ -212,7 +217,11 @@ class Encoder:
 def load_sentence_transformer(
     weights: Weights, embedder: EmbedderSettings, device: str, dtype: torch.dtype
 ) -> SentenceTransformer:
-    """Load a sentence-transformers model from a folder; RagftError where it is not one."""
+    """Load a sentence-transformers model from a folder; RagftError where it is not one.
+
+    It has the settings' prompts and length, and takes them along where it is saved: its
+    `encode_query` and `encode_document` give an encoder's vectors.
+    """
     quiet_transformers()
     from sentence_transformers import SentenceTransformer
 
@@ -230,6 +239,9 @@ def load_sentence_transformer(
     limit = model.max_seq_length or embedder.max_tokens
     if math.isfinite(limit):  # a mean of word vectors has none, and reads whole texts
         model.max_seq_length = min(embedder.max_tokens, limit)
+    own = model.prompts.get(model.default_prompt_name or "", "")  # what no prompt means
+    given = {"query": embedder.query_prompt, "document": embedder.document_prompt}
+    model.prompts |= {kind: prompt or own for kind, prompt in given.items()}
     return model
 
 

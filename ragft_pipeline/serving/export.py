@@ -5,6 +5,7 @@ Layout::
     README.md, SHA256SUMS, bundle.json
     index/nodes.parquet, index/vectors.parquet    ids, texts, metadata; vectors by the same ids
     models/embedder/                              sentence-transformers; the base or the tuned one
+    models/document_embedder/                     where the query tower alone was tuned: the base
     models/adapter/                               LlamaIndex's AdapterEmbeddingModel (query side)
     models/embedder_with_adapter/                 both in one sentence-transformers model
     models/reranker/ or models/late_interaction/  the second stage, where there is one
@@ -16,13 +17,20 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from ragft_pipeline.digests import file_sha256
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.adapters import load_adapter
-from ragft_pipeline.retrieval.encoder import pick_device, vectors_matrix
+from ragft_pipeline.retrieval.encoder import (
+    Encoder,
+    normalise_rows,
+    pick_device,
+    vectors_matrix,
+)
 from ragft_pipeline.serving.bundle import (
     MANIFEST,
     NODES_FILE,
@@ -32,12 +40,12 @@ from ragft_pipeline.serving.bundle import (
     describe,
     retriever_parts,
 )
-from ragft_pipeline.settings import ComputeSettings
+from ragft_pipeline.settings import ComputeSettings, Settings
 from ragft_pipeline.tuning.baking import bake_adapter
-from ragft_pipeline.weights import Weights
 
 CHECKSUMS_FILE = "SHA256SUMS"
 _MEASURED = 128  # passages an ONNX graph is compared on
+_CHECKED, _ALIKE = 4, 0.999  # passages that exported models are checked on, and least cosine
 _EAGER = {"device": "cpu", "model_kwargs": {"attn_implementation": "eager"}}
 _README = """# {system}, corpus version {version}
 
@@ -51,7 +59,7 @@ from sentence_transformers import SentenceTransformer
 model = SentenceTransformer("{model}")
 query = model.encode_query("how is the strainer cleaned?", normalize_embeddings=True)
 ```
-
+{documents}
 {hybrid}
 
 | fact | value |
@@ -60,6 +68,10 @@ query = model.encode_query("how is the strainer cleaned?", normalize_embeddings=
 {onnx}
 Check the files with `sha256sum -c SHA256SUMS`.
 """
+_DOCUMENTS = """
+Passages are encoded by `models/document_embedder`{adapted}.
+"""
+_ADAPTED = ", then mapped by the document side of `models/adapter`"
 _HYBRID = """The system is a hybrid: {weight:g} times the dense score and {rest:g} times BM25's,
 each scaled to 0..1 over all passages of the question."""
 
@@ -73,16 +85,27 @@ def export_bundle(
         onnx: also write embedder and reranker as ONNX graphs, with agreement and rates in the
             README (the extra `onnx`).
 
-    Raises RagftError where the folder exists and is not empty, or a part does not fit.
+    Raises RagftError where the folder exists and is not empty, a part does not fit, or an exported
+    model gives other vectors than the served one.
     """
     if target.exists() and any(target.iterdir()):
         raise RagftError(f"{target} is not empty: give a new folder")
     bundle.verify()
     target.mkdir(parents=True, exist_ok=True)
-    settings, configuration = bundle.settings(compute), bundle.configuration
+    # exported weights are float32, and checked against the served ones as such
+    plain = bundle.settings(compute).compute.model_copy(update={"dtype": "float32"})
+    settings = bundle.settings(compute).model_copy(update={"compute": plain})
+    configuration = bundle.configuration
     encoder, adapter = retriever_parts(configuration, bundle.models, settings)
     models, index = target / "models", target / "index"
-    shutil.copytree(encoder.weights.folder, models / "embedder")
+    passages = sorted(bundle.nodes().column("text").to_pylist(), key=len)[-_CHECKED:]
+    served = {"query": encoder.encode(passages, "query")}
+    _export_embedder(encoder, models / "embedder")
+    if encoder.documents is encoder:
+        served["document"] = encoder.encode(passages, "document")
+    else:
+        _export_embedder(encoder.documents, models / "document_embedder")
+    _require_alike(models / "embedder", passages, served, settings)
     model = "models/embedder"
     if adapter is not None:
         shutil.copytree(adapter, models / "adapter")
@@ -90,6 +113,9 @@ def export_bundle(
         if hasattr(fitted.query, "linear"):
             model = "models/embedder_with_adapter"
             bake_adapter(fitted, settings.embedder, target / model, base=encoder.weights)
+            sides = {"query": fitted.queries, "document": fitted.documents}
+            mapped = {kind: sides[kind](vectors) for kind, vectors in served.items()}
+            _require_alike(target / model, passages, mapped, settings)
     for part in ("late_interaction", "reranker"):
         if part in configuration.parts:
             shutil.copytree(getattr(bundle.models, part), models / part)
@@ -99,7 +125,7 @@ def export_bundle(
     pq.write_table(vectors.rename_columns({"text_id": "node_id"}), index / "vectors.parquet")
     if (bundle.folder / TOKENS_FOLDER).is_dir():
         shutil.copytree(bundle.folder / TOKENS_FOLDER, index / TOKENS_FOLDER)
-    measured = _onnx_tables(bundle, encoder.weights, models, compute) if onnx else ""
+    measured = _onnx_tables(bundle, models, compute) if onnx else ""
     facts = describe(bundle)
     (target / MANIFEST).write_text(json.dumps(bundle.manifest, indent=1), encoding="utf-8")
     weight = configuration.dense_weight
@@ -109,6 +135,9 @@ def export_bundle(
         nodes=vectors.num_rows,
         width=vectors_matrix(vectors).shape[1],
         model=model,
+        documents=""
+        if encoder.documents is encoder
+        else _DOCUMENTS.format(adapted=_ADAPTED if adapter is not None else ""),
         hybrid="" if weight is None else _HYBRID.format(weight=weight, rest=1 - weight),
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         onnx=measured,
@@ -117,14 +146,41 @@ def export_bundle(
     return write_checksums(target)
 
 
-def _onnx_tables(bundle: Bundle, base: Weights, models: Path, compute: ComputeSettings) -> str:
+def _export_embedder(encoder: Encoder, folder: Path) -> None:
+    """Write an encoder as a model that has its prompts and length, whoever loads it."""
+    shutil.copytree(encoder.weights.folder, folder)
+    encoder.model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
+
+
+def _require_alike(
+    folder: Path, texts: list[str], served: dict[str, np.ndarray], settings: Settings
+) -> None:
+    """Raise RagftError where a model, loaded as its users will, gives other vectors.
+
+    Args:
+        served: vectors of the texts as `query` and as `document`, as far as the model makes them.
+    """
+    from sentence_transformers import SentenceTransformer
+
+    trust = settings.embedder.trust_remote_code
+    model: Any = SentenceTransformer(
+        str(folder), device="cpu", trust_remote_code=trust, local_files_only=True
+    )
+    for kind, expected in served.items():
+        encode = model.encode_query if kind == "query" else model.encode_document
+        found = normalise_rows(encode(texts, show_progress_bar=False))
+        if len(texts) and (found * expected).sum(axis=1).min() < _ALIKE:
+            raise RagftError(f"{folder.name} does not give the served {kind} vectors once exported")
+
+
+def _onnx_tables(bundle: Bundle, models: Path, compute: ComputeSettings) -> str:
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
     from ragft_pipeline.serving.onnx_graphs import export_onnx
 
     pick_device(compute)  # sets the number of threads
     passages = bundle.nodes().column("text").to_pylist()[:_MEASURED]
-    embedder = SentenceTransformer(str(base.folder), **_EAGER)
+    embedder = SentenceTransformer(str(models / "embedder"), **_EAGER)
     made = export_onnx(embedder, "vector", passages, models / "embedder_onnx")
     tables = [f"\n## ONNX: embedder, {len(passages)} passages\n\n{made.table()}\n"]
     reranker = bundle.models.reranker

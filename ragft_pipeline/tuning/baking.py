@@ -47,7 +47,7 @@ def bake_adapter(
     baked = SentenceTransformer(
         modules=[*model, Router(routes, default_route="document"), Normalize()],
         device="cpu",
-        prompts={"query": embedder.query_prompt, "document": embedder.document_prompt},
+        prompts={kind: model.prompts[kind] for kind in ("query", "document")},
     )
     baked.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
     between = torch.linalg.solve(document.T, query.T).T  # query = between @ document

@@ -54,6 +54,7 @@ def make_bundle(
     texts: Sequence[str],
     configuration: Configuration = UNTUNED,
     models: Models | None = None,
+    settings: Settings | None = None,
 ) -> Bundle:
     """Build a bundle over nodes `name-0`, `name-1`, … of a version of that name."""
     rows = [
@@ -68,8 +69,8 @@ def make_bundle(
     with store.staging("test") as folder:
         work = Workspace(store, "test", folder)
         return BundleStore(store).build(
-            name, configuration, models or Models(), {}, nodes, {name: f"{name}.md"}, Settings(),
-            work,
+            name, configuration, models or Models(), {}, nodes, {name: f"{name}.md"},
+            settings or Settings(), work,
         )  # fmt: skip
 
 
