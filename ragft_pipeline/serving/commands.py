@@ -13,7 +13,6 @@ from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import ServeSettings, Settings
 
 _LOCAL = "127.0.0.1"
-_LAST_SECONDS = 5  # for answers under way when the service is told to end
 
 
 def add_serve_command(commands: Any) -> None:
@@ -58,8 +57,7 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     History(store).require_current()  # says so before anything heavy is imported
     port = settings.serve.port if options.port is None else options.port
     with _listening(options.host, port) as listener:
-        import uvicorn
-
+        from ragft_pipeline.serving.connections import open_server
         from ragft_pipeline.serving.live import Champion
         from ragft_pipeline.serving.service import LOOPBACK, create_app
 
@@ -71,13 +69,8 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
         print(f"serving {named} at http://{host}:{listener.getsockname()[1]}", flush=True)
         if hosts == ("*",) and not token:
             print("anyone who reaches this port can search: see serve.token_env", file=sys.stderr)
-        # no access log: questions stand in the addresses
-        config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False,
-            timeout_graceful_shutdown=_LAST_SECONDS,
-        )  # fmt: skip
         with suppress(KeyboardInterrupt):  # the way to end it
-            uvicorn.Server(config).run(sockets=[listener])
+            open_server(app, settings.serve).run(sockets=[listener])
     return 0
 
 

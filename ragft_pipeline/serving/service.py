@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, HTTPException, Query, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -25,11 +25,12 @@ from ragft_pipeline.errors import RagftError, one_line
 from ragft_pipeline.serving.answers import Answer, Asked, Comparison, answer, comparison
 from ragft_pipeline.serving.bundle import describe
 from ragft_pipeline.serving.following import Follower
-from ragft_pipeline.serving.limits import SmallBodies, Turns, only_with, refusal
+from ragft_pipeline.serving.limits import OnlyWith, SmallBodies, Turns, refusal
 from ragft_pipeline.serving.live import Champion
 from ragft_pipeline.settings import ServeSettings
 
 LOOPBACK = ("127.0.0.1", "localhost")
+_OPEN = ("/", "/health", "/openapi.json")  # what takes no token
 _PAGE = Path(__file__).with_name("page.html")
 _CHARACTER = 12  # bytes of one character in JSON, at most: two escaped surrogates
 
@@ -63,11 +64,16 @@ def create_app(
     app = FastAPI(
         title="ragft", version=__version__, lifespan=running, docs_url=None, redoc_url=None
     )
-    app.add_middleware(SmallBodies, most=settings.max_question_chars * _CHARACTER + 1024)
+    app.add_middleware(
+        SmallBodies,
+        most=settings.max_question_chars * _CHARACTER + 1024,
+        seconds=settings.request_seconds,
+    )
+    if token:
+        app.add_middleware(OnlyWith, token=token, open_paths=_OPEN)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     app.add_exception_handler(RequestValidationError, _explain)
     app.add_exception_handler(RagftError, _conflict)
-    closed = [Depends(only_with(token))] if token else []
     page, headers = _page()
 
     def checked(asked: Asked) -> Asked:
@@ -81,25 +87,25 @@ def create_app(
             raise HTTPException(422, "question: half a surrogate pair is no character")
         return asked
 
-    @app.get("/search", dependencies=closed)
-    async def search(asked: Annotated[Asked, Query()]) -> Answer:
+    @app.get("/search")
+    async def search(request: Request, asked: Annotated[Asked, Query()]) -> Answer:
         """Answer a question with the passages that the champion finds."""
         question = checked(asked)
-        return await turns.run(lambda: answer(follower.now, question))
+        return await turns.run(request, lambda: answer(follower.now, question))
 
-    @app.post("/search", dependencies=closed)
-    async def search_posted(asked: Asked) -> Answer:
+    @app.post("/search")
+    async def search_posted(request: Request, asked: Asked) -> Answer:
         """Answer a question with the passages that the champion finds."""
         question = checked(asked)
-        return await turns.run(lambda: answer(follower.now, question))
+        return await turns.run(request, lambda: answer(follower.now, question))
 
-    @app.get("/compare", dependencies=closed)
-    async def compare(asked: Annotated[Asked, Query()]) -> Comparison:
+    @app.get("/compare")
+    async def compare(request: Request, asked: Annotated[Asked, Query()]) -> Comparison:
         """Answer a question with the untuned hybrid and with the champion."""
         question = checked(asked)
-        return await turns.run(lambda: comparison(follower.now, question))
+        return await turns.run(request, lambda: comparison(follower.now, question))
 
-    @app.get("/champion", dependencies=closed)
+    @app.get("/champion")
     async def served() -> dict[str, Any]:
         """Say what is served and why; `problem` is why a newer decision is not followed."""
         now = follower.now

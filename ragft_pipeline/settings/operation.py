@@ -62,6 +62,8 @@ class ServeSettings(Section):
     max_question_chars: Annotated[int, Field(ge=1, le=100_000)] = 2000
     max_concurrent: Annotated[int, Field(ge=1, le=256)] = 4
     max_waiting: Annotated[int, Field(ge=0, le=100_000)] = 64
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 512
+    request_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
 
 
 class StepResources(Section):

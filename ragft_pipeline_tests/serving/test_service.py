@@ -128,16 +128,20 @@ class Slow:
         self.searcher = self
         self.bundle = self.inner.searcher.bundle
         self.go = threading.Event()
-        self.running = self.most = 0
+        self.running = self.most = self.asked = 0
+        self.fails: Exception | None = None
         self.lock = threading.Lock()
 
     def search(self, question: str, top: int) -> list[Any]:
         with self.lock:
             self.running += 1
+            self.asked += 1
             self.most = max(self.most, self.running)
         assert self.go.wait(60)
         with self.lock:
             self.running -= 1
+        if self.fails is not None:
+            raise self.fails
         return self.inner.searcher.search(question, top)
 
 
@@ -208,7 +212,8 @@ def test_a_bundle_that_cannot_be_served_leaves_the_old_one_answering(promoted: B
     with service(store) as client:
         serve(store, bread)
         wait_for(lambda: client.get("/health").json() == {"status": "stale"})
-        assert bread.digest[:12] in client.get("/champion").json()["problem"]
+        problem = client.get("/champion").json()["problem"]
+        assert bread.digest[:12] in problem
         answer = client.get("/search", params={"question": QUESTION})
         assert answer.json()["served"]["bundle"] == pump.digest
 
