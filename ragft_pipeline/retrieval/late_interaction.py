@@ -8,6 +8,7 @@ touches the question's side alone, so stored passages stand.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,7 +32,7 @@ from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 MODEL_FILE = "late_interaction.safetensors"
 CARD_FILE = "ragft_late_interaction.json"
 MAXSIM_VERSION = 1  # raise it when some pair would get another score
-_KNOWN = 4096  # questions whose token vectors are kept
+_KNOWN_BYTES = 64_000_000  # of questions, with their token vectors, that are kept for later calls
 _BLOCK = 256  # passages whose token vectors are held at once
 
 
@@ -100,6 +101,10 @@ class _Question:
     vectors: np.ndarray
     counts: np.ndarray  # of its tokens, summing to 1
 
+    def size(self, text: str) -> int:
+        """Return the bytes that it takes to keep, with its text."""
+        return sys.getsizeof(text) + self.vectors.nbytes + self.counts.nbytes
+
 
 class LateInteraction:
     """Scores (question, passage) pairs by MaxSim.
@@ -123,6 +128,7 @@ class LateInteraction:
         self._tuning = tuning
         self._stored = stored
         self._known: dict[str, _Question] = {}
+        self._held = 0  # bytes
 
     @classmethod
     def load(
@@ -154,8 +160,6 @@ class LateInteraction:
 
         Each distinct text is encoded once; the token vectors of a block of passages are held.
         """
-        if len(self._known) > _KNOWN:
-            self._known.clear()
         self._learn([question for question, _ in pairs])
         asked: dict[str, list[int]] = {}
         for row, (question, passage) in enumerate(pairs):
@@ -172,7 +176,14 @@ class LateInteraction:
             lengths = [len(question.counts) for question in questions]
             best = (own @ vectors.T).max(axis=1)
             scores[rows] = np.add.reduceat(best * counts, np.cumsum([0, *lengths[:-1]]))
+        self._forget()
         return scores
+
+    def _forget(self) -> None:
+        """Drop the questions learnt first, until the others fit."""
+        while self._held > _KNOWN_BYTES:
+            text = next(iter(self._known))
+            self._held -= self._known.pop(text).size(text)
 
     def _passages(self, passages: Sequence[str]) -> Iterator[tuple[str, np.ndarray]]:
         stored = self._stored
@@ -208,4 +219,6 @@ class LateInteraction:
             start, end = end, end + int(length)
             share = counts[start:end]
             share = share / max(float(share.sum()), 1e-9)
-            self._known[text] = _Question(vectors[start:end], share)
+            # a copy: a slice would keep the vectors of all the others
+            self._known[text] = _Question(vectors[start:end].copy(), share)
+            self._held += self._known[text].size(text)

@@ -9,7 +9,6 @@ and the arithmetic are the model's own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from ragft_pipeline.retrieval.int8 import Int8Linear
+from ragft_pipeline.retrieval.threads import lone_threads
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -124,11 +124,8 @@ def _in_threads(
         with torch.inference_mode():  # holds for the thread that enters it
             return run(batch)
 
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(run_alone, batches))
-    finally:
-        torch.set_num_threads(threads)  # the pool's threads also set what later threads start with
+    with lone_threads(min(threads, len(batches))) as pool:
+        return list(pool.map(run_alone, batches))
 
 
 class _Bert:

@@ -5,7 +5,8 @@
     answer = query_engine(".ragft", llm=llm).query("how is the pump cleaned?")
 
 Each follows the pointer: after a promotion or a roll-back the next question is answered by the new
-bundle.
+bundle. The embedding alone does not: vectors of two models do not compare, so it stays with the
+bundle that it was made with, as the index of its vectors does.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.serving.live import Champion
-from ragft_pipeline.serving.searcher import Hit
+from ragft_pipeline.serving.searcher import Hit, Searcher
 from ragft_pipeline.settings import ComputeSettings
 from ragft_pipeline.store import ArtifactStore
 
@@ -54,24 +55,37 @@ class ChampionRetriever(BaseRetriever):
 
 
 class ChampionEmbedding(BaseEmbedding):
-    """The served dense retriever alone: questions and texts as it compares them."""
+    """A bundle's dense retriever alone: questions and texts as it compares them.
 
-    _champion: Champion = PrivateAttr()
+    Args:
+        store: the store's folder, or what `champion` returns.
+        bundle: digest of the bundle whose vectors an index holds; by default the one in force.
+    """
 
-    def __init__(self, store: str | Path | Champion, **kwargs: Any) -> None:
+    bundle: str = ""
+    _searcher: Searcher = PrivateAttr()
+
+    def __init__(self, store: str | Path | Champion, bundle: str = "", **kwargs: Any) -> None:
         live = store if isinstance(store, Champion) else champion(store)
-        name = f"{live.searcher.bundle.manifest['base_model']}, {live.searcher.configuration.name}"
-        super().__init__(model_name=kwargs.pop("model_name", name), **kwargs)
-        self._champion = live
+        searcher = live.searcher_of(bundle) if bundle else live.searcher
+        name = f"{searcher.bundle.manifest['base_model']}, {searcher.configuration.name}"
+        kwargs = {"model_name": name, **kwargs, "bundle": searcher.bundle.digest}
+        super().__init__(**kwargs)
+        self._searcher = searcher
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name that LlamaIndex keeps it under."""
+        return "ChampionEmbedding"
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        return [float(value) for value in self._champion.searcher.query_vectors([query])[0]]
+        return [float(value) for value in self._searcher.query_vectors([query])[0]]
 
     def _get_text_embedding(self, text: str) -> list[float]:
         return self._get_text_embeddings([text])[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[list[float]]:
-        rows: list[list[float]] = self._champion.searcher.document_vectors(texts).tolist()
+        rows: list[list[float]] = self._searcher.document_vectors(texts).tolist()
         return rows
 
     async def _aget_query_embedding(self, query: str) -> list[float]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import os
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from ragft_pipeline.retrieval.encoder import Encoder, vectors_matrix
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.reranking import Reranker
 from ragft_pipeline.retrieval.search import MIDDLE, fuse
+from ragft_pipeline.retrieval.threads import lone_threads
 from ragft_pipeline.serving.bundle import TOKENS_FOLDER, VECTORS_FILE, Bundle, retriever_parts
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.routing import load_tool_router
@@ -28,6 +31,8 @@ from ragft_pipeline.settings import ComputeSettings, Settings
 if TYPE_CHECKING:
     from ragft_pipeline.routing.router import Route
     from ragft_pipeline.routing.tool_router import ToolRouter
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Searcher:
     def __init__(self, bundle: Bundle, compute: ComputeSettings | None = None) -> None:
         self.bundle = bundle
         self.configuration: Configuration = bundle.configuration
+        self._compute = compute
         settings = bundle.settings(compute or ComputeSettings())
         encoder, adapter = retriever_parts(self.configuration, bundle.models, settings)
         _require_same(encoder, bundle, "identities")
@@ -94,6 +100,12 @@ class Searcher:
     def __len__(self) -> int:
         return len(self.node_ids)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Searcher, (self.bundle, self._compute)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Searcher:
+        return self
+
     def search(self, question: str, top: int = 10) -> list[Hit]:
         """Return the best `top` passages (at most 100), best first."""
         return self._hits(*self._ranked(question), top)
@@ -119,8 +131,8 @@ class Searcher:
         Raises RagftError for a bundle without a router.
         """
         router = self.tool_router
-        with self._models, _one_thread():
-            route = router.route(question)
+        with self._models:
+            route = _alone(lambda: router.route(question))
         return route, router.doc_keys(route)
 
     @property
@@ -144,8 +156,8 @@ class Searcher:
         tools = self.tool_router
         place = {key: at for at, key in enumerate(tools.index.doc_keys)}
         wanted = np.array([place[key] for key in documents])
-        with self._models, _one_thread():
-            return tools.confidences(question, wanted), tools.kinds(question)
+        with self._models:
+            return _alone(lambda: (tools.confidences(question, wanted), tools.kinds(question)))
 
     def described_confidences(self, question: str, descriptions: Sequence[str]) -> np.ndarray:
         """Return how sure the router is of tools by their descriptions alone."""
@@ -170,8 +182,8 @@ class Searcher:
         Raises RagftError for a bundle without these vectors, or of another base model.
         """
         encoder, vectors = self._base_parts()
-        with self._models, _one_thread():
-            asked = encoder.encode([question], "query")
+        with self._models:
+            asked = _alone(lambda: encoder.encode([question], "query"))
         dense, words = asked @ vectors.T, self._lexical.scores([question])
         ranking = Ranking.of(fuse(dense, words, self.base_weight))
         return self._hits(ranking, {"dense": dense[0], "bm25": words[0]}, top)
@@ -236,9 +248,13 @@ class Searcher:
 
     def query_vectors(self, questions: Sequence[str]) -> np.ndarray:
         """Return questions as the retriever compares them, float32 of shape (questions, width)."""
-        with self._models, nullcontext() if len(questions) > 1 else _one_thread():
+
+        def encoded() -> np.ndarray:
             vectors = self._encoder.encode(questions, "query")
             return vectors if self._adapter is None else self._adapter.queries(vectors)
+
+        with self._models:
+            return encoded() if len(questions) > 1 else _alone(encoded)
 
     def document_vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return texts as the retriever compares them, float32 of shape (texts, width)."""
@@ -280,21 +296,19 @@ class Searcher:
         return rerank(ranking, second[None], self.configuration.second_weight), parts
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch compute with one thread.
+def _alone(work: Callable[[], Result]) -> Result:
+    """Run a question's work where torch computes with one thread.
 
     One question is too little to share: on idle cores two threads are no faster, and on busy ones
     they wait for each other at every product, thirty times as long as the work takes.
     """
-    import torch
+    return _lone_thread(os.getpid()).submit(work).result()
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+
+@lru_cache(maxsize=1)
+def _lone_thread(process: int) -> ThreadPoolExecutor:
+    """Return the thread of a process; a forked one has none of its parent's."""
+    return lone_threads(1)
 
 
 def _require_same(encoder: Encoder, bundle: Bundle, made_by: str) -> None:

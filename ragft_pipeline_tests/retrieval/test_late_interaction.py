@@ -9,6 +9,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.retrieval import late_interaction
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
 from ragft_pipeline.retrieval.token_vectors import (
@@ -185,3 +186,19 @@ def test_tuning_loads_again_and_refuses_another_base(encoder: Encoder, tmp_path:
         QuestionTuning.load(tmp_path, "0" * 64)
     with pytest.raises(RagftError, match="no late interaction model"):
         QuestionTuning.load(tmp_path / "nothing", encoder.weights.digest)
+
+
+def test_questions_are_remembered_up_to_so_many_bytes(
+    late: LateInteraction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(late_interaction, "_KNOWN_BYTES", 200_000)
+    long = " ".join(["valve"] * 200)
+    asked = [f"{number} {long}" for number in range(4)]
+    expected = [late.score([(question, PASSAGES[0])])[0] for question in (*QUESTIONS, asked[0])]
+    together = [(question, PASSAGES[0]) for question in (*asked, QUESTIONS[0])]
+    assert late.score(together)[-1] == pytest.approx(expected[0], abs=1e-5)
+    kept = [one.vectors for one in late._known.values()]
+    assert sum(array.nbytes for array in kept) < 200_000
+    assert all(array.base is None for array in kept)  # no slice that keeps the others' memory
+    again = [late.score([(question, PASSAGES[0])])[0] for question in (*QUESTIONS, asked[0])]
+    np.testing.assert_allclose(again, expected, atol=1e-5)

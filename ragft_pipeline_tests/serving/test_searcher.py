@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
+import torch
 
 from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.reranking import blend
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.searcher import Searcher
+from ragft_pipeline.settings import ComputeSettings
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline_tests.serving.conftest import BREAD, PUMP, UNTUNED, make_bundle
 
@@ -34,3 +39,29 @@ def test_late_interaction_reorders_the_first_candidates(tmp_path: Path) -> None:
     second = np.array([[by_node[hit.node_id].parts["late interaction"] for hit in plain[:50]]])
     order = np.argsort(-blend(first, second, 0.4)[0], kind="stable")
     assert [hit.node_id for hit in asked] == [plain[i].node_id for i in order]
+
+
+def test_a_search_does_not_set_the_threads_of_what_is_born_meanwhile(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    found: dict[str, int] = {}
+
+    def look(name: str) -> None:
+        found[name] = torch.get_num_threads()
+
+    class Watched(Encoder):
+        def encode(self, *args: Any, **kwargs: Any) -> np.ndarray:
+            look("searching")
+            born = Thread(target=look, args=("born meanwhile",))
+            born.start()
+            born.join()
+            return super().encode(*args, **kwargs)
+
+    try:
+        bundle = make_bundle(ArtifactStore(tmp_path), "pump", PUMP)
+        searcher = Searcher(bundle, ComputeSettings(threads=2))
+        searcher._encoder.__class__ = Watched
+        searcher.search(QUESTION)
+        look("afterwards")
+    finally:
+        torch.set_num_threads(before)
+    assert found == {"searching": 1, "born meanwhile": 2, "afterwards": 2}
