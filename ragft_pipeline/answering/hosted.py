@@ -2,13 +2,15 @@
 
 A job costs money, so one training action never starts two: its id is written into the store the
 moment it is known. Where no id was written, the service is asked for a job with the action's key in
-its metadata, or over the action's file, whose name carries the key. One process at a time starts.
+its metadata, or over the action's file, whose name carries the key. One process at a time starts,
+and one machine.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.answering.chats import CHATS_FILE
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError, one_line, redacted
 from ragft_pipeline.questions.endpoint import wait_before_retry
 from ragft_pipeline.settings import HostedTraining, ServedModel, Settings
@@ -32,6 +35,7 @@ _FOLDER = "hosted_jobs"  # of the store: the job of each action
 _DEAD = ("failed", "cancelled")
 _DONE = ("succeeded", *_DEAD)
 _TRIES = 5  # of a request whose answer was lost, or that was one too many
+_STARTING = 900.0  # seconds in which whoever starts a job has written its id, or died
 _PASSING = (408, 409, 425, 429)  # status codes below 500 that say: later
 _NO_MONEY = "insufficient_quota"  # the 429 that no waiting helps
 
@@ -128,6 +132,7 @@ class FineTuningService:
             if job is None or job.status in _DEAD:
                 job = self._listed(action, self._files(action, "train"))
             if job is None:
+                self._claim(action, written)
                 job = self._start(action, train, val, parameters, written)
             else:
                 self._report(f"tuned_llm: going on with job {job.id}, {job.status}")
@@ -141,6 +146,25 @@ class FineTuningService:
         folder = self._store.root / _FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f"{action}.lock")
+
+    def _claim(self, action: str, dead: Any | None) -> None:
+        """Say that this machine starts a job; those that share a store by URL have no lock.
+
+        Args:
+            dead: the job of this action that failed, if one did.
+
+        Raises TransientError where another machine said so and may be about to.
+        """
+        after = digest_of(dead.id if dead else "")[:16]
+        name = f"{_FOLDER}/{action}-after-{after}.json"
+        own = {"machine": platform.node(), "when": time.time()}
+        if self._store.records.create(name, json_bytes(own)):
+            return
+        first = json.loads(self._store.records.read(name) or json_bytes(own))
+        if first["machine"] != own["machine"] and time.time() - first["when"] < _STARTING:
+            raise TransientError(
+                f"tuned_llm: {first['machine']} is starting this job: run again in a few minutes"
+            )
 
     def _written(self, action: str) -> Any | None:
         """Return the job whose id was written, as it is now; None where the service has none."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ragft_pipeline.answering import hosted
 from ragft_pipeline.answering.hosted import FineTuningService, HostedJob
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.settings import HostedTraining
@@ -182,6 +183,22 @@ def test_processes_that_start_at_once_start_one_job(server: FineTuningServer, ch
         first, second = pool.map(start, range(2))
     assert first == second
     assert len(server.jobs) == 1
+
+
+def test_machines_that_share_a_store_start_one_job(
+    server: FineTuningServer, chats: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(hosted.platform, "node", lambda: "elsewhere")
+        server.refuse = lambda method, path: 400 if (method, path) == ("POST", JOBS) else None
+        with pytest.raises(RagftError, match="HTTP 400"):
+            train(server, chats, [])
+    server.refuse = lambda method, path: None
+    with pytest.raises(TransientError, match="elsewhere is starting this job"):
+        train(server, chats, [])
+    assert not server.jobs
+    monkeypatch.setattr(hosted, "_STARTING", 0.0)  # as after a quarter of an hour
+    assert train(server, chats, []).job_id == "ftjob-1"
 
 
 def test_a_service_that_is_busy_for_a_moment_is_asked_again(
