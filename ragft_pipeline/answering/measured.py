@@ -14,10 +14,9 @@ from pydantic import ValidationError
 
 from ragft_pipeline.answering.answerers import LocalAnswerer, ServedAnswerer, open_answerer
 from ragft_pipeline.answering.evaluation import BASE, TUNED
-from ragft_pipeline.answering.focus import FOCUS_VERSION
-from ragft_pipeline.answering.prompts import PROMPT_VERSION
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, redacted
+from ragft_pipeline.identities import versions
 from ragft_pipeline.language_model import answering_dtype
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.settings import HostedTraining, Settings
@@ -126,4 +125,4 @@ def _passages_identity(settings: Settings) -> str:
     """Return a digest of what words a chat and cuts its passages."""
     encoder = Encoder.base(settings.embedder, settings.compute)
     sides = [encoder.identity(kind) for kind in ("query", "document")]
-    return digest_of(PROMPT_VERSION, FOCUS_VERSION, sides)
+    return digest_of(versions("answering.focus", "answering.prompts"), sides)
