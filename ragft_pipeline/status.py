@@ -24,7 +24,7 @@ def asset_state(
         links: what the version uses, by asset.
     """
     link = links.get(recipe.name)
-    artifact = snapshot.store.find(recipe.name, link.action) if link else None
+    artifact = snapshot.store.peek(recipe.name, link.action) if link else None
     if link is None or artifact is None:
         return MISSING
     cause = _stale_cause(recipe, link, artifact, snapshot, links, settings)

@@ -23,6 +23,7 @@ from ragft_pipeline.identities import versions
 from ragft_pipeline.schemas import Table
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, ArtifactStore, How, Link, Workspace
+from ragft_pipeline.store.life import at_work
 from ragft_pipeline.weights import resolve_weights
 
 
@@ -196,7 +197,7 @@ def _carry_forward(
     model = _last_model(recipe.name, _lineage(recipe, settings, store, links), store, version)
     if model is None:
         return None, ""
-    with store.staging(f"{recipe.name}-decision") as folder:
+    with store.staging(at_work(f"{recipe.name}-decision", version)) as folder:
         work = _workspace(recipe, settings, store, folder, progress)
         decision = recipe.keep(Step(settings, store, version, work, links), model)
     progress(f"{recipe.name}: {'kept' if decision.keep else 'retraining'}, {decision.reason}")
@@ -236,7 +237,7 @@ def _compute(
     progress: Callable[[str], None],
 ) -> Artifact:
     start = time.monotonic()
-    with store.staging(recipe.name) as folder:
+    with store.staging(at_work(recipe.name, version)) as folder:
         work = _workspace(recipe, settings, store, folder, progress)
         produced = recipe.compute(Step(settings, store, version, work, links, action))
         data_version = produced.data_version or action

@@ -6,6 +6,7 @@ Layout under the store's root::
     versions/<corpus version>/<asset>.json      which artifact that version uses, and how it came
     snapshots/, blobs/                          frozen documents (ragft_pipeline.corpus.snapshots)
     staging/                                    unfinished work; never read as a result
+    locks/                                      which of it is in use (ragft_pipeline.store.life)
 
 With a store on object storage the root is this machine's cache of it: what is published goes
 there first (ragft_pipeline.store.publications), and files are fetched when they are asked for.
@@ -29,6 +30,7 @@ import pyarrow.parquet as pq
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.store.files import json_bytes, publish_folder, write_json
+from ragft_pipeline.store.life import in_use
 from ragft_pipeline.store.publications import Manifest, Publications
 from ragft_pipeline.store.records import FolderRecords, Records, RemoteRecords
 from ragft_pipeline.store.remote import cache_folder, local_path, open_remote
@@ -129,13 +131,28 @@ class ArtifactStore:
         """Return where the artifact of an action is, or would be."""
         return self.root / "artifacts" / asset / action
 
+    def peek(self, asset: str, action: str) -> Artifact | None:
+        """Return the artifact of an action as `find` does, to look at: it does not count as used.
+
+        Of a store on object storage it may have been withdrawn some hours ago.
+        """
+        if publications := self.publications:
+            seen = publications.peek(f"artifacts/{asset}/{action}")
+            return self._published(publications, seen, asset, action) if seen else None
+        path, card = (
+            self.artifact_path(asset, action),
+            self.card(f"artifacts/{asset}/{action}", CARD),
+        )
+        return _artifact(asset, action, card, str(path), path) if card is not None else None
+
     def find(self, asset: str, action: str) -> Artifact | None:
         """Return the artifact of an action, or None where it was never published.
 
         What was found counts as in use: its folder's time is set, and housekeeping goes by that.
         """
-        if self.publications is not None:
-            return self._find_published(self.publications, asset, action)
+        if publications := self.publications:
+            found = self._manifest(publications, f"artifacts/{asset}/{action}", CARD)
+            return self._published(publications, found, asset, action) if found else None
         path = self.artifact_path(asset, action)
         card = self.card(f"artifacts/{asset}/{action}", CARD)
         try:
@@ -145,15 +162,15 @@ class ArtifactStore:
             return None
         return _artifact(asset, action, card, str(path), path) if card is not None else None
 
-    def _find_published(
-        self, publications: Publications, asset: str, action: str
-    ) -> Artifact | None:
-        name, path = f"artifacts/{asset}/{action}", self.artifact_path(asset, action)
-        manifest = self._manifest(publications, name, CARD)
-        if manifest is None:
-            return None
+    def _published(
+        self, publications: Publications, manifest: Manifest, asset: str, action: str
+    ) -> Artifact:
+        place, path = (
+            f"{self.url}/artifacts/{asset}/{action}.json",
+            self.artifact_path(asset, action),
+        )
         return _artifact(
-            asset, action, manifest.card, f"{self.url}/{name}.json", path,
+            asset, action, manifest.card, place, path,
             lambda: publications.fetch(manifest, path),
         )  # fmt: skip
 
@@ -195,13 +212,18 @@ class ArtifactStore:
 
     @contextmanager
     def staging(self, name: str) -> Iterator[Path]:
-        """Give a folder to build in; whatever is left in it afterwards is removed."""
+        """Give a folder to build in; whatever is left in it afterwards is removed.
+
+        Its lock says that it is in use, for as long as this process lives: a training may run for
+        days without a word.
+        """
         path = self.root / "staging" / f"{name}-{uuid.uuid4().hex[:12]}"
         path.mkdir(parents=True)
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+        with in_use(path):
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
 
     def publish(
         self,

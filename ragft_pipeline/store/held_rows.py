@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 PART = 1024  # rows read at once
+OPEN_FILES = 64  # of rows at once; a process may have 256 or 1,024 of all kinds
 
 
 @dataclass(frozen=True)
@@ -68,14 +70,47 @@ class Found:
             yield from file.parts(schema)
 
 
-def find_rows(files: list[str], keys: list[str], own: Path) -> Found:
+def find_rows(files: list[str], keys: list[str], own: Path, schema: pa.Schema) -> Found:
     """Say where one row of each key lies that is in the files.
 
-    All files are searched for keys; rows are read from the newest that has them, which for most is
-    the last artifact. So the cost hardly grows with the number of artifacts.
+    Files are searched for keys newest first, so most keys are found in the last artifact, and the
+    cost hardly grows with the number of artifacts. Of the newest files rows are read in place;
+    what only older ones hold is copied, for a process may not have all of them open.
+
+    Args:
+        own: the file that is being made; its rows come before all others.
     """
-    newest_last = sorted(files, key=lambda file: Path(file).stat().st_mtime_ns)
-    wanted = pa.table({"row_key": pa.array(keys, pa.string())})
+    newest = sorted(files, key=lambda file: (Path(file) == own, Path(file).stat().st_mtime_ns))
+    newest.reverse()
+    found = _search(newest[:OPEN_FILES], keys, own)
+    missing = set(keys).difference(found.keys.to_pylist())
+    if missing and len(newest) > OPEN_FILES:
+        found = _copied(newest[OPEN_FILES:], missing, own, schema).with_more(found)
+    return found
+
+
+def _copied(files: list[str], missing: set[str], own: Path, schema: pa.Schema) -> Found:
+    """Return the rows that files hold of some keys in one file, which has no name any more."""
+    copy, keys = own.with_name(f".{uuid.uuid4().hex}"), []
+    try:
+        with pq.ParquetWriter(copy, schema, compression="zstd") as writer:
+            for start in range(0, len(files), OPEN_FILES):
+                found = _search(files[start : start + OPEN_FILES], sorted(missing), own)
+                for held in found.files:
+                    with held.file:
+                        for rows in held.parts(schema):
+                            writer.write_table(rows)
+                keys.append(found.keys)
+                missing = missing.difference(found.keys.to_pylist())
+        file = pq.ParquetFile(copy)
+    finally:
+        copy.unlink(missing_ok=True)
+    held_here = HeldRows(file, copy, np.arange(file.metadata.num_rows), False)
+    return Found(pa.concat_arrays(keys), [held_here])
+
+
+def _search(newest: list[str], keys: list[str], own: Path) -> Found:
+    files, wanted = newest[::-1], pa.table({"row_key": pa.array(keys, pa.string())})
     with duckdb.connect() as connection:
         connection.register("wanted", wanted)
         places: Any = connection.sql(
@@ -83,11 +118,11 @@ def find_rows(files: list[str], keys: list[str], own: Path) -> Found:
             "SELECT row_key, file_row_number, list_position($files, filename) - 1 AS place "
             "FROM read_parquet($files, filename = true, file_row_number = true) "
             "SEMI JOIN wanted USING (row_key)) GROUP BY row_key ORDER BY file, row",
-            params={"files": newest_last},
+            params={"files": files},
         ).to_arrow_table()
     held = []
     for file in pc.unique(places.column("file")).to_pylist():
-        path = Path(newest_last[file])
+        path = Path(files[file])
         rows = places.filter(pc.equal(places.column("file"), file)).column("row").to_numpy()
         held.append(HeldRows(pq.ParquetFile(path), path, rows, path == own))
     return Found(places.column("row_key").combine_chunks(), held)

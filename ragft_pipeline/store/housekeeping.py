@@ -12,11 +12,13 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ragft_pipeline.store.artifacts import ArtifactStore
+from ragft_pipeline.store.artifacts import CARD, ArtifactStore
+from ragft_pipeline.store.life import is_in_use, made_for
 from ragft_pipeline.store.listing import linked_versions, published_artifacts
 from ragft_pipeline.store.publications import Publications
 
-_IN_USE_SECONDS = 86_400.0  # a training may run for hours without a word
+_IN_USE_SECONDS = 86_400.0
+_ROWS_SECONDS = 30 * 86_400.0  # what a killed run computed may have been dear
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,16 @@ def linked_artifacts(store: ArtifactStore, version: str) -> set[tuple[str, str]]
 def needed_artifacts(
     store: ArtifactStore, kept_versions: Iterable[str], now: float | None = None
 ) -> set[tuple[str, str]]:
-    """Return what the kept versions use, and those that were given something in the last day."""
+    """Return what the kept versions use, and those that were given something in the last day.
+
+    Those that a process of this machine makes something for count as well, for however long.
+    """
     limit = unused_before(now)
-    at_work = {version for version, last in linked_versions(store).items() if last >= limit}
+    busy = {version for version, last in linked_versions(store).items() if last >= limit}
+    busy |= {made_for(path) for path in _staged(store) if is_in_use(path)}
     return {
         artifact
-        for version in at_work.union(kept_versions)
+        for version in busy.union(kept_versions)
         for artifact in linked_artifacts(store, version)
     }
 
@@ -126,18 +132,50 @@ def find_garbage(
     Artifacts in `also_needed`, pairs of asset and action, stay as well.
 
     What was used in the last day is left alone, and so is all that a version links to which an
-    artifact was linked in the last day: a run may be at work on it. An artifact holds every row
-    it was made of, so removing another one costs the kept versions nothing.
+    artifact was linked in the last day, or is being made: a run may be at work on it. An artifact
+    holds every row it was made of, so removing another one costs the kept versions nothing. Rows
+    that a killed run left go once its asset was completed without them, or after a month.
     """
     limit = unused_before(now)
     needed = needed_artifacts(store, kept_versions, now) | set(also_needed)
     artifacts = (store.root / "artifacts").glob("*/*")
     unlinked = [p for p in artifacts if (p.parent.name, p.name) not in needed]
-    staged = [p for p in (store.root / "staging").glob("*") if p.name != "rows"]
+    trainings = (store.root / "staging" / "training").glob("*")
+    staged = [path for path in (*_staged(store), *trainings) if not is_in_use(path)]
     singles = (store.root / "singles").glob("*/*/*")
     old = [path for path in (*unlinked, *singles) if last_used(path) < limit]
     old += [path for path in staged if _changed(path) < limit]
+    old += _rows_given_up(store, limit)
     return [Garbage(path, size_of(path), limit) for path in sorted(old)]
+
+
+def _staged(store: ArtifactStore) -> list[Path]:
+    apart = ("rows", "training")
+    return [path for path in (store.root / "staging").glob("*") if path.name not in apart]
+
+
+def _rows_given_up(store: ArtifactStore, limit: float) -> list[Path]:
+    """Return the folders of staged rows that no run picks up again.
+
+    A run that looks for rows marks their folder. So where an asset was completed after its folder
+    was last looked at, it was under other settings, or had no use for them.
+    """
+    completed: dict[str, float] = {}
+
+    def since(asset: str) -> float:
+        if asset not in completed:
+            cards = (store.root / "artifacts" / asset).glob(f"*/{CARD}")
+            completed[asset] = max((last_used(card) for card in cards), default=0.0)
+        return completed[asset]
+
+    given_up = []
+    for folder in (store.root / "staging" / "rows").glob("*"):
+        used = last_used(folder)
+        makers = {path.name.partition(".")[0] for path in folder.glob("*.parquet")}
+        done = all(since(asset) > used for asset in makers)
+        if used < limit and (done or used < limit - _ROWS_SECONDS + _IN_USE_SECONDS):
+            given_up.append(folder)
+    return given_up
 
 
 def unused_before(now: float | None = None) -> float:

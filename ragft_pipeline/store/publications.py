@@ -153,6 +153,23 @@ class Publications:
         write_atomically(lease, data)
         return manifest
 
+    def peek(self, name: str) -> Manifest | None:
+        """Return the manifest of a publication to look at, without marking it as used.
+
+        What was there in the last hours is taken for there: to look again would cost a request.
+        """
+        seen = self.cache / "seen" / f"{name}.json"
+        for kept in (self._lease(name), seen):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - kept.stat().st_mtime < LEASE_SECONDS:
+                    return self._parse(name, kept.read_bytes())
+        data = self.remote.read(f"{name}.json")
+        if data is None:
+            seen.unlink(missing_ok=True)
+            return None
+        write_atomically(seen, data)
+        return self._parse(name, data)
+
     def mark_as_used(self, name: str) -> None:
         """Keep a publication from clean-ups for a day."""
         try:

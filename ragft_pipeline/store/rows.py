@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from ragft_pipeline.compute.mapping import BatchMap, map_here
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.errors import RagftError, TransientError
+from ragft_pipeline.errors import RagftError, TransientError, one_line
 from ragft_pipeline.identities import versions
 from ragft_pipeline.store.artifacts import ArtifactStore
 from ragft_pipeline.store.files import fsync_path
@@ -190,7 +190,7 @@ class RowCache:
         temporary.replace(self._own)
 
     def _stage(self, rows: pa.Table) -> None:
-        name = uuid.uuid4().hex
+        name = f"{self._work.asset}.{uuid.uuid4().hex}"  # housekeeping asks whose they are
         temporary = self._staging / f".{name}"
         while not temporary.exists():
             self._staging.mkdir(parents=True, exist_ok=True)
@@ -217,25 +217,32 @@ class RowCache:
                 break
             if file is None:
                 break
-            found = found.with_more(find_rows([str(file)], sorted(missing), self._own))
+            found = found.with_more(
+                find_rows([str(file)], sorted(missing), self._own, self._schema)
+            )
         return found
 
     def _lookup_here(self, keys: list[str]) -> Found:
-        wanted = set(keys)
+        wanted, reason = set(keys), ""
         for _ in range(_TRIES):
             staged: list[Path] = []
             try:
                 files, staged = self._files()
                 if not files:
                     break
-                found = find_rows(files, keys, self._own)
+                if staged:
+                    os.utime(self._staging)  # rows that are asked for are not given up
+                found = find_rows(files, keys, self._own, self._schema)
                 held = [path for path in staged if _held_by(path, wanted)]
-            except (duckdb.IOException, duckdb.InvalidInputException, FileNotFoundError):
+            except (duckdb.IOException, duckdb.InvalidInputException, FileNotFoundError) as error:
                 # another process published its staged rows meanwhile, or one lies there broken
+                reason = one_line(error)
                 _remove_unreadable(staged)
                 continue
             self._consumed.extend(held)
             return found
+        if reason:
+            self._work.progress(f"{self._file}: earlier rows are made anew, for {reason}")
         return Found(pa.array([], pa.string()), [])
 
     def _files(self) -> tuple[list[str], list[Path]]:
@@ -270,5 +277,6 @@ def _remove_unreadable(staged: Sequence[Path]) -> None:
     for path in staged:
         try:
             pq.read_metadata(path)
-        except (OSError, pa.ArrowInvalid):
-            path.unlink(missing_ok=True)
+        except (OSError, pa.ArrowInvalid) as error:
+            if getattr(error, "errno", None) is None:  # the file's fault, not the system's
+                path.unlink(missing_ok=True)

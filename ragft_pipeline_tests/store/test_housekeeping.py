@@ -1,22 +1,29 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from ragft_pipeline.store import ArtifactStore, Link
 from ragft_pipeline.store.housekeeping import find_garbage, remove
+from ragft_pipeline.store.life import at_work
+from ragft_pipeline_tests.store.test_rows import Lengths, complete, staged_rows
 
 LATER = time.time() + 2 * 86_400
 
 
-def publish(store: ArtifactStore, action: str, version: str | None) -> Path:
-    with store.staging("nodes") as folder:
+def publish(store: ArtifactStore, action: str, version: str | None, asset: str = "nodes") -> Path:
+    with store.staging(asset) as folder:
         (folder / "data.bin").write_bytes(b"x" * 100)
-        store.publish("nodes", action, folder, data_version=action, facts={}, inputs={})
+        store.publish(asset, action, folder, data_version=action, facts={}, inputs={})
     if version:
-        store.link(Link("nodes", version, action, action, "computed", 0.0))
-    return store.artifact_path("nodes", action)
+        store.link(Link(asset, version, action, action, "computed", 0.0))
+    return store.artifact_path(asset, action)
 
 
 def test_only_what_no_kept_version_links_is_garbage(tmp_path: Path) -> None:
@@ -38,13 +45,48 @@ def test_what_is_young_is_left_alone(tmp_path: Path) -> None:
     assert find_garbage(store, []) == []
 
 
-def test_what_a_dead_run_left_in_staging_is_garbage_but_not_its_rows(tmp_path: Path) -> None:
+def test_what_a_dead_run_left_in_staging_is_garbage(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     left = tmp_path / "staging" / "nodes-dead"
-    rows = tmp_path / "staging" / "rows" / "vectors-1"
-    for folder in (left, rows):
-        folder.mkdir(parents=True)
+    left.mkdir(parents=True)
     assert [item.path for item in find_garbage(store, [], LATER)] == [left]
+
+
+def stage_rows(store: ArtifactStore, name: str, asset: str) -> Path:
+    folder = store.root / "staging" / "rows" / name
+    folder.mkdir(parents=True)
+    (folder / f"{asset}.0123.parquet").write_bytes(b"rows")
+    return folder
+
+
+def test_staged_rows_go_once_their_asset_was_completed_without_them(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    waiting, given_up = (
+        stage_rows(store, f"drafts-{n}", a) for n, a in ((1, "pairs"), (2, "nodes"))
+    )
+    assert find_garbage(store, [], LATER) == [], "a run may pick up either"
+    publish(store, "a1", "v1")  # of the asset `nodes`
+    os.utime(given_up, (time.time() - 60, time.time() - 60))
+    assert [item.path for item in find_garbage(store, ["v1"], LATER)] == [given_up]
+    assert find_garbage(store, ["v1"]) == [], "for a day nothing goes"
+    month = time.time() + 31 * 86_400
+    assert {i.path for i in find_garbage(store, ["v1"], month)} == {waiting, given_up}
+    remove(find_garbage(store, ["v1"], LATER))
+    assert not given_up.exists()
+    assert waiting.is_dir()
+
+
+def test_rows_that_a_run_asks_for_are_not_given_up(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    with pytest.raises(RuntimeError, match="memory"):
+        complete(store, "a1", ["a", "b", "c"], Lengths(fail_at="c"))
+    folder = staged_rows(store)
+    publish(store, "a1", "v1", "words")
+    age(folder)
+    assert [item.path for item in find_garbage(store, ["v1"])] == [folder]
+    with pytest.raises(RuntimeError, match="memory"):
+        complete(store, "a2", ["a", "c"], Lengths(fail_at="c"))
+    assert find_garbage(store, ["v1"]) == []
 
 
 def age(*paths: Path) -> None:
@@ -80,13 +122,39 @@ def test_two_clean_ups_at_once_do_not_trip_over_each_other(tmp_path: Path) -> No
     assert remove(second) == 0
 
 
-def test_a_long_computation_keeps_its_staging(tmp_path: Path) -> None:
+def test_a_run_of_days_keeps_its_workspace_and_what_it_reads(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
-    with store.staging("model") as folder:
-        (folder / "model").mkdir()
-        (folder / "model" / "step").write_text("now")
-        age(folder, folder / "model")
-        assert find_garbage(store, []) == []
+    read = publish(store, "a1", "v0001-ab")
+    with store.staging(at_work("model", "v0001-ab")) as folder:
+        assert find_garbage(store, ["v2"], LATER) == []
+    assert not folder.exists()
+    assert [item.path for item in find_garbage(store, ["v2"], LATER)] == [read]
+
+
+def test_the_workspace_of_a_killed_run_is_garbage(tmp_path: Path) -> None:
+    script = f"""
+import os, signal
+from ragft_pipeline.store import ArtifactStore
+with ArtifactStore({str(tmp_path)!r}).staging("model"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run = subprocess.run([sys.executable, "-c", script], check=False)
+    assert run.returncode == -signal.SIGKILL
+    store = ArtifactStore(tmp_path)
+    assert [i.path.name[:6] for i in find_garbage(store, [], LATER)] == ["model-"]
+    assert list((tmp_path / "locks").iterdir()) == []
+
+
+def test_what_is_looked_at_does_not_count_as_used(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    seen = publish(store, "a1", "v1")
+    age(seen, tmp_path / "versions" / "v1")
+    found = store.peek("nodes", "a1")
+    assert found is not None
+    assert store.peek("nodes", "a2") is None
+    assert [item.path for item in find_garbage(store, ["v2"])] == [seen]
+    assert store.find("nodes", "a1") == found
+    assert find_garbage(store, ["v2"]) == []
 
 
 def test_what_a_killed_clean_up_left_is_garbage(tmp_path: Path) -> None:

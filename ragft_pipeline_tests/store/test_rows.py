@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ragft_pipeline.store import ArtifactStore, Workspace
+from ragft_pipeline.store import ArtifactStore, Workspace, held_rows
 
 SCHEMA = pa.schema([("row_key", pa.string()), ("length", pa.int64())])
 
@@ -204,6 +207,63 @@ complete(ArtifactStore({str(tmp_path)!r}), "a1", list("abcdef"), Killed())
     assert staged_files(store) == []
 
 
+def test_thousands_of_staged_batches_are_picked_up_with_few_files_open(tmp_path: Path) -> None:
+    store, words = ArtifactStore(tmp_path), [f"w{n}" for n in range(600)]
+    staged, rows = staged_rows(store), Lengths()
+    staged.mkdir(parents=True)
+    for word in words:
+        pq.write_table(rows([word]), staged / f"words.{word}.parquet")
+    script = f"""
+import resource, sys
+from pathlib import Path
+from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline_tests.store.test_rows import Lengths, complete
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+lengths = Lengths()
+found = complete(ArtifactStore({str(tmp_path)!r}), "a1", [f"w{{n}}" for n in range(601)], lengths)
+assert found == {{f"w{{n}}": len(f"w{{n}}") for n in range(601)}}, len(found)
+assert lengths.asked == ["w600"], lengths.asked
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
+    assert staged_files(store) == []
+    assert len(complete(store, "a2", words, Lengths(fail_at="w1"))) == 600
+
+
+def test_rows_stay_readable_though_all_their_files_are_removed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_rows, "OPEN_FILES", 2)
+    store, words = ArtifactStore(tmp_path), list("abcdefg")
+    for word in words:
+        complete(store, word, [word], Lengths())
+    with workspace(store, "last") as work:
+        parts = work.rows("lengths", "s1", SCHEMA).batches([*words, "new"], str, Lengths())
+        keys = next(parts).column("row_key").to_pylist()
+        for word in words:
+            shutil.rmtree(store.artifact_path("words", word))
+        keys += [key for part in parts for key in part.column("row_key").to_pylist()]
+    assert sorted(keys) == sorted([*words, "new"])
+
+
+def test_a_system_out_of_files_costs_no_staged_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ArtifactStore(tmp_path)
+    with pytest.raises(RuntimeError, match="memory"):
+        complete(store, "a1", ["a", "b", "c"], Lengths(fail_at="c"))
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq, "read_metadata", refuse)
+        patch.setattr(pq, "ParquetFile", refuse)
+        with pytest.raises(OSError, match="too many open files"):
+            complete(store, "a1", ["a", "b", "c"], Lengths())
+    assert len(staged_files(store)) == 1
+
+
 def test_a_half_written_batch_is_never_read(tmp_path: Path) -> None:
     store, lengths = ArtifactStore(tmp_path), Lengths()
     half = staged_rows(store) / ".0123"
@@ -218,6 +278,18 @@ def test_a_unit_without_a_row_is_tried_again(tmp_path: Path) -> None:
     lengths.refuse = frozenset()
     assert complete(store, "a2", ["a", "bb"], lengths) == {"a": 1, "bb": 2}
     assert lengths.asked == ["a", "bb", "bb"]
+
+
+def test_rows_that_cannot_be_read_are_made_anew_and_the_reason_is_told(tmp_path: Path) -> None:
+    store, lengths = ArtifactStore(tmp_path), Lengths()
+    complete(store, "a1", ["a"], lengths)
+    own_file(store, "a1").write_bytes(b"PAR1 and no more")
+    lines: list[str] = []
+    with store.staging("words") as folder:
+        cache = Workspace(store, "words", folder, lines.append).rows("lengths", "s1", SCHEMA)
+        assert len(cache.complete(["a"], str, lengths)) == 1
+    assert lengths.asked == ["a", "a"]
+    assert "earlier rows are made anew, for " in lines[0]
 
 
 def test_progress_names_the_table_and_the_count(tmp_path: Path) -> None:

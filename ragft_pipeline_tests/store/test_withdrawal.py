@@ -52,6 +52,18 @@ def test_what_was_used_in_the_last_day_stays(team: Team) -> None:
     assert team.machine("b").find("model", "a1") is not None
 
 
+def test_what_is_looked_at_does_not_count_as_used(team: Team) -> None:
+    publish(team.machine("a"), "a1", "content")
+    other = team.machine("b")
+    seen = other.peek("model", "a1")
+    assert seen is not None
+    assert other.peek("model", "a2") is None
+    assert not [name for name in team.objects("artifacts") if name.endswith(".used")]
+    assert (seen.model / "weights").read_text() == "content"
+    sweep(other)
+    assert team.machine("c").peek("model", "a1") is None
+
+
 def test_objects_that_a_dead_publication_left_go(team: Team) -> None:
     store = team.machine("a")
     assert store.publications is not None
