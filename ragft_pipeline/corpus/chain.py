@@ -21,6 +21,7 @@ from ragft_pipeline.store.records import Records
 
 CARD = "snapshot.json"
 _FREEZES = "freezes"
+_CURRENT = "snapshots/current.json"
 
 
 class Chain(Protocol):
@@ -31,6 +32,9 @@ class Chain(Protocol):
 
     def current(self) -> str | None:
         """Return the version of the last freeze, or None before the first."""
+
+    def arrivals(self, version: str) -> int:
+        """Return how often a freeze has come to a version from another one, or as the first."""
 
     def folder(self, version: str) -> Path | None:
         """Return the folder of a version's files; None where there is no such version."""
@@ -66,11 +70,19 @@ class FolderChain:
 
     def current(self) -> str | None:
         """Return the version of the last freeze, or None before the first."""
-        data = self._records.read("snapshots/current.json")
-        if data is not None:
-            return str(json.loads(data)["version"])
+        if last := self._last():
+            return str(last["version"])
         versions = self.versions()
         return versions[-1] if versions else None
+
+    def arrivals(self, version: str) -> int:
+        """Return how often a freeze has come to a version from another one, or as the first."""
+        return int(self._last().get("arrivals", {}).get(version, 1))
+
+    def _last(self) -> dict[str, Any]:
+        """Return what the last freeze wrote: its version, and how often each came again."""
+        data = self._records.read(_CURRENT)
+        return dict(json.loads(data)) if data is not None else {}
 
     def folder(self, version: str) -> Path | None:
         """Return the folder of a version's files; None where there is no such version."""
@@ -83,9 +95,13 @@ class FolderChain:
 
     def extend(self, version: str, staged: Path | None, seen: int) -> bool:
         """Publish a version's files where it is new, and make it the current one."""
+        again = dict(self._last().get("arrivals", {}))
         if staged is not None:
             publish_folder(staged, self._root / version)
-        self._records.write("snapshots/current.json", json_bytes({"version": version}))
+        elif version != self.current():
+            again[version] = self.arrivals(version) + 1
+        data = json_bytes({"version": version, "arrivals": again})
+        self._records.write(_CURRENT, data)
         return True
 
 
@@ -105,6 +121,12 @@ class RemoteChain:
         """Return the version of the last freeze, or None before the first."""
         entries = self._entries()
         return str(entries[-1]["version"]) if entries else None
+
+    def arrivals(self, version: str) -> int:
+        """Return how often a freeze has come to a version from another one, or as the first."""
+        versions = [str(entry["version"]) for entry in self._entries()]
+        before = [None, *versions]
+        return sum(here == version != last for last, here in zip(before, versions))
 
     def folder(self, version: str) -> Path | None:
         """Return the folder of a version's files, fetched if need be; None for no such version."""

@@ -105,6 +105,10 @@ class SnapshotStore:
         version = self._chain.current()
         return self.load(version) if version is not None else None
 
+    def arrivals(self, version: str) -> int:
+        """Return how often a freeze has made a version the current one."""
+        return self._chain.arrivals(version)
+
     def text(self, doc_key: str) -> str:
         """Return the frozen text of a document."""
         return self._texts[doc_key]

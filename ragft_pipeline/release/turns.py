@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
-from ragft_pipeline.serving.history import History, arrivals
 
 
 def is_current(snapshots: SnapshotStore, version: str) -> bool:
@@ -13,10 +12,10 @@ def is_current(snapshots: SnapshotStore, version: str) -> bool:
 
 
 def turn(snapshot: Snapshot) -> str:
-    """Return the identity of a version's decision: how often the corpus has come to it by now."""
-    entries = History(snapshot.store).entries()
-    decided = [entry.version for entry in entries if entry.by_pipeline]
-    due = not decided or decided[-1] != snapshot.version
-    number = arrivals(entries, snapshot.version)
-    number += due and is_current(SnapshotStore(snapshot.store), snapshot.version)
-    return f"{snapshot.version}, turn {number}"
+    """Return the identity of a version's decision: how often the corpus has come to it by now.
+
+    The freezes are counted, not the history's entries: a decision that leaves all as it is has no
+    entry, and a person's say nothing of where the documents went.
+    """
+    arrivals = SnapshotStore(snapshot.store).arrivals(snapshot.version)
+    return f"{snapshot.version}, turn {arrivals}"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import getpass
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -51,11 +50,6 @@ class Entry:
     when: float
     candidate: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def by_pipeline(self) -> bool:
-        """Whether no person made the decision."""
-        return self.event in ("promoted", "refreshed", "kept")
 
 
 class History:
@@ -147,15 +141,6 @@ class History:
             now, "rolled back", target.bundle, target.version, why,
             who=current_user(), origin=target.origin,
         )  # fmt: skip
-
-
-def arrivals(entries: Sequence[Entry], version: str) -> int:
-    """Return how often the pipeline came to decide for a version after deciding for another."""
-    versions = [entry.version for entry in entries if entry.by_pipeline]
-    return sum(
-        here == version and (place == 0 or versions[place - 1] != version)
-        for place, here in enumerate(versions)
-    )
 
 
 def current_user() -> str:

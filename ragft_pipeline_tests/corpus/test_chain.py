@@ -64,6 +64,20 @@ def test_the_same_documents_are_one_version_on_two_machines(
     assert len(here.snapshots.versions()) == 1
 
 
+def test_every_machine_counts_how_often_the_documents_came_to_a_version(
+    machines: tuple[Machine, Machine],
+) -> None:
+    here, there = machines
+    first = here.freeze().version
+    there.freeze()
+    assert there.snapshots.arrivals(first) == 1
+    here.write("new.md", "new")
+    second = here.freeze().version
+    there.freeze()
+    assert there.snapshots.arrivals(first) == here.snapshots.arrivals(first) == 2
+    assert there.snapshots.arrivals(second) == 1
+
+
 def test_machines_that_freeze_at_once_make_one_chain(machines: tuple[Machine, Machine]) -> None:
     machines[0].freeze()
 

@@ -42,3 +42,26 @@ def test_a_decision_is_due_whenever_the_corpus_comes_to_a_version(tmp_path: Path
     file.write_text(text + "\nOne more line.\n", encoding="utf-8")
     project.snapshots.freeze(project.settings)
     assert turn(second) != passed_over, "never decided, because it never was the corpus"
+
+
+def test_a_decision_is_due_again_after_a_roll_back_that_another_version_kept(
+    tmp_path: Path,
+) -> None:
+    project = make_project(tmp_path, documents=4)
+    history = History(project.store)
+    file = next((project.corpus / "docs").rglob("*.md"))
+    text = file.read_text(encoding="utf-8")
+    first = project.snapshots.freeze(project.settings)
+    history.append(None, "promoted", "one", first.version, "a test")
+    file.write_text(text + "\nOne more line.\n", encoding="utf-8")
+    second = project.snapshots.freeze(project.settings)
+    due = turn(second)
+    history.append(history.current(), "refreshed", "two", second.version, "a test")
+    history.roll_back("the first one was better")
+
+    file.write_text(text, encoding="utf-8")
+    project.snapshots.freeze(project.settings)  # decided: what is served is of these documents
+    project.snapshots.freeze(project.settings)
+    file.write_text(text + "\nOne more line.\n", encoding="utf-8")
+    project.snapshots.freeze(project.settings)
+    assert turn(second) == due.replace("turn 1", "turn 2"), "the first one is served still"

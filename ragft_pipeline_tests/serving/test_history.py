@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.serving.history import Entry, Event, History, arrivals
+from ragft_pipeline.serving.history import Entry, Event, History
 from ragft_pipeline.store import ArtifactStore
 
 
@@ -73,14 +73,6 @@ def test_judgements_are_counted_since_the_models_in_force_came(history: History)
     assert history.judgements() == 2
     _add(history, "c")
     assert history.judgements() == 0
-
-
-def test_a_version_arrives_again_after_another(history: History) -> None:
-    for version in ("v1", "v1", "v2", "v1"):
-        _add(history, version, "refreshed", version)
-    history.append(history.current(), "forced", "x", "v2", "")
-    assert arrivals(history.entries(), "v1") == 2
-    assert arrivals(history.entries(), "v2") == 1
 
 
 _CHURN = """
