@@ -9,8 +9,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from ragft_pipeline.corpus import watching
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.corpus.watching import Watch
+from ragft_pipeline.corpus.sources import open_source
+from ragft_pipeline.corpus.watching import Watch, listing_digest
 from ragft_pipeline.settings import load_settings
 from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.conftest import Project, make_project
@@ -48,6 +50,38 @@ def test_sensor_freezes_a_change_once(project: Project) -> None:
         second = _tick(instance, first.cursor)
         assert isinstance(second, dg.SensorResult)
         assert len(project.snapshots.versions()) == 2
+
+
+@pytest.mark.parametrize(
+    "corpus",
+    [{"encodings": ["utf-8", "cp1252"]}, {"max_text_mb": 0.05}, {"max_file_mb": 0.05}],
+    ids=lambda corpus: next(iter(corpus)),
+)
+def test_sensor_freezes_again_when_documents_are_read_otherwise(
+    project: Project, corpus: dict[str, Any]
+) -> None:
+    (project.corpus / "docs" / "umlauts.txt").write_bytes("Größe und Öl. ".encode("cp1252") * 9)
+    (project.corpus / "docs" / "long.txt").write_text("A long text. " * 5000, encoding="utf-8")
+    with dg.DagsterInstance.ephemeral() as instance:
+        first = _tick(instance, None)
+        project.configure(
+            corpus={"source": str(project.corpus), **corpus}, automation={"debounce_seconds": 0}
+        )
+        assert isinstance(_tick(instance, first.cursor), dg.SensorResult)
+    assert len(project.snapshots.versions()) == 2
+
+
+def test_rights_and_readers_are_a_reason_to_look(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest() -> str:
+        return listing_digest(open_source(project.settings.corpus), project.settings.corpus)
+
+    before = digest()
+    next((project.corpus / "docs").rglob("*.md")).chmod(0o200)
+    unreadable = digest()
+    monkeypatch.setattr(watching, "READER_VERSION", 99)
+    assert len({before, unreadable, digest()}) == 3
 
 
 def test_sensor_returns_to_the_old_version_when_the_documents_do(project: Project) -> None:

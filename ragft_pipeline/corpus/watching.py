@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from ragft_pipeline.corpus.readers import READER_VERSION
 from ragft_pipeline.corpus.sources import Source, list_documents
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.settings import CorpusSettings
 
-_STAMPS = ("size", "mtime", "LastModified", "last_modified", "updated", "ETag", "etag", "md5Hash")
+_STAMPS = (
+    "size", "mtime", "LastModified", "last_modified", "updated", "ETag", "etag", "md5Hash",
+    "mode", "uid", "gid",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,10 @@ class Watch:
 
 
 def listing_digest(source: Source, settings: CorpusSettings) -> str:
-    """Return a digest of paths, sizes and time stamps: a reason to look, not proof of a change.
+    """Return a digest of paths, sizes, time stamps and rights, and of how documents are read.
 
-    Whether the content changed is decided by freezing, which returns an old version where it did
-    not.
+    It is a reason to look, not proof of a change, so all settings of the corpus are in it. Whether
+    the content changed is decided by freezing, which returns an old version where it did not.
     """
     seen = []
     paths = [f"{source.root}/{path}" for path, _ in list_documents(source, settings)]
@@ -61,4 +65,4 @@ def listing_digest(source: Source, settings: CorpusSettings) -> str:
         except OSError:
             continue
         seen.append([path, [str(facts.get(name)) for name in _STAMPS]])
-    return digest_of(seen)
+    return digest_of(seen, settings.digest(), READER_VERSION)
