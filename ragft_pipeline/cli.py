@@ -200,7 +200,9 @@ def _taint(options: argparse.Namespace, settings: Settings) -> int:
     snapshots = SnapshotStore(ArtifactStore(settings.store))
     models = tainted_models(snapshots, document_keys(snapshots, options.document))
     for model in models:
-        print(f"{model.asset}  {model.place}  used by {', '.join(model.versions) or 'no version'}")
+        serving = ", in service" if model.served else ""
+        used = ", ".join(model.versions) or "no version"
+        print(f"{model.asset}  {model.place}  used by {used}{serving}")
     print(f"{options.document} reached {len(models)} models")
     return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ import pyarrow as pa
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.serving.history import History
+from ragft_pipeline.store import Link
 from ragft_pipeline.store.files import write_json
 from ragft_pipeline.store.listing import files_named
 
@@ -20,16 +22,27 @@ TRAINED_ON_FILE = "trained_on.json"
 
 @dataclass(frozen=True)
 class TaintedModel:
-    """A model that a document helped to train, where it is, and the versions that use it."""
+    """A model that a document helped to train, where it is, and the versions that use it.
+
+    A model of a bundle, which stays when its artifact goes, is of the asset `bundle`; `served` says
+    whether that bundle is the one in service.
+    """
 
     asset: str
     place: str
     versions: list[str]
+    served: bool = False
 
 
-def record_documents(model: Path, *nodes: pa.Table) -> None:
-    """Write the digests (doc_key) of the documents behind NODES tables into a model folder."""
+def record_documents(model: Path, *nodes: pa.Table, chosen_with: Path | None = None) -> None:
+    """Write the digests (doc_key) of the documents behind NODES tables into a model folder.
+
+    Args:
+        chosen_with: the folder of a model whose own documents count too.
+    """
     keys = {key for table in nodes for key in table.column("doc_key").to_pylist()}
+    if chosen_with is not None and (chosen_with / TRAINED_ON_FILE).is_file():
+        keys |= set(json.loads((chosen_with / TRAINED_ON_FILE).read_text(encoding="utf-8")))
     write_json(model / TRAINED_ON_FILE, sorted(keys))
 
 
@@ -50,15 +63,25 @@ def document_keys(snapshots: SnapshotStore, document: str) -> set[str]:
 
 
 def tainted_models(snapshots: SnapshotStore, keys: Iterable[str]) -> list[TaintedModel]:
-    """Return the models that any of the texts helped to train or to choose."""
+    """Return the models that any of the texts helped to train or to choose, bundles' among them."""
     wanted, store, found = set(keys), snapshots.store, []
-    used = {version: store.links(version) for version in snapshots.versions()}
-    for asset, action, place, file in files_named(store, f"model/{TRAINED_ON_FILE}"):
-        if wanted & set(json.loads(file.read_text(encoding="utf-8"))):
-            versions = [
-                version
-                for version, links in used.items()
-                if asset in links and links[asset].action == action
-            ]
-            found.append(TaintedModel(asset, place, versions))
+    users: dict[str, list[str]] = {}
+    for version in snapshots.versions():
+        for name in _used(store.links(version).values()):
+            users.setdefault(name, []).append(version)
+    now = History(store).current()
+    for name, file, path in files_named(store, TRAINED_ON_FILE):
+        if wanted & set(json.loads(path.read_text(encoding="utf-8"))):
+            kind, _, rest = name.partition("/")
+            asset = rest.partition("/")[0] if kind == "artifacts" else "bundle"
+            place = f"{store.url}/{name}/{file.removesuffix(f'/{TRAINED_ON_FILE}')}"
+            served = now is not None and name == f"bundles/{now.bundle}"
+            found.append(TaintedModel(asset, place, users.get(name, []), served))
     return found
+
+
+def _used(links: Collection[Link]) -> set[str]:
+    """Return the artifacts that some links name, and the bundles of those of `champion`."""
+    names = {f"artifacts/{link.asset}/{link.action}" for link in links}
+    made = [link.facts for link in links if link.asset == "champion"]
+    return names | {f"bundles/{facts[name]}" for facts in made for name in ("bundle", "candidate")}

@@ -7,8 +7,15 @@ import pytest
 from ragft_pipeline.comparison import diff_lines
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.recipes import RECIPES
+from ragft_pipeline.serving.history import History
 from ragft_pipeline.steps import materialize
-from ragft_pipeline.taint import document_keys, record_documents, tainted_models
+from ragft_pipeline.store import Link
+from ragft_pipeline.taint import (
+    TRAINED_ON_FILE,
+    document_keys,
+    record_documents,
+    tainted_models,
+)
 from ragft_pipeline_tests.conftest import Project, make_project
 
 
@@ -17,7 +24,7 @@ def project(tmp_path: Path) -> Project:
     project = make_project(tmp_path, documents=12)
     for _ in range(2):
         version = project.snapshots.freeze(project.settings).version
-        for recipe in RECIPES[:3]:
+        for recipe in RECIPES[:4]:
             materialize(recipe, project.settings, version)
         docs = project.corpus / "docs"
         files = sorted(docs.rglob("*.md"))
@@ -45,6 +52,33 @@ def test_taint_finds_a_model_by_path_and_by_digest(project: Project) -> None:
     (found,) = tainted_models(project.snapshots, document_keys(project.snapshots, key))
     assert (found.asset, found.place) == ("tuned_embedder", str(model))
     assert tainted_models(project.snapshots, {"0" * 64}) == []
+
+
+def test_taint_finds_the_models_in_service_when_their_artifacts_are_gone(project: Project) -> None:
+    nodes, (first, _) = project.artifact("train_nodes").table(), project.snapshots.versions()
+    for digest in ("old", "new"):
+        model = project.store.root / "bundles" / digest / "models" / "adapter"
+        model.mkdir(parents=True)
+        record_documents(model, nodes)
+        History(project.store).append(
+            History(project.store).current(), "promoted", digest, first, "a test"
+        )
+    facts = {"bundle": "new", "candidate": "new"}
+    project.store.link(Link("champion", first, "a", "d", "computed", 0.0, facts))
+    new, old = tainted_models(project.snapshots, {nodes.column("doc_key")[0].as_py()})
+    assert (new.asset, new.place, new.versions, new.served) == ("bundle", str(model), [first], True)
+    assert (old.versions, old.served) == ([], False)
+
+
+def test_a_refitted_models_documents_are_also_those_that_chose_its_strength(
+    tmp_path: Path, project: Project
+) -> None:
+    train, val = (project.artifact(f"{split}_nodes").table() for split in ("train", "val"))
+    record_documents(tmp_path / "measured", val)
+    record_documents(tmp_path / "refitted", train, chosen_with=tmp_path / "measured")
+    record_documents(tmp_path / "both", train, val)
+    both, refitted = ((tmp_path / n / TRAINED_ON_FILE).read_text() for n in ("both", "refitted"))
+    assert refitted == both
 
 
 def test_taint_of_an_unknown_document_is_an_error(project: Project) -> None:

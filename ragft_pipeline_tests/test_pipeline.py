@@ -209,8 +209,18 @@ def test_taint_names_every_model_of_train_documents_and_the_refit_alone_of_test_
 ) -> None:
     documents = finished.artifact("corpus_snapshot").table().to_pylist()
     path = {row["split"]: row["path"] for row in documents}
-    assert "reached 8 models" in finished.ragft("taint", path["train"]).stdout
-    assert "reached 1 models" in finished.ragft("taint", path["test"]).stdout
+
+    def reached(split: str) -> list[str]:
+        lines = finished.ragft("taint", path[split]).stdout.splitlines()
+        assert lines[-1] == f"{path[split]} reached {len(lines) - 1} models"
+        return [line for line in lines[:-1] if not line.startswith("bundle ")]
+
+    refitted = [line for line in reached("train") if line.startswith("refit_models ")]
+    assert reached("test") == refitted
+    assert len(refitted) == 2  # the adapters
+    assert len(reached("train")) == 7 + len(refitted)
+    bundles = finished.ragft("taint", path["train"]).stdout.splitlines()
+    assert any("/routing/router " in line and line.endswith(", in service") for line in bundles)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,9 @@ def _refit(step: Step) -> Produced:
     nodes = step.table("chunked_nodes")
     weight = float(step.artifact("teacher_scores").facts["bm25_weight"])
     facts = refit(pairs, nodes, statistics, measured, weight, step.settings, step.work)
-    if facts["refitted"] != "none":
-        record_documents(step.work.model, nodes)
+    for name in REFITTED:  # a bundle takes each part by itself; its strength was chosen before
+        if (step.work.model / name).is_dir():
+            record_documents(step.work.model / name, nodes, chosen_with=measured[name].model)
     return Produced(facts=facts)
 
 

@@ -34,18 +34,25 @@ def published_artifacts(
     return found
 
 
-def files_named(store: ArtifactStore, name: str) -> Iterator[tuple[str, str, str, Path]]:
-    """Yield every artifact that has a file: asset, action, where it is kept, the file, fetched."""
+def files_named(store: ArtifactStore, name: str) -> Iterator[tuple[str, str, Path]]:
+    """Yield every file of a name in an artifact or a bundle, wherever it lies in it.
+
+    That is: the publication (`artifacts/<asset>/<action>`, `bundles/<digest>`), the file's name in
+    it, and the file, fetched.
+    """
     if store.publications is None:
-        for file in sorted(store.root.glob(f"artifacts/*/*/{name}")):
-            folder = store.root.joinpath(*file.relative_to(store.root).parts[:3])
-            yield folder.parent.name, folder.name, str(file.parent), file
+        for pattern, depth in (("artifacts/*/*", 3), ("bundles/*", 2)):
+            for file in sorted(store.root.glob(f"{pattern}/**/{name}")):
+                parts = file.relative_to(store.root).parts
+                if not parts[depth - 1].startswith("."):  # being removed
+                    yield "/".join(parts[:depth]), "/".join(parts[depth:]), file
         return
-    for title, manifest in published_artifacts(store, store.publications).items():
-        _, asset, action = title.split("/")
-        if name in manifest.files:
-            file = store.publications.fetch_file(title, manifest, name)
-            yield asset, action, f"{store.url}/{title}.json", file
+    found = published_artifacts(store, store.publications)
+    found |= published(store, store.publications, "bundles")
+    for title, manifest in found.items():
+        for own in sorted(manifest.files):
+            if own.rpartition("/")[2] == name:
+                yield title, own, store.publications.fetch_file(title, manifest, own)
 
 
 def row_tables(store: ArtifactStore, family: str, name: str) -> Iterator[Path]:
