@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from ragft_pipeline.answering.asking import _worded
 from ragft_pipeline.answering.distractors import Library, find_distractors
 from ragft_pipeline.answering.evaluation import _answers
 from ragft_pipeline.corpus.chunking import chunk_documents
+from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.second_stages import LATE_INTERACTION
 from ragft_pipeline.evaluation.trial import Models
@@ -32,9 +34,10 @@ from ragft_pipeline.routing.catalog import make_catalog, write_summaries
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.searcher import Searcher
 from ragft_pipeline.settings import ExtractiveGenerator, LLMGenerator, ServedModel, Settings
-from ragft_pipeline.steps import Recipe
+from ragft_pipeline.steps import Produced, Recipe, materialize
 from ragft_pipeline.store import ArtifactStore, RowCache, Workspace
 from ragft_pipeline.weights import Weights
+from ragft_pipeline_tests.corpora import prose, settings_for, write_corpus
 from ragft_pipeline_tests.serving.conftest import PUMP, make_bundle
 from ragft_pipeline_tests.source_code import (
     PACKAGE,
@@ -224,3 +227,15 @@ def test_a_bundle_of_other_code_is_refused(tmp_path: Path, monkeypatch: pytest.M
     raise_constant(monkeypatch, "retrieval.token_vectors", "STORAGE_VERSION")
     with pytest.raises(RagftError, match="STORAGE_VERSION"):
         Searcher(late)
+
+
+def test_what_is_identified_by_what_went_in_is_so_by_the_code_too(tmp_path: Path) -> None:
+    settings = settings_for(write_corpus(tmp_path / "docs", {"a.md": prose(1)}), tmp_path / "store")
+    version = SnapshotStore(ArtifactStore(settings.store)).freeze(settings).version
+    recipe = Recipe("own", lambda _: Produced(made_of="the same"))
+    raised, faster = replace(recipe, code=2), replace(recipe, heavy=True, sections=("serve",))
+    versions = [
+        materialize(each, settings, version).artifact.data_version
+        for each in (recipe, raised, faster)
+    ]
+    assert versions[0] == versions[2] != versions[1]
