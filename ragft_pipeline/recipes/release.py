@@ -36,6 +36,7 @@ def _refit(step: Step) -> Produced:
 refit_models = Recipe(
     "refit_models",
     _refit,
+    code=2,
     heavy=True,
     inputs=(*PAIRS, "chunked_nodes", "corpus_statistics", "teacher_scores", *REFITTED),
     sections=("refit", "adapter", "tuned_embedder", "teacher", "embedder"),
