@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -253,14 +254,15 @@ def test_a_system_out_of_files_costs_no_staged_rows(
     with pytest.raises(RuntimeError, match="memory"):
         complete(store, "a1", ["a", "b", "c"], Lengths(fail_at="c"))
 
-    def refuse(*_: Any, **__: Any) -> Any:
+    def refuse(*_: Any) -> Any:
         raise OSError(errno.EMFILE, "too many open files")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(pq, "read_metadata", refuse)
-        patch.setattr(pq, "ParquetFile", refuse)
-        with pytest.raises(OSError, match="too many open files"):
-            complete(store, "a1", ["a", "b", "c"], Lengths())
+    def refuse_to_search(*_: Any) -> Any:
+        raise duckdb.IOException("Too many open files")
+
+    monkeypatch.setattr(pq, "read_metadata", refuse)
+    monkeypatch.setattr("ragft_pipeline.store.rows.find_rows", refuse_to_search)
+    complete(store, "a1", ["a", "b", "c"], Lengths())
     assert len(staged_files(store)) == 1
 
 
