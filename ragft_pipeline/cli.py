@@ -131,6 +131,8 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
         f"corpus version {snapshot.version}: {snapshot.facts['documents']} documents, "
         f"{snapshot.facts['skipped']} skipped"
     )
+    for name, counts in snapshot.left_out.items():
+        print(f"  {name}: {counts}")
     from ragft_pipeline.defs.running import run_version
 
     assets = [name.strip() for name in options.assets.split(",")] if options.assets else None
@@ -148,6 +150,8 @@ def _freeze(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.defs.running import add_partition
 
     add_partition(settings, snapshot.version)
+    for name, counts in snapshot.left_out.items():
+        print(f"{name}: {counts}")
     print(snapshot.version)
     return 0
 

@@ -66,6 +66,7 @@ DOCUMENTS = Table(
     key=("path",),
 )  # fmt: skip
 SKIPPED = Table("skipped", _schema(path=S, reason=S), key=("path",))
+WARNINGS = Table("warnings", _schema(path=S, warning=S), key=("path", "warning"))
 LEDGER = Table(
     "ledger",
     _schema(doc_key=S, path=S, cluster=S, split=S, gold_part=S, signature=pa.binary()),

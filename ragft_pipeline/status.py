@@ -67,6 +67,8 @@ def status_lines(snapshots: SnapshotStore, settings: Settings, last: int) -> Ite
         snapshot, links = snapshots.load(version), snapshots.store.links(version)
         facts = snapshot.facts
         yield f"{version}  {facts['documents']} documents, {facts['skipped']} skipped"
+        for name, counts in snapshot.left_out.items():
+            yield f"  {name}: {counts}"
         for recipe in RECIPES:
             link = links.get(recipe.name)
             state = asset_state(recipe, snapshot, links, settings)

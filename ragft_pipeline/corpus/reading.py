@@ -11,18 +11,28 @@ from typing import ClassVar
 import pyarrow as pa
 
 from ragft_pipeline.compute import RowFunction, open_map
+from ragft_pipeline.corpus.left_out import said
+from ragft_pipeline.corpus.listing import list_documents
 from ragft_pipeline.corpus.markdown import title_of
-from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, read_text
-from ragft_pipeline.corpus.sources import SkippedDocument, Source, list_documents
+from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, SkippedDocument, read_document
+from ragft_pipeline.corpus.sources import Source
 from ragft_pipeline.settings import CorpusSettings, Settings
 
 _WINDOW = 64_000_000  # bytes of files held at once
-_TEXTS = pa.schema([("path", pa.string()), ("text", pa.large_string()), ("reason", pa.string())])
+_TEXTS = pa.schema(
+    [
+        ("path", pa.string()),
+        ("text", pa.large_string()),
+        ("title", pa.string()),
+        ("warnings", pa.list_(pa.string())),
+        ("reason", pa.string()),
+    ]
+)
 
 
 @dataclass(frozen=True)
 class ReadDocument:
-    """A document whose text, named by `doc_key`, is frozen."""
+    """A document whose text, named by `doc_key`, is frozen; `warnings` say what is in doubt."""
 
     path: str
     raw_sha256: str
@@ -30,6 +40,7 @@ class ReadDocument:
     doc_key: str
     characters: int
     title: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,12 +63,13 @@ class ReadTexts(RowFunction[RawDocument]):
         """Read the files."""
         rows = []
         for unit in units:
-            text, reason = None, None
+            row: dict[str, object] = {"path": unit.path}
             try:
-                text = read_text(unit.path, unit.data, self.settings)
+                reading = read_document(unit.path, unit.data, self.settings)
+                row |= {name: getattr(reading, name) for name in ("text", "title", "warnings")}
             except SkippedDocument as error:
-                reason = str(error)
-            rows.append({"path": unit.path, "text": text, "reason": reason})
+                row["reason"] = str(error)
+            rows.append(row)
         return pa.Table.from_pylist(rows, schema=_TEXTS)
 
 
@@ -68,7 +80,7 @@ def read_corpus(
     keep: Callable[[str], str],
     progress: Callable[[str], None],
 ) -> tuple[list[ReadDocument], list[dict[str, str]]]:
-    """Return the documents, in the order of the listing, and those skipped with the reason.
+    """Return the documents, in the order of the listing, and what is not read with the reason.
 
     Args:
         known: what was read before, by the SHA-256 of a file's bytes and its suffix.
@@ -78,10 +90,6 @@ def read_corpus(
     found: dict[str, ReadDocument | str] = {}  # or the reason
     waiting: list[RawDocument] = []
 
-    def skip(path: str, reason: str) -> None:
-        found[path] = reason
-        progress(f"skipped {path}: {reason}")
-
     def read_waiting() -> None:
         raw = {one.path: one for one in waiting}
         done = 0
@@ -90,11 +98,13 @@ def read_corpus(
             for row in batch.rows.to_pylist():
                 path, text, one = row["path"], row["text"], raw[row["path"]]
                 if row["reason"] is not None:
-                    skip(path, row["reason"])
+                    found[path] = row["reason"]
                     continue
-                title = title_of(text, path.lower().endswith(MARKDOWN_SUFFIXES))
+                markdown = path.lower().endswith(MARKDOWN_SUFFIXES)
+                title = row["title"] or title_of(text, markdown)
+                size, warnings = len(one.data), tuple(row["warnings"])
                 found[path] = ReadDocument(
-                    path, one.raw_sha256, len(one.data), keep(text), len(text), title
+                    path, one.raw_sha256, size, keep(text), len(text), title, warnings
                 )
             done += batch.units
             if done % 100 < batch.units:
@@ -102,14 +112,16 @@ def read_corpus(
         waiting.clear()
 
     paths, held = [], 0
-    for path, refused in list_documents(source, settings.corpus):
+    for listed in list_documents(source, settings.corpus, settings.store):
+        path = listed.path
         paths.append(path)
+        if listed.reason is not None:
+            found[path] = listed.reason
+            continue
         try:
-            if refused:
-                raise SkippedDocument(refused)
             data = source.read(path, limit)
         except SkippedDocument as error:
-            skip(path, str(error))
+            found[path] = str(error)
             continue
         raw_sha256 = hashlib.sha256(data).hexdigest()
         before = known.get((raw_sha256, Path(path).suffix.lower()))
@@ -123,7 +135,16 @@ def read_corpus(
             held = 0
     read_waiting()
     documents = [(path, found[path]) for path in paths]
-    return (
-        [one for _, one in documents if isinstance(one, ReadDocument)],
-        [{"path": path, "reason": one} for path, one in documents if isinstance(one, str)],
-    )
+    read = [one for _, one in documents if isinstance(one, ReadDocument)]
+    skipped = [{"path": path, "reason": one} for path, one in documents if isinstance(one, str)]
+    for line in (
+        *said("skipped", skipped, "reason"),
+        *said("warning:", warnings_of(read), "warning"),
+    ):
+        progress(line)
+    return read, skipped
+
+
+def warnings_of(documents: Sequence[ReadDocument]) -> list[dict[str, str]]:
+    """Return what is in doubt about documents that were read: WARNINGS rows."""
+    return [{"path": one.path, "warning": text} for one in documents for text in one.warnings]

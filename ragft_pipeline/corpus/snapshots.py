@@ -4,7 +4,8 @@ Layout under the store's root::
 
     blobs/<2 hex>/<sha256>.txt          normalised text of a document, by its digest (doc_key)
     snapshots/<version>/snapshot.json   counts, parent, digests
-    snapshots/<version>/documents.parquet, skipped.parquet, ledger.parquet, gold.jsonl
+    snapshots/<version>/documents.parquet, skipped.parquet, warnings.parquet,
+                                        ledger.parquet, gold.jsonl
 
 A version is named ``v0001-<digest>``: its place in the chain and what it holds. Freezing content
 that an earlier version holds returns that version. Where the chain lies on object storage, the
@@ -27,8 +28,9 @@ from filelock import FileLock
 
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.chain import CARD, open_chain
+from ragft_pipeline.corpus.left_out import counted, is_excluded
 from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, READER_VERSION
-from ragft_pipeline.corpus.reading import ReadDocument, read_corpus
+from ragft_pipeline.corpus.reading import ReadDocument, read_corpus, warnings_of
 from ragft_pipeline.corpus.sources import Source, open_source
 from ragft_pipeline.corpus.splits import LedgerEntry, assign_splits
 from ragft_pipeline.corpus.texts import Texts, TextWriter
@@ -51,8 +53,23 @@ class Snapshot:
     store: ArtifactStore = field(compare=False, repr=False)
 
     def table(self, table: schemas.Table) -> pa.Table:
-        """Read one of the snapshot's tables: DOCUMENTS, SKIPPED or LEDGER."""
-        return pq.read_table(self.folder / f"{table.name}.parquet", schema=table.schema)
+        """Read one of the snapshot's tables: DOCUMENTS, SKIPPED, WARNINGS or LEDGER."""
+        file = self.folder / f"{table.name}.parquet"
+        if table is schemas.WARNINGS and not file.is_file():  # frozen before there were any
+            return table.schema.empty_table()
+        return pq.read_table(file, schema=table.schema)
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """What was not read, or read with a doubt: counts by reason, for people."""
+        reasons = self.table(schemas.SKIPPED).column("reason").to_pylist()
+        warnings = self.table(schemas.WARNINGS).column("warning").to_pylist()
+        groups = {
+            "skipped": [reason for reason in reasons if not is_excluded(reason)],
+            "excluded": [reason for reason in reasons if is_excluded(reason)],
+            "warnings": warnings,
+        }
+        return {name: counted(found) for name, found in groups.items() if found}
 
     @property
     def gold_text(self) -> str:
@@ -138,16 +155,18 @@ class SnapshotStore:
         read, skipped = read_corpus(source, settings, known, texts.add, progress)
         texts.flush()
         if not read:
-            reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in skipped[:3])
+            failed = [row for row in skipped if not is_excluded(row["reason"])] or skipped
+            reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in failed[:3])
             raise RagftError(
                 f"corpus.source {source.url!r} has no readable document"
-                + (f" ({len(skipped)} skipped: {reasons})" if skipped else "")
+                + (f" ({len(failed)} skipped: {reasons})" if skipped else "")
                 + f"; kinds read: {' '.join(settings.corpus.suffixes)}"
             )
         gold = source.read_gold() or ""
         identity = digest_of(
             sorted((item.path, item.doc_key, item.title) for item in read),
             sorted((row["path"], row["reason"]) for row in skipped),
+            sorted((row["path"], row["warning"]) for row in warnings_of(read)),
             hashlib.sha256(gold.encode()).hexdigest(),
         )
         for _ in range(_TRIES):
@@ -218,7 +237,9 @@ class SnapshotStore:
             "source": redacted(settings.corpus.source),
             "reading": _reading(settings),
             "documents": len(read),
-            "skipped": len(skipped),
+            "skipped": sum(not is_excluded(row["reason"]) for row in skipped),
+            "excluded": sum(is_excluded(row["reason"]) for row in skipped),
+            "warnings": len(warnings_of(read)),
             "characters": sum(characters.values()),
             "statistics_version": self._statistics_version(
                 version, characters, place, parent, settings
@@ -231,6 +252,7 @@ class SnapshotStore:
         with self.store.staging("snapshot") as staged:
             _write(staged, schemas.DOCUMENTS, documents)
             _write(staged, schemas.SKIPPED, skipped)
+            _write(staged, schemas.WARNINGS, warnings_of(read))
             _write(staged, schemas.LEDGER, [vars(entry) for entry in ledger])
             (staged / "gold.jsonl").write_text(gold, encoding="utf-8")
             write_json(staged / CARD, facts)
@@ -285,10 +307,13 @@ def _known_texts(
     if parent is None or parent.facts.get("reading") != _reading(settings):
         return {}
     rows = parent.table(schemas.DOCUMENTS).to_pylist()
+    warnings: dict[str, tuple[str, ...]] = {}
+    for row in parent.table(schemas.WARNINGS).to_pylist():
+        warnings[row["path"]] = (*warnings.get(row["path"], ()), row["warning"])
     return {
         (row["raw_sha256"], Path(row["path"]).suffix.lower()): ReadDocument(
             row["path"], row["raw_sha256"], row["bytes"], row["doc_key"], row["characters"],
-            row["title"],
+            row["title"], warnings.get(row["path"], ()),
         )
         for row in rows
     }  # fmt: skip

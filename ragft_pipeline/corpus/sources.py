@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
+from ragft_pipeline.corpus.readers.kinds import SkippedDocument
 from ragft_pipeline.errors import RagftError, one_line, redacted
 from ragft_pipeline.settings import CorpusSettings
 
 GOLD_FILE = "queries.jsonl"
-
-
-class SkippedDocument(Exception):
-    """A document that cannot be used; its text is the reason, as the snapshot will state it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +28,13 @@ class Source:
     root: str
     gold: str | None
     url: str
+
+    @property
+    def outside(self) -> str | None:
+        """The folder of which only `docs/` is the corpus; None where all of it is."""
+        folder = self.root.rpartition("/docs")[0]
+        narrowed = self.gold is not None and self.root == f"{self.gold.rpartition('/')[0]}/docs"
+        return folder if narrowed else None
 
     def read(self, path: str, limit: int) -> bytes:
         """Read one file, given by its path inside the corpus.
@@ -105,70 +108,24 @@ def _gold_path(fs: Any, root: str, settings: CorpusSettings) -> str | None:
 
 
 def _refuse_escape(fs: Any, root: str, name: str, advice: str) -> None:
-    if _is_local(fs) and not _lies_within(f"{root}/{name}", Path(root).resolve()):
+    if is_local(fs) and not lies_within(f"{root}/{name}", Path(root).resolve()):
         raise RagftError(
             f"corpus: {root}/{name} is a symbolic link that leads out of the corpus folder; "
             f"if that is meant, {advice}"
         )
 
 
-def list_documents(source: Source, settings: CorpusSettings) -> Iterator[tuple[str, str | None]]:
-    """Yield every document's path inside the corpus, sorted, with a reason where it is skipped.
-
-    Files of other kinds and hidden files are not documents and are not yielded. Links to folders
-    are not followed: each is yielded, with that reason.
-    """
-    local_root = Path(source.root).resolve() if _is_local(source.fs) else None
-    prefix = len(source.root) + 1
-    files, linked_folders = _walk(source, local_root)
-    for full in sorted([*files, *linked_folders]):
-        path = full[prefix:]
-        if any(part.startswith(".") for part in path.split("/")):
-            continue
-        reason = None
-        if full in linked_folders:
-            reason = "a symbolic link to a folder"
-        elif os.path.splitext(path)[1].lower() not in settings.suffixes:  # noqa: PTH122
-            continue
-        elif local_root is not None:
-            reason = _unfit(full, local_root)
-        try:
-            path.encode()
-        except UnicodeEncodeError:
-            path = path.encode("utf-8", "backslashreplace").decode()
-            reason = "its name is not UTF-8"
-        yield path, reason
-
-
-def _unfit(full: str, local_root: Path) -> str | None:
-    if not _lies_within(full, local_root):
-        return "a symbolic link that leads out of the corpus folder"
-    real = _real(full)
-    if real.exists() and not real.is_file():
-        return "not a regular file"
-    return None
-
-
-def _real(path: str) -> Path:
+def real_path(path: str) -> Path:
+    """Return where a path leads, through all links."""
     return Path(os.path.realpath(path))  # Path.resolve raises on a loop of links before 3.13
 
 
-def _lies_within(path: str, local_root: Path) -> bool:
-    return _real(path).is_relative_to(local_root)
+def lies_within(path: str, local_root: Path) -> bool:
+    """Say whether a path leads to somewhere inside a folder."""
+    return real_path(path).is_relative_to(local_root)
 
 
-def _walk(source: Source, local_root: Path | None) -> tuple[list[str], set[str]]:
-    """Return the files, and the links to folders."""
-    if local_root is None:
-        return list(source.fs.find(source.root)), set()
-    files: list[str] = []
-    links: set[str] = set()
-    for folder, folders, names in os.walk(source.root, followlinks=False):
-        files += [f"{folder}/{name}" for name in names]
-        links |= {path for name in folders if Path(path := f"{folder}/{name}").is_symlink()}
-    return files, links
-
-
-def _is_local(fs: Any) -> bool:
+def is_local(fs: Any) -> bool:
+    """Say whether a file system is this machine's own."""
     protocol = fs.protocol if isinstance(fs.protocol, tuple | list) else (fs.protocol,)
     return "file" in protocol or "local" in protocol

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
+from ragft_pipeline.corpus.listing import list_documents
 from ragft_pipeline.corpus.readers import READER_VERSION
-from ragft_pipeline.corpus.sources import Source, list_documents
+from ragft_pipeline.corpus.sources import Source
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.settings import CorpusSettings
 
@@ -58,7 +59,7 @@ def listing_digest(source: Source, settings: CorpusSettings) -> str:
     the content changed is decided by freezing, which returns an old version where it did not.
     """
     seen = []
-    paths = [f"{source.root}/{path}" for path, _ in list_documents(source, settings)]
+    paths = [f"{source.root}/{one.path}" for one in list_documents(source, settings)]
     for path in [*paths, *([source.gold] if source.gold else [])]:
         try:
             facts = source.fs.info(path)

@@ -69,6 +69,7 @@ class ReportInput:
     choices: dict[str, Any]
     corpus: dict[str, Any]
     skipped: list[dict[str, str]]
+    warnings: list[dict[str, str]]
     assets: Mapping[str, Mapping[str, Any]]
     sections: Sequence[Section] = ()
 

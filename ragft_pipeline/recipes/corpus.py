@@ -22,6 +22,7 @@ SPLITS = ("train", "val", "test")
 
 def _snapshot(step: Step) -> Produced:
     facts = {name: step.snapshot.facts[name] for name in ("documents", "skipped", "characters")}
+    facts |= {f"{name}_because": text for name, text in step.snapshot.left_out.items()}
     return Produced(
         step.snapshot.table(schemas.DOCUMENTS), facts, data_version=step.snapshot.data_version
     )

@@ -135,6 +135,7 @@ def _report(step: Step) -> Produced:
         choices=read_choices(evaluated.path).to_json(),
         corpus=corpus_facts(step),
         skipped=step.snapshot.table(schemas.SKIPPED).to_pylist(),
+        warnings=step.snapshot.table(schemas.WARNINGS).to_pylist(),
         assets=assets,
         sections=[routing] if routing else [],
     )
@@ -150,6 +151,7 @@ def corpus_facts(step: Step) -> dict[str, object]:
         "source": facts["source"],
         "documents": facts["documents"],
         "skipped documents": facts["skipped"],
+        **{f"{name} because": text for name, text in step.snapshot.left_out.items()},
         "characters": facts["characters"],
         "nodes": ", ".join(f"{split} {number}" for split, number in nodes.items()),
         "synthetic questions": ", ".join(f"{split} {number}" for split, number in pairs.items()),

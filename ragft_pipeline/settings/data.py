@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ragft_pipeline.settings.section import Count, Rate, Section
 
@@ -15,18 +16,48 @@ class CorpusSettings(Section):
     source: str = "data/sample"
     gold_questions: str | None = None
     suffixes: tuple[str, ...] = (
-        ".md",
-        ".markdown",
-        ".mdx",
-        ".txt",
-        ".html",
-        ".htm",
-        ".pdf",
-        ".docx",
-    )
+        ".md", ".markdown", ".mdx", ".txt", ".text", ".html", ".htm", ".xhtml", ".pdf", ".docx",
+        ".pptx", ".xlsx", ".odt", ".epub", ".rtf", ".csv", ".tsv", ".rst", ".adoc", ".asciidoc",
+        ".ipynb", ".eml",
+    )  # fmt: skip
+    exclude: tuple[str, ...] = ()
     max_file_mb: Annotated[float, Field(gt=0, le=1024)] = 20.0
     max_text_mb: Annotated[float, Field(gt=0, le=1024)] = 20.0
     encodings: tuple[str, ...] = ("utf-8",)
+
+    @field_validator("suffixes")
+    @classmethod
+    def _begin_with_a_dot(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for suffix in value:
+            if not suffix.startswith(".") or suffix in (".", "..") or "/" in suffix:
+                raise ValueError(f"{suffix!r} is no suffix: write it as '.{suffix.strip('*.')}'")
+        return tuple(suffix.lower() for suffix in value)
+
+    @field_validator("encodings")
+    @classmethod
+    def _are_known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            try:
+                is_text = codecs.lookup(name)._is_text_encoding
+            except LookupError:
+                is_text = False
+            if not is_text:
+                raise ValueError(
+                    f"{name!r} is no text encoding that Python knows (gb18030, cp1252)"
+                )
+        return value
+
+    @field_validator("exclude")
+    @classmethod
+    def _are_patterns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        from pathspec import GitIgnoreSpec
+
+        for pattern in value:
+            try:
+                GitIgnoreSpec.from_lines([pattern])
+            except ValueError as error:
+                raise ValueError(f"{pattern!r} is no gitignore pattern ({error})") from None
+        return value
 
 
 class ChunkingSettings(Section):

@@ -1,0 +1,100 @@
+"""From a file's bytes to its text; documents are untrusted.
+
+A reader a format, each on a library that knows it. What has structure comes out as Markdown, so
+that chunking sees headings, lists, tables and code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import PurePosixPath
+
+from ragft_pipeline.corpus.readers.asciidoc import read_asciidoc
+from ragft_pipeline.corpus.readers.kinds import (
+    HTML,
+    MARKDOWN_SUFFIXES,
+    Reading,
+    SkippedDocument,
+)
+from ragft_pipeline.corpus.readers.legibility import legibility
+from ragft_pipeline.corpus.readers.normalising import normalise
+from ragft_pipeline.corpus.readers.office import read_epub, read_odt, read_pptx, read_xlsx
+from ragft_pipeline.corpus.readers.pdf import read_pdf
+from ragft_pipeline.corpus.readers.plain import (
+    read_csv,
+    read_html,
+    read_mail,
+    read_notebook,
+    read_plain,
+    read_rst,
+    read_rtf,
+)
+from ragft_pipeline.corpus.readers.word import read_docx
+from ragft_pipeline.settings import CorpusSettings
+
+__all__ = [
+    "MARKDOWN_SUFFIXES",
+    "READER_VERSION",
+    "Reading",
+    "SkippedDocument",
+    "normalise",
+    "read_document",
+    "read_text",
+]
+
+READER_VERSION = 3  # raise it when the text of some document would come out differently
+Reader = Callable[[bytes, CorpusSettings], Reading]
+_READERS: dict[str, Reader] = {
+    **dict.fromkeys(HTML, read_html),
+    ".docx": read_docx,
+    ".pdf": read_pdf,
+    ".pptx": read_pptx,
+    ".xlsx": read_xlsx,
+    ".odt": read_odt,
+    ".epub": read_epub,
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".rst": read_rst,
+    ".adoc": read_asciidoc,
+    ".asciidoc": read_asciidoc,
+    ".ipynb": read_notebook,
+    ".eml": read_mail,
+    ".rtf": read_rtf,
+}
+_NAMED_BY_FILE = (".csv", ".tsv", ".xlsx")
+
+
+def read_document(path: str, data: bytes, settings: CorpusSettings) -> Reading:
+    """Return the normalised text of a document, its title where the format has one, its doubts.
+
+    Raises SkippedDocument with the reason where there is no text to be had.
+    """
+    if not data.strip():
+        raise SkippedDocument("empty file")
+    suffix = PurePosixPath(path).suffix.lower()
+    try:
+        reading = _READERS.get(suffix, read_plain)(data, settings)
+    except SkippedDocument:
+        raise
+    except Exception as error:  # a library met something it does not know
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SkippedDocument(f"cannot be read: {first[:200]}") from None
+    text = normalise(reading.text)
+    if not text:
+        raise SkippedDocument("no text in it (a scan or an empty page?)")
+    if len(text) > settings.max_text_mb * 1e6:
+        raise SkippedDocument(f"text longer than corpus.max_text_mb ({settings.max_text_mb:g})")
+    measured = legibility(text)
+    if measured.hopeless:
+        raise SkippedDocument(f"its text is garbage: {measured.hopeless}")
+    title = normalise(reading.title)
+    if not title and suffix in _NAMED_BY_FILE:
+        title = PurePosixPath(path).stem
+    doubts = (*reading.warnings, *([measured.doubt] if measured.doubt else []))
+    return replace(reading, text=text, title=title.replace("\n", " ")[:120], warnings=doubts)
+
+
+def read_text(path: str, data: bytes, settings: CorpusSettings) -> str:
+    """Return the normalised text of a document; see read_document."""
+    return read_document(path, data, settings).text
