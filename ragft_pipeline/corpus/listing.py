@@ -159,12 +159,19 @@ def _outside(source: Source, rules: _Rules) -> Iterator[Found]:
     within = _Rules(rules.settings, None)
     found = _local(parent, within) if is_local(source.fs) else _remote(parent, within)
     for one in sorted(found, key=lambda one: one.path):
-        if one.reason is None and not one.path.startswith("docs/"):
+        if one.reason is None and not _in_docs(source, one.path):
             reason = (
                 "outside docs/, which is the corpus because questions lie beside it: move it "
                 "into docs/, or keep the questions elsewhere and name them in corpus.gold_questions"
             )
             yield _nameable(Found(f"../{one.path}", reason))
+
+
+def _in_docs(source: Source, path: str) -> bool:
+    if path.startswith("docs/"):
+        return True
+    top = Path(source.root).resolve()
+    return is_local(source.fs) and lies_within(f"{source.outside}/{path}", top)
 
 
 def _inside(source: Source, store: str | None) -> str | None:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragft_pipeline.corpus.readers import html_to_markdown, normalise, read_text
-from ragft_pipeline.corpus.sources import SkippedDocument
+from ragft_pipeline.corpus.readers import SkippedDocument, normalise, read_text
 from ragft_pipeline.settings import CorpusSettings
 from ragft_pipeline_tests.corpora import docx_bytes, encrypted_pdf_bytes, pdf_bytes
 
@@ -64,10 +63,10 @@ def test_a_pdf_encrypted_without_a_password_is_read() -> None:
         ("a.pdf", encrypted_pdf_bytes("secret", "pass"), "an encrypted PDF"),
         ("a.pdf", b"%PDF-1.4 nothing more", "an unreadable PDF"),
         ("a.pdf", pdf_bytes("Valve")[:300], "PDF"),
-        ("a.docx", b"not a zip", "not a DOCX file"),
+        ("a.docx", b"not a zip", "not a .docx file"),
         ("a.docx", zip_bytes({"other.txt": b"x"}), "cannot be read"),
-        ("a.txt", b"\xff\xfeab\x00", "not utf-16 text"),
-        ("a.txt", b"GIF89a\x00\x01", "add its encoding to corpus.encodings"),
+        ("a.txt", b"\xff\xfeab\x00", "byte-order mark"),
+        ("a.txt", b"GIF89a\x00\x01\x02\x03", "binary data, not text"),
     ],
 )
 def test_what_cannot_be_read_is_skipped_with_a_reason(name: str, data: bytes, said: str) -> None:
@@ -81,6 +80,7 @@ def test_a_zip_bomb_is_not_unpacked() -> None:
     bomb = zip_bytes({"word/document.xml": b"<" * 120_000_000})
     assert len(bomb) < 200_000
     assert reason("a.docx", bomb) == "unpacks to 120 MB"
+    assert reason("a.epub", bomb) == "unpacks to 120 MB"
 
 
 def test_a_text_over_the_limit_is_skipped() -> None:
@@ -105,41 +105,6 @@ def test_damaged_bytes_never_raise_another_error(suffix: str) -> None:
             assert read(f"a{suffix}", bytes(data))
 
 
-@pytest.mark.parametrize("mark", ["utf-16", "utf-8-sig"])
-def test_a_byte_order_mark_says_the_encoding(mark: str) -> None:
-    assert read("a.txt", f"Öl {CHINESE}".encode(mark)) == f"Öl {CHINESE}"
-
-
-@pytest.mark.parametrize(
-    ("encoding", "text"), [("latin-1", "Öldruck prüfen"), ("gb18030", CHINESE)]
-)
-def test_other_encodings_are_read_only_where_named(encoding: str, text: str) -> None:
-    data = text.encode(encoding)
-    assert "not utf-8 text" in reason("a.txt", data)
-    assert read("a.txt", data, encodings=["utf-8", encoding]) == text
-    assert read("a.txt", text.encode(), encodings=["utf-8", encoding]) == text
-
-
-def test_an_unknown_encoding_is_passed_over() -> None:
-    assert read("a.txt", b"plain", encodings=["klingon", "utf-8"]) == "plain"
-
-
-def test_html_comes_out_as_markdown() -> None:
-    page = (
-        "<html><head><title>Manual</title><style>p{}</style></head><body><nav>Home</nav>"
-        "<h2>Valves &amp; pumps</h2><p>Open<br>slowly.</p><ul><li>one</li><li>two</li></ul>"
-        "<table><tr><th>bar</th><th>V</th></tr><tr><td>6</td><td>12</td></tr></table>"
-        "<script>alert(1)</script><footer>2026</footer></body></html>"
-    )
-    assert html_to_markdown(page) == (
-        "# Manual\n\n## Valves & pumps\n\nOpen\nslowly.\n\n- one\n- two\n\nbar | V\n\n6 | 12"
-    )
-
-
-def test_a_page_with_its_own_first_heading_gets_no_second() -> None:
-    assert html_to_markdown("<title>T</title><h1>Valves</h1><p>x</p>") == "# Valves\n\nx"
-
-
 @pytest.mark.parametrize(
     "variant",
     [
@@ -147,7 +112,9 @@ def test_a_page_with_its_own_first_heading_gets_no_second() -> None:
         "Öl\r\rzwei",
         "\ufeffÖl \t\n\n\n\n\nzwei\n\n",
         "O\u0308l\u00a0\n\nzwei\u3000",
-        "Ö\x00l\n\nzw\x0bei",
+        "Ö\x00l\n\nzwei\x0b",
+        "Ö\u00adl\x0c\nzw\u200bei",
+        "\x1b[31mÖl\x1b[0m\u2029zwei",
         "\n\nÖl\n \n\t\nzwei",
     ],
 )
@@ -163,6 +130,22 @@ def test_normalised_text_is_clean_and_encodable(text: str) -> None:
     assert not set(clean) & {"\r", "\x00", "\ufeff"}
     assert "\n\n\n" not in clean
     assert all(line == line.rstrip(" \t") for line in clean.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("con\u00adfig\u00adu\u00adration", "configuration"),
+        ("con\ufb01guration \ufb02ow", "configuration flow"),
+        ("Ｐ２０，ｶﾞｽ", "P20，ガス"),
+        ("5\u00a0km non\u2011breaking", "5 km non-breaking"),
+        ("Page one.\x0cPage two.", "Page one.\nPage two."),
+        ("word\x0bword\u2028line", "word\nword\nline"),
+        ("x² ½ ﷺ", "x² ½ ﷺ"),
+    ],
+)
+def test_variants_of_letters_become_the_plain_ones(written: str, meant: str) -> None:
+    assert normalise(written) == meant
 
 
 def test_a_long_run_of_blanks_takes_no_time() -> None:

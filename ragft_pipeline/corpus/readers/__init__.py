@@ -12,7 +12,6 @@ from pathlib import PurePosixPath
 
 from ragft_pipeline.corpus.readers.asciidoc import read_asciidoc
 from ragft_pipeline.corpus.readers.kinds import (
-    HTML,
     MARKDOWN_SUFFIXES,
     Reading,
     SkippedDocument,
@@ -29,6 +28,7 @@ from ragft_pipeline.corpus.readers.plain import (
     read_plain,
     read_rst,
     read_rtf,
+    read_xhtml,
 )
 from ragft_pipeline.corpus.readers.word import read_docx
 from ragft_pipeline.settings import CorpusSettings
@@ -46,7 +46,9 @@ __all__ = [
 READER_VERSION = 3  # raise it when the text of some document would come out differently
 Reader = Callable[[bytes, CorpusSettings], Reading]
 _READERS: dict[str, Reader] = {
-    **dict.fromkeys(HTML, read_html),
+    ".html": read_html,
+    ".htm": read_html,
+    ".xhtml": read_xhtml,
     ".docx": read_docx,
     ".pdf": read_pdf,
     ".pptx": read_pptx,

@@ -31,7 +31,7 @@ def read_asciidoc(data: bytes, settings: CorpusSettings) -> Reading:
             out.append("```" if closes else line)
             fence = "" if closes else fence
         elif _TABLE.fullmatch(line):
-            out += [table_markdown(rows)] if rows else []
+            out += [_table(rows)] if rows else []
             rows = [] if rows is None else None
         elif rows is not None:
             _add_row(rows, line)
@@ -43,7 +43,7 @@ def read_asciidoc(data: bytes, settings: CorpusSettings) -> Reading:
             out.append(f"{'#' * len(heading[1])} {heading[2].strip()}")
         elif not _UNSEEN.match(line):
             out.append(_ITEM.sub(_item, re.sub(r"^\.(?=\w)", "", line), count=1))
-    out += [table_markdown(rows)] if rows else []
+    out += [_table(rows)] if rows else []
     return Reading("\n".join(out), title, decoded.warnings)
 
 
@@ -53,6 +53,13 @@ def _add_row(rows: list[list[str]], line: str) -> None:
         rows.append([cell.strip() for cell in cells])
     elif rows and line.strip():
         rows[-1][-1] += f" {line.strip()}"
+
+
+def _table(rows: list[list[str]]) -> str:
+    """Return a table; where its cells stand a line each, the first row says how many are one."""
+    width = len(rows[0])
+    cells = [cell for row in rows for cell in row]
+    return table_markdown([cells[n : n + width] for n in range(0, len(cells), width)])
 
 
 def _item(item: re.Match[str]) -> str:

@@ -28,6 +28,7 @@ _MEANT = {
     "euc_kr": "cp949", "big5": "big5hkscs", "iso8859-11": "cp874",
 }  # fmt: skip
 _MAX_NULS = 0.002
+_NEARLY = 0.8  # as likely as the likeliest: taken where it is named
 
 
 def decode(data: bytes, encodings: tuple[str, ...], declared: str | None = None) -> Reading:
@@ -132,37 +133,39 @@ def _without_nuls(text: str, name: str) -> Reading:
 
 
 def _likeliest(data: bytes, encodings: tuple[str, ...]) -> Reading:
-    """Return the text in the likeliest encoding: of those that are named, else of any."""
-    ranked = _ranked(data)
+    """Return the text in the likeliest encoding: of those that are named, unless another is far
+    likelier; that one is doubted."""
+    ranked = {name: found for name, found in _ranked(data).items() if _legible(data, name)}
     named = [name for name in encodings if (codec := _codec(name)) and codec != "utf-8"]
-    likely = [name for name in ranked if any(_alike(name, one) for one in named)]
-    for name in [*likely, *named]:
-        text = _legible(data, next((one for one in named if _alike(name, one)), name))
-        if text is not None:
-            return text
-    for name in ranked:
-        text = _legible(data, name)
-        if text is not None:
-            others = [other for other in ranked[:4] if not _alike(other, name)][:1]
-            doubt = f" (or {others[0]}?)" if others else ""
-            how = "its encoding is not declared" + (
-                f" and fits none of corpus.encodings ({', '.join(encodings)})" if named else ""
-            )
-            return Reading(
-                text.text,
-                warnings=(f"{how}: read as {name}{doubt}; name it in corpus.encodings",),
-            )
+    best = max(ranked.values(), default=0.0)
+    for name, confidence in ranked.items():
+        own = next((one for one in named if _alike(name, one)), None)
+        if own is not None and confidence >= _NEARLY * best:
+            return _legible(data, own) or Reading("")
+    if ranked:
+        name, *others = ranked
+        other = next((one for one in others if not _alike(one, name)), None)
+        how = f" and is none of corpus.encodings ({', '.join(encodings)})" if named else ""
+        doubt = f" (or {other}?)" if other else ""
+        said = (
+            f"its encoding is not declared{how}: read as {name}{doubt}; name it in corpus.encodings"
+        )
+        return Reading(data.decode(name), warnings=(said,))
+    for name in named:
+        if reading := _legible(data, name):
+            return reading
     raise SkippedDocument(
         f"not {' or '.join(encodings)} text; add its encoding to corpus.encodings"
     )
 
 
-def _ranked(data: bytes) -> list[str]:
+def _ranked(data: bytes) -> dict[str, float]:
+    """Return encodings with how likely they are, the likeliest first."""
     import chardet
 
     found = chardet.detect_all(data, ignore_threshold=True, prefer_superset=True)
-    names = [one["encoding"] for one in found if one["encoding"]]
-    return [name.lower() for name in names if known_encoding(name)][:12]
+    likely = {one["encoding"].lower(): one["confidence"] for one in found if one["encoding"]}
+    return {name: likely[name] for name in list(likely)[:12] if known_encoding(name)}
 
 
 def _alike(left: str, right: str) -> bool:

@@ -118,14 +118,16 @@ def _stray(characters: Counter[str]) -> float:
         script = "IPA" if "\u0250" <= one <= "\u02af" else _script(one)
         if script:
             scripts["CJK" if script in _EAST_ASIAN else script] += count
+    total = scripts.total()
+    del scripts["IPA"]  # no document's script
     main = sum(count for _, count in scripts.most_common(3))
-    return 1 - main / scripts.total() if scripts else 0.0
+    return 1 - main / total if total else 0.0
 
 
 @lru_cache(maxsize=65536)
 def _is_rare(character: str, encoding: str) -> bool:
     try:
-        return len(character.encode(encoding)) == 0
+        return len(character.encode(encoding)) > 2  # euc_kr spells out rare syllables
     except UnicodeEncodeError:
         return True
 

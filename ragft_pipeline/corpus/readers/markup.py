@@ -29,7 +29,7 @@ def html_to_markdown(markup: str) -> Reading:
     from selectolax.lexbor import LexborHTMLParser
 
     tree = LexborHTMLParser(tamed(markup))
-    stated = tree.css_first("title")
+    stated = tree.css_first("head > title")
     page_title = _words(stated.text()) if stated else ""
     body = tree.body
     if body is None:
@@ -39,7 +39,7 @@ def html_to_markdown(markup: str) -> Reading:
     site = tree.css_first('meta[property="og:site_name"]')
     site_name = _words(site.attributes.get("content") or "") if site else ""
     title = _title(page_title, first, site_name)
-    if title and not re.search(r"^# ", text, re.MULTILINE) and text:
+    if page_title and text and not re.search(r"^# ", text, re.MULTILINE):
         text = f"# {title}\n\n{text}"
     return Reading(text, title)
 

@@ -20,6 +20,8 @@ _MAX_PAGES = 5000
 _MARGIN = 0.15  # of the page's height, at either end, where headers and footers stand
 _EDGE_LINES = 4  # that a header or a footer may have
 _HYPHENS = "-\u00ad\u2010\x02\ufffe"
+_CUT = (0x02, 0xFFFE)  # where pdfium saw a word that a line's end cuts
+_LINE_ENDS = (10, 13, *_CUT)
 _CUT_WORD = re.compile(rf"([^\W\d_]+)[{_HYPHENS}]$")
 _BEGUN_WORD = re.compile(r"([^\W\d_]+)(\S*)")
 _NO_TITLE = re.compile(
@@ -103,8 +105,8 @@ def _read(document: Any, settings: CorpusSettings) -> Reading:
     parts: list[str] = []
     for lines, values in zip(pages, fields):
         text = "\n".join(_joined(_page_text(lines), known))
-        parts += [text] if text else []
-        parts += ["\n".join(values)] if values else []
+        parts += ["\n\n".join(filter(None, [text, "\n".join(values)]))]
+    parts = [part for part in parts if part]
     return Reading(_pages_joined(parts, known), title, tuple(_doubts(document, without, count)))
 
 
@@ -131,8 +133,9 @@ def _lines(page: Any) -> list[_Line]:
     lines: list[_Line] = []
     start = 0
     for place in range(count + 1):
-        if place == count or codes[place] in (10, 13):
-            line = _line(textpage, codes, start, place, raw)
+        if place == count or codes[place] in _LINE_ENDS:
+            cut = place < count and codes[place] in _CUT
+            line = _line(textpage, codes, start, place + cut, raw)
             if line is not None:
                 lines.append(line)
             start = place + 1
@@ -216,7 +219,7 @@ def _page_text(lines: Sequence[_Line]) -> Iterator[str]:
     pitches = [
         above.bottom - below.bottom
         for above, below in pairwise(lines)
-        if 0 < above.bottom - below.bottom < 100
+        if 0 < above.bottom - below.bottom < 2 * above.size
     ]
     pitch = statistics.median(pitches) if pitches else 0.0
     place = 0

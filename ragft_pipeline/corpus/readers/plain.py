@@ -27,11 +27,16 @@ def read_plain(data: bytes, settings: CorpusSettings) -> Reading:
     return decode(data, settings.encodings, declared_in(data) if data[:5] == b"<?xml" else None)
 
 
-def read_html(data: bytes, settings: CorpusSettings) -> Reading:
+def read_xhtml(data: bytes, settings: CorpusSettings) -> Reading:
+    """Return an XHTML page's main text, decoded as it declares."""
+    return read_html(data, settings, xhtml=True)
+
+
+def read_html(data: bytes, settings: CorpusSettings, xhtml: bool = False) -> Reading:
     """Return a page's main text, decoded as it declares."""
     decoded = decode(data, settings.encodings, declared_in(data))
     markup = decoded.text
-    if markup.lstrip()[:5] == "<?xml":
+    if xhtml or markup.lstrip()[:5] == "<?xml":
         markup = xhtml_as_html(markup)
     page = html_to_markdown(markup)
     return Reading(page.text, page.title, decoded.warnings)
