@@ -54,6 +54,9 @@ def test_an_empty_file_gives_the_defaults() -> None:
         ),
         ("- a\n- b", ["mapping", "list"]),
         ("chunking: {size: [", ["line", "not valid YAML"]),
+        ("corpus: {encodings: [utf-8, gbk2312]}", ["corpus.encodings", "'gbk2312'", "gb18030"]),
+        ("corpus: {suffixes: [md]}", ["corpus.suffixes", "'md'", "'.md'"]),
+        ("corpus: {exclude: ['!']}", ["corpus.exclude", "'!'", "gitignore"]),
     ],
 )
 def test_a_wrong_value_is_named_in_one_line(text: str, parts: list[str]) -> None:

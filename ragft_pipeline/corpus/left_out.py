@@ -42,7 +42,7 @@ def _groups(reasons: Sequence[str]) -> dict[str, list[int]]:
 
 def _kind(reason: str) -> str:
     """Return a reason without its numbers and its advice, so that alike ones are counted as one."""
-    kind = re.split(r": |; | \(or ", reason, maxsplit=1)[0]
+    kind = re.split(r": |; | and is none of | \(or ", reason, maxsplit=1)[0]
     if kind == EXCLUDED:
         kind = reason
     return re.sub(r"\d[\d.,]*%?", "n", kind).removesuffix(f" ({kind})")

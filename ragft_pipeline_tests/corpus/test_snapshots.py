@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from ragft_pipeline import schemas
-from ragft_pipeline.corpus.reading import title_of
+from ragft_pipeline.corpus.markdown import title_of
 from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import Settings
@@ -117,7 +117,7 @@ def test_a_frozen_version_outlives_its_files(corpus: Corpus) -> None:
 
 def test_skipped_documents_are_named_with_reasons(corpus: Corpus) -> None:
     corpus.write("empty.md", "")
-    corpus.write("latin.txt", "Öl".encode("latin-1"))
+    corpus.write("noise.txt", b"\x00\x01\x02\x03")
     corpus.write("locked.pdf", encrypted_pdf_bytes("secret", "pass"))
     corpus.write("huge.md", "x" * 20_000_001)
     (corpus.folder / "out.md").symlink_to("/etc/hostname")
@@ -126,11 +126,41 @@ def test_skipped_documents_are_named_with_reasons(corpus: Corpus) -> None:
     snapshot = corpus.snapshots.freeze(corpus.settings, lines.append)
     reasons = {row["path"]: row["reason"] for row in snapshot.table(schemas.SKIPPED).to_pylist()}
     assert sorted(reasons) == [
-        "caf\\udce9.md", "empty.md", "huge.md", "latin.txt", "locked.pdf", "out.md",
+        "caf\\udce9.md", "empty.md", "huge.md", "locked.pdf", "noise.txt", "out.md",
     ]  # fmt: skip
     assert snapshot.facts["skipped"] == 6
     assert snapshot.facts["documents"] == 8
     assert all(f"skipped {path}: {reason}" in lines for path, reason in reasons.items())
+
+
+def test_what_is_not_read_is_counted_by_reason(corpus: Corpus) -> None:
+    corpus.write("latin.txt", "Die Größe der Düse beträgt fünf Millimeter.".encode("latin-1"))
+    for name in ("a.png", "b.png", "old.doc", ".git/c.md"):
+        corpus.write(name, "x")
+    lines: list[str] = []
+    first = corpus.snapshots.freeze(corpus.settings, lines.append)
+    assert first.facts["skipped"] == 3
+    assert first.facts["excluded"] == first.facts["warnings"] == 1
+    assert first.left_out == {
+        "skipped": "2 an image (.png), 1 an old Word file",
+        "excluded": "1 excluded: hidden",
+        "warnings": "1 its encoding is not declared",
+    }
+    row = first.table(schemas.WARNINGS).to_pylist()[0]
+    assert row["path"] == "latin.txt"
+    assert f"warning: latin.txt: {row['warning']}" in lines
+    corpus.write("new.md", prose("new"))
+    second = corpus.freeze()  # the old texts are not read again, their warnings stay
+    assert second.version != first.version
+    assert second.table(schemas.WARNINGS).to_pylist() == [row]
+
+
+def test_a_store_inside_the_corpus_brings_no_old_texts_back(corpus: Corpus) -> None:
+    settings = settings_for(corpus.folder, corpus.folder / "mystore")
+    snapshots = SnapshotStore(ArtifactStore(settings.store))
+    first = snapshots.freeze(settings)
+    corpus.write("0.md", prose("edited"))
+    assert snapshots.freeze(settings).facts["documents"] == first.facts["documents"]
 
 
 def test_a_document_that_becomes_readable_is_a_new_version(corpus: Corpus) -> None:

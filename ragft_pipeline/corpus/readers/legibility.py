@@ -8,9 +8,15 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-_SAMPLE = 200_000  # characters looked at: as many from the start as from the middle
+_SAMPLE = 50_000  # characters looked at: as many from the start as from the middle
 _WORD = re.compile(r"[^\W\d_]+")
 _GLYPH_NAMES = re.compile(r"\(cid:\d+\)|/(?:g(?:id|lyph)?|uni|C|G|cid_?)[0-9A-F]{2,5}\b")
+_BEYOND_LATIN = re.compile(  # letters of Latin, punctuation, currencies, arrows and operators
+    "[^\x00-\x7e\u00a0-\u024f\u1e00-\u1eff\u2010-\u205e\u20a0-\u20bf\u2100-\u22ff]"
+)
+_MOJIBAKE = re.compile(
+    "[ÂÃÄÅÐÑâïã][\u0080-\u00bf\u0152-\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
+)
 _EAST_ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "BOPOMOFO", "HANGUL"}
 _SYMBOLS = {  # letters that stand in the words of any script, or alone
     "MICRO", "OHM", "KELVIN", "ANGSTROM", "MODIFIER", "MATHEMATICAL", "DOUBLE-STRUCK", "FEMININE",
@@ -62,11 +68,11 @@ class Legibility:
 
 def legibility(text: str) -> Legibility:
     """Measure a text, by a sample where it is long."""
-    if text.isascii() and "(cid:" not in text and "/g" not in text and "/G" not in text:
-        return Legibility()
     if len(text) > _SAMPLE:
         middle = len(text) // 2
         text = text[: _SAMPLE // 2] + text[middle : middle + _SAMPLE // 2]
+    if not _BEYOND_LATIN.search(text) and not _GLYPH_NAMES.search(text):
+        return Legibility(mojibake=_mojibake(text) / (len(text) or 1))
     characters = Counter(text)
     printed = sum(n for one, n in characters.items() if not one.isspace()) or 1
     unmapped = sum(n for one, n in characters.items() if _is_unmapped(one))
@@ -145,6 +151,8 @@ def _script(character: str) -> str:
 
 def _mojibake(text: str) -> int:
     """Return how many characters stand in sequences of a wrong decoding."""
+    if not _MOJIBAKE.search(text):
+        return 0
     from ftfy.badness import badness
 
     return badness(text)
