@@ -16,6 +16,11 @@ def is_excluded(reason: str) -> bool:
     return reason.startswith(EXCLUDED)
 
 
+def why_excluded(reason: str) -> str:
+    """Return by what it was left out: `hidden`, `a cache`, `corpus.exclude`."""
+    return reason.removeprefix(f"{EXCLUDED}: ")
+
+
 def counted(reasons: Sequence[str]) -> str:
     """Return reasons with their counts, the most frequent first: `3 an image (.png), 1 empty`."""
     groups = _groups(reasons)

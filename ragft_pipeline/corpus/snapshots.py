@@ -28,7 +28,7 @@ from filelock import FileLock
 
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.chain import CARD, open_chain
-from ragft_pipeline.corpus.left_out import counted, is_excluded
+from ragft_pipeline.corpus.left_out import counted, is_excluded, why_excluded
 from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, READER_VERSION
 from ragft_pipeline.corpus.reading import ReadDocument, read_corpus, warnings_of
 from ragft_pipeline.corpus.sources import Source, open_source
@@ -66,7 +66,7 @@ class Snapshot:
         warnings = self.table(schemas.WARNINGS).column("warning").to_pylist()
         groups = {
             "skipped": [reason for reason in reasons if not is_excluded(reason)],
-            "excluded": [reason for reason in reasons if is_excluded(reason)],
+            "excluded": [why_excluded(reason) for reason in reasons if is_excluded(reason)],
             "warnings": warnings,
         }
         return {name: counted(found) for name, found in groups.items() if found}

@@ -143,7 +143,7 @@ def test_what_is_not_read_is_counted_by_reason(corpus: Corpus) -> None:
     assert first.facts["excluded"] == first.facts["warnings"] == 1
     assert first.left_out == {
         "skipped": "2 an image (.png), 1 an old Word file",
-        "excluded": "1 excluded: hidden",
+        "excluded": "1 hidden",
         "warnings": "1 its encoding is not declared",
     }
     row = first.table(schemas.WARNINGS).to_pylist()[0]

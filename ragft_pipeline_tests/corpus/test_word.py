@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from typing import Any
 
 import pytest
@@ -82,3 +83,16 @@ def test_what_a_reader_sees_is_read_once(word: Any) -> None:
     )
     word.element.body.insert(1, parse_xml(_BOX))
     assert read(word).text == "Shown non-breaking x=a/b\n\nNever run it dry."
+
+
+def test_the_main_part_may_have_another_name(word: Any) -> None:
+    word.add_paragraph("Open the plug.")
+    buffer, renamed = io.BytesIO(), io.BytesIO()
+    word.save(buffer)
+    with zipfile.ZipFile(buffer) as archive, zipfile.ZipFile(renamed, "w") as copy:
+        for name in archive.namelist():
+            data = archive.read(name).replace(b"word/document.xml", b"word/document2.xml")
+            copy.writestr(name.replace("word/document.xml", "word/document2.xml")
+                          .replace("document.xml.rels", "document2.xml.rels"), data)  # fmt: skip
+    reading = read_document("a.docx", renamed.getvalue(), CorpusSettings())
+    assert reading.text == "Open the plug."

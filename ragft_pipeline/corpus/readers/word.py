@@ -59,8 +59,9 @@ def _prepared(archive: zipfile.ZipFile) -> tuple[bytes, bool]:
     Hidden runs go, equations become text, and text boxes stand once, where mammoth looks for them.
     """
     names = archive.namelist()
-    if "word/document.xml" not in names:
-        raise SkippedDocument("cannot be read: not a Word document (no word/document.xml)")
+    main = _main_part(archive)
+    if main not in names:
+        raise SkippedDocument("cannot be read: not a Word document (it has no main part)")
     titles = _title_styles(archive) if "word/styles.xml" in names else {"Title"}
     has_title = False
     buffer = io.BytesIO()
@@ -69,7 +70,7 @@ def _prepared(archive: zipfile.ZipFile) -> tuple[bytes, bool]:
             if name.startswith(("word/media/", "word/fonts/")) or name.endswith("/"):
                 continue
             content = member(archive, name)
-            if name in ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml"):
+            if name in (main, "word/footnotes.xml", "word/endnotes.xml"):
                 root = xml_of(archive, name)
                 _settle(root)
                 has_title |= any(
@@ -78,6 +79,15 @@ def _prepared(archive: zipfile.ZipFile) -> tuple[bytes, bool]:
                 content = ElementTree.tostring(root, encoding="utf-8")
             copy.writestr(name, content)
     return buffer.getvalue(), has_title
+
+
+def _main_part(archive: zipfile.ZipFile) -> str:
+    """Return the name of the document's main part; Word itself sometimes calls it document2.xml."""
+    if "_rels/.rels" in archive.namelist():
+        for relation in xml_of(archive, "_rels/.rels"):
+            if relation.get("Type", "").endswith("/officeDocument"):
+                return relation.get("Target", "").lstrip("/")
+    return "word/document.xml"
 
 
 def _title_styles(archive: zipfile.ZipFile) -> set[str]:
