@@ -125,7 +125,7 @@ def test_the_adapter_and_the_merged_model_load_and_answer(tmp_path: Path, whole:
     assert {"adapter_model.safetensors", BASE_FILE, "model.safetensors"} <= files
     assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in files)
     asked = passages_chat("fact 0?", ["The pump runs at night.", "Other."], DECLINE)
-    (reply,) = LocalAnswerer(settings(whole=whole), work.model).answer([asked])
+    (reply,) = LocalAnswerer(settings(whole=whole), work.model, "float32").answer([asked])
     llm = HuggingFaceLLM(
         model_name=str(work.model / MERGED_FOLDER),
         tokenizer_name=str(work.model / MERGED_FOLDER),
