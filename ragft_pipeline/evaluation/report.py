@@ -15,6 +15,7 @@ from ragft_pipeline.evaluation.names import spoken
 from ragft_pipeline.evaluation.plots import differences_plot, hit_rate_plot, latency_plot
 from ragft_pipeline.evaluation.summary import (
     BASE,
+    UNTUNED,
     EvaluationRows,
     SystemResult,
     Verdict,
@@ -76,17 +77,19 @@ class ReportInput:
 
 @dataclass(frozen=True)
 class Report:
-    """What Dagster shows: the decision, the ladder in Markdown, the quality of its rows."""
+    """What Dagster shows of it."""
 
     verdict: Verdict
     ladder: Ladder
 
     def facts(self) -> dict[str, Any]:
-        """Return what a person reads first, first."""
+        """Return the decision, the ladder and three numbers to follow over the versions."""
+        followed = {rung.name: rung for rung in self.ladder.rungs if rung.comparable}
+        followed |= {"recommended": rung for rung in followed.values() if rung.recommended}
         quality = {
-            f"nDCG@10 {rung.name}": rung.result.means[PRIMARY]
-            for rung in self.ladder.rungs
-            if rung.comparable
+            f"nDCG@10 {name}": followed[name].result.means[PRIMARY]
+            for name in ("recommended", spoken(BASE), spoken(UNTUNED))
+            if name in followed
         }
         return {
             "verdict": self.verdict.sentence,

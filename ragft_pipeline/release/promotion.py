@@ -57,7 +57,7 @@ class Decision:
             "why": self.why,
             "serves": spoken(self.bundle.configuration.name),
             "ladder": ladder,
-            "gate": self.table(),
+            **({"gate": self.table()} if self.judgement else {}),
             "system": self.bundle.configuration.name,
             "bundle": self.bundle.digest,
             "candidate": self.candidate.digest,
@@ -66,10 +66,8 @@ class Decision:
 
     def table(self) -> str:
         """Return the gate's tests as a Markdown table."""
-        if self.judgement is None:
-            return ""
         lines = ["| test | passed | finding |", "|---|---|---|"]
-        for test in self.judgement.tests:
+        for test in self.judgement.tests if self.judgement else ():
             lines.append(f"| {test.name} | {'yes' if test.passed else 'no'} | {test.finding} |")
         return "\n".join(lines)
 

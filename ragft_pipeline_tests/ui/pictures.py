@@ -66,7 +66,9 @@ def _served(pages: Pages, address: str) -> None:
     """Show the question to which the champion brings the right document up furthest."""
     lines = (SAMPLE / "queries.jsonl").read_text(encoding="utf-8").splitlines()
     questions = [json.loads(line) for line in lines][:ASKED]
-    _, question = max((_rise(address, asked), asked["question"]) for asked in questions)
+    rise, question = max((_rise(address, asked), asked["question"]) for asked in questions)
+    if rise <= 0:
+        print("serve.png shows no difference: what is served finds nothing better than untuned")
     pages.page.set_viewport_size({"width": 1400, "height": 1000})
     pages.page.goto(address)
     pages.page.get_by_label("Passages").select_option("5")
@@ -88,9 +90,10 @@ def _rise(address: str, asked: dict[str, str]) -> float:
 
 
 def _dagster(pages: Pages) -> None:
-    pages.page.set_viewport_size({"width": 1600, "height": 1000})
+    pages.page.set_viewport_size({"width": 2400, "height": 1000})
     pages.open("/asset-groups", *GROUPS)
-    pages.keep("lineage")
+    pages.keep_around("lineage", GROUPS)
+    pages.page.set_viewport_size({"width": 1600, "height": 1000})
     for asset in ("eval_report", "champion"):
         pages.open(f"/assets/{asset}", "ragft/ladder", "untuned hybrid")
         pages.keep(f"dagster-{asset}")
