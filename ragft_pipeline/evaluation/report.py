@@ -84,12 +84,16 @@ class Report:
 
     def facts(self) -> dict[str, Any]:
         """Return the decision, the ladder and three numbers to follow over the versions."""
-        followed = {rung.name: rung for rung in self.ladder.rungs if rung.comparable}
-        followed |= {"recommended": rung for rung in followed.values() if rung.recommended}
+        followed = {
+            "recommended": self.verdict.recommended, spoken(BASE): BASE, spoken(UNTUNED): UNTUNED
+        }  # fmt: skip
+        means = {
+            rung.result.system: rung.result.means[PRIMARY]
+            for rung in self.ladder.rungs
+            if rung.comparable
+        }
         quality = {
-            f"nDCG@10 {name}": followed[name].result.means[PRIMARY]
-            for name in ("recommended", spoken(BASE), spoken(UNTUNED))
-            if name in followed
+            f"nDCG@10 {name}": means[system] for name, system in followed.items() if system in means
         }
         return {
             "verdict": self.verdict.sentence,
