@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
 import requests
 
 from ragft_pipeline_tests.serving.conftest import Bundles, serving_process
@@ -13,6 +14,7 @@ from ragft_pipeline_tests.serving.conftest import Bundles, serving_process
 HALF = b"POST /search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{"
 
 
+@pytest.mark.slow
 def test_a_request_that_never_comes_whole_does_not_keep_it(
     promoted: Bundles, tmp_path: Path
 ) -> None:
