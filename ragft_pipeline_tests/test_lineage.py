@@ -28,7 +28,7 @@ def test_no_two_groups_read_each_other() -> None:
         reads.setdefault(node.group_name, set()).update(above - {node.group_name})
     order = list(TopologicalSorter(reads).static_order())
     assert order[0] == "corpus"
-    assert order[-1] == "release"
+    assert order.index("models") < order.index("evaluation") < order.index("release")
 
 
 def test_decision_and_ladder_stand_above_all_numbers(tmp_path: Path) -> None:
