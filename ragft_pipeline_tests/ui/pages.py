@@ -66,7 +66,7 @@ class Pages:
     def keep_around(self, name: str, texts: Iterable[str], margin: int = 70) -> None:
         """Write the part of the window that holds the texts, with so many pixels around."""
         self.page.wait_for_timeout(_SETTLE)
-        boxes = [self.page.get_by_text(text, exact=True).last.bounding_box() for text in texts]
+        boxes = [self.page.get_by_text(text, exact=True).first.bounding_box() for text in texts]
         seen = [box for box in boxes if box]
         left = max(0.0, min(box["x"] for box in seen) - margin)
         top = max(0.0, min(box["y"] for box in seen) - margin)

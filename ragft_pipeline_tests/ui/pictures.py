@@ -90,10 +90,9 @@ def _rise(address: str, asked: dict[str, str]) -> float:
 
 
 def _dagster(pages: Pages) -> None:
-    pages.page.set_viewport_size({"width": 2400, "height": 1000})
-    pages.open("/asset-groups", *GROUPS)
-    pages.keep_around("lineage", GROUPS)
     pages.page.set_viewport_size({"width": 1600, "height": 1000})
+    pages.open("/asset-groups", *GROUPS)
+    pages.keep("lineage")
     for asset in ("eval_report", "champion"):
         pages.open(f"/assets/{asset}", "ragft/ladder", "untuned hybrid")
         pages.keep(f"dagster-{asset}")
