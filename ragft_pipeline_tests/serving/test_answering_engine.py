@@ -22,7 +22,6 @@ from ragft_pipeline.language_model import load_language_model
 from ragft_pipeline.serving.llamaindex_answering import answering_engine
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, Link
-from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.answering.fine_tuning_server import FineTuningServer, serving
 from ragft_pipeline_tests.answering.tiny_model import make_tiny_model
 from ragft_pipeline_tests.serving.conftest import QUESTION, Bundles
@@ -126,7 +125,5 @@ def test_another_model_than_the_measured_one_is_refused(
     folder = make_tiny_model(tmp_path / "model")
     evaluated.evaluate(answering(tuned_llm={"model": str(folder), "where": "none"}))
     make_tiny_model(folder, seed=14)
-    resolve_weights.cache_clear()
     with pytest.raises(RagftError, match="is not what llm_eval measured any more"):
         answering_engine(evaluated.store.root)
-    resolve_weights.cache_clear()
