@@ -17,7 +17,7 @@ import numpy as np
 
 from ragft_pipeline.corpus.chunking import Splitter, load_tokenizer
 from ragft_pipeline.corpus.readers import normalise
-from ragft_pipeline.questions.sentences import sentence_spans
+from ragft_pipeline.corpus.sentences import sentence_spans
 from ragft_pipeline.settings import ChunkingSettings, EmbedderSettings
 from ragft_pipeline.weights import Weights, resolve_weights
 

@@ -9,17 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragft_pipeline.answering.prompts import quoted
+from ragft_pipeline.corpus.sentences import sentence_spans
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import TransientError
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.questions.filters import grounding, word_count
 from ragft_pipeline.questions.llm import spoken
 from ragft_pipeline.questions.replies import cached_replies
-from ragft_pipeline.questions.sentences import sentence_spans
 from ragft_pipeline.settings import ServedModel
 from ragft_pipeline.store import Workspace
 
-ANSWER_VERSION = 1  # raise it when some pair would be answered otherwise
+ANSWER_VERSION = 2  # raise it when some pair would be answered otherwise
 _TEACH = """\
 {text}
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ragft_pipeline.corpus.sentences import sentence_spans
 from ragft_pipeline.questions.filters import word_count
-from ragft_pipeline.questions.sentences import sentence_spans
 from ragft_pipeline.retrieval.encoder import Encoder, Kind, cached_vectors
 from ragft_pipeline.store import Workspace
 
-FOCUS_VERSION = 1  # raise it when some passage would be cut otherwise
+FOCUS_VERSION = 2  # raise it when some passage would be cut otherwise
 _MIN_WORDS = 3
 
 

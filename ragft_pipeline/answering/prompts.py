@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ragft_pipeline.corpus.sentences import sentence_spans
 from ragft_pipeline.language_model import Chat
 from ragft_pipeline.questions.llm import spoken
-from ragft_pipeline.questions.sentences import sentence_spans
 
 PROMPT_VERSION = 1  # raise it when a chat would be worded otherwise
 _FROM_PASSAGES = (

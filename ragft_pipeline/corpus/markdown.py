@@ -27,9 +27,12 @@ _TOML_LINE = re.compile(r"^(\w[\w.-]*)[ \t]*=[ \t]*(\S.*)$", re.MULTILINE)
 _COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
 _TAG = re.compile(r"<[^<>]*>")
 _ALT = re.compile(r"""<img\b[^<>]*?\balt\s*=\s*(?:"([^"<>]*)"|'([^'<>]*)')[^<>]*>""", re.IGNORECASE)
-_HTML_HEADING = re.compile(r"<h([1-6])\b[^<>]*>(.{0,2000}?)</h\1\s*>", re.IGNORECASE | re.DOTALL)
+_HTML_HEADING = re.compile(r"<h([1-6])\b[^<>]*>(.{0,400}?)</h\1\s*>", re.IGNORECASE | re.DOTALL)
 _ATTRIBUTES = re.compile(r"\s*\{[#.:/][^{}]*\}\s*$")  # {#id} of MkDocs, Hugo, Docusaurus
-_MODULE_LINE = re.compile(r"(?:import|export)\s")  # of MDX
+_MODULES = re.compile(  # of MDX
+    r"""\s*(?:(?:import\s+(?:\{[^{}]{0,2000}\}\s+from\s+|[^\n]{0,200}?\sfrom\s+)?["'][^\n]*"""
+    r"""|export\s+(?:const|let|var|default|function)\b[^\n]*)(?:\s+|\Z))+"""
+)
 _WORDS = ("text", "text_special", "code_inline")  # inline tokens
 _TITLE_WITHIN = 8000  # characters in which a title mostly stands
 
@@ -44,9 +47,11 @@ class Heading:
 
 
 def body_start(text: str) -> int:
-    """Return where a document begins below its front matter; 0 where it has none."""
+    """Return where a document begins below its front matter and MDX's imports; 0 without any."""
     found = _front_matter(text)
-    return found.end() if found else 0
+    start = found.end() if found else 0
+    modules = _MODULES.match(text, start)
+    return modules.end() if modules else start
 
 
 def metadata_of(text: str) -> dict[str, Any]:
@@ -164,7 +169,7 @@ def _headings(text: str, tokens: Sequence[Token], env: dict[str, Any]) -> Iterat
 def _first_words(tokens: Sequence[Token], env: dict[str, Any]) -> Iterator[str]:
     """Yield the first lines of paragraphs; below them those of HTML and of code."""
     for token in tokens:
-        if token.type == "inline" and not _MODULE_LINE.match(token.content):
+        if token.type == "inline":
             words = (_plain(line, env) for line in token.content.split("\n"))
             yield from (line for line in words if re.search(r"\w", line))
     for token in tokens:

@@ -9,17 +9,23 @@ from __future__ import annotations
 import re
 from collections import Counter
 
+import regex
+
+from ragft_pipeline.corpus.sentences import SOUTH_EAST_ASIAN, UNSPACED, sentence_spans
 from ragft_pipeline.questions.drafts import Draft, SourceNode
-from ragft_pipeline.questions.sentences import sentence_spans
 from ragft_pipeline.retrieval.lexical import TermStatistics, lexical_terms
 from ragft_pipeline.settings import ExtractiveGenerator
 
-EXTRACTIVE_VERSION = 1  # raise it when some node would get other questions
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-_CLAUSE = re.compile(r"[^，。；：！？,;!?\n]+")
-_MARKUP = re.compile(r"[#*`|>]+|^[-+]\s|^\d+[.)]\s")
-_CJK_WINDOW = 20
-_MIN_CJK = 8
+EXTRACTIVE_VERSION = 2  # raise it when some node would get other questions
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+_CLAUSE = re.compile(r"[^，。；：！？,;!?]+")
+_WORD = regex.compile(r"\w{2,}")
+_BREAK = re.compile(r"\s*\n\s*")
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
+_MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|[#*`|>]+|^[-+]\s|^\d+[.)]\s")
+# At most 20 letters with their marks of a Chinese or Japanese clause, 60 of a Thai one.
+_WINDOW = regex.compile(rf"(?:[{SOUTH_EAST_ASIAN}]\X?\X?|\X){{1,20}}")
+_MIN_UNSPACED = 8  # characters
 _MIN_CLAIM, _MAX_CLAIM = 6, 60
 _KEYWORDS, _KEYWORD_POOL = 4, 12
 _SHORT_HEADING = 4
@@ -38,11 +44,16 @@ def extract_questions(
     return drafts
 
 
+def _unmarked(text: str) -> str:
+    """Return Markdown as words: without marks and tags, of a link its text."""
+    return _MARKUP.sub(" ", _LINK.sub(r"\1", text.strip())).strip()
+
+
 def _claims(node: SourceNode, settings: ExtractiveGenerator) -> list[Draft]:
     sentences = []
     for start, end in sentence_spans(node.text):
         sentence = node.text[start:end]
-        words = _MARKUP.sub(" ", sentence.strip()).split()
+        words = _unmarked(sentence).split()
         if _MIN_CLAIM <= len(words) <= _MAX_CLAIM and " | " not in sentence:
             sentences.append((words, start, end))
     draw = node.random("claims")
@@ -57,23 +68,29 @@ def _claims(node: SourceNode, settings: ExtractiveGenerator) -> list[Draft]:
 
 
 def _unspaced_claims(node: SourceNode, settings: ExtractiveGenerator) -> list[Draft]:
-    clauses = [
-        (match.group().strip(), match.start(), match.end())
-        for match in _CLAUSE.finditer(node.text)
-        if len(match.group().strip()) >= _MIN_CJK
-    ]
+    clauses = []
+    for start, end in sentence_spans(node.text):
+        for match in _CLAUSE.finditer(node.text, start, end):
+            clause = _unmarked(_BREAK.sub("", match.group()))
+            if len(clause) >= _MIN_UNSPACED and not match.group().startswith("#"):
+                clauses.append((clause, match.start(), match.end()))
     draw = node.random("claims")
     wanted = settings.claims + settings.keywords
     chosen = draw.sample(clauses, min(wanted, len(clauses)))
-    return [Draft(text[:_CJK_WINDOW], "claim", start, end) for text, start, end in chosen]
+    return [Draft(_WINDOW.match(text)[0], "claim", start, end) for text, start, end in chosen]
 
 
 def _keywords(
     node: SourceNode, settings: ExtractiveGenerator, statistics: TermStatistics
 ) -> list[Draft]:
-    counts = Counter(term for term in lexical_terms(node.text) if not term.isdigit())
-    ranked = sorted(counts, key=lambda term: (-counts[term] * statistics.idf(term), term))
-    pool = ranked[:_KEYWORD_POOL]
+    """Draw from the node's most telling words: whole words, whatever terms are made of them."""
+    counts = Counter(_WORD.findall(node.text.lower()))
+    weights = {}
+    for word, count in counts.items():
+        terms = [] if word.isdigit() or _UNSPACED.search(word) else lexical_terms(word)
+        if terms:
+            weights[word] = count * max(map(statistics.idf, terms))
+    pool = sorted(weights, key=lambda word: (-weights[word], word))[:_KEYWORD_POOL]
     draw = node.random("keywords")
     return [
         Draft(" ".join(draw.sample(pool, _KEYWORDS)), "keywords", 0, len(node.text))
@@ -83,7 +100,7 @@ def _keywords(
 
 
 def _heading(node: SourceNode, settings: ExtractiveGenerator) -> list[Draft]:
-    heading = _MARKUP.sub(" ", node.heading).strip()
+    heading = _unmarked(node.heading)
     if not heading and not node.first:
         return []
     if len(heading.split()) < _SHORT_HEADING and heading != node.title:

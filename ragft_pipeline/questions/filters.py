@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import regex
 
+from ragft_pipeline.corpus.sentences import SOUTH_EAST_ASIAN, UNSPACED
 from ragft_pipeline.questions.drafts import Draft
 from ragft_pipeline.retrieval.lexical import lexical_terms
 from ragft_pipeline.settings import QuestionSettings
@@ -19,7 +21,13 @@ _DEICTIC = re.compile(
     r"(?:above|below|here|in\s+the)\b|(?:本文|上文|这段|该段|文中|上述|以上内容|根据文章)",
     re.IGNORECASE,
 )
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_UNSPACED = regex.compile(f"[{UNSPACED}]")
+# regex's \w has the vowel signs of Indian scripts, which re's has not
+_WORD, _BETWEEN_WORDS, _OF_WORDS = map(regex.compile, (r"\w+", r"\W+", r"[\w\s]"))
+_LETTERS_A_WORD = (
+    (regex.compile(rf"(?V1)[{UNSPACED}--[{SOUTH_EAST_ASIAN}]]"), 2),
+    (regex.compile(rf"(?V1)[{SOUTH_EAST_ASIAN}--\p{{M}}]"), 3),
+)
 _GENERATED = ("llm",)
 
 
@@ -34,13 +42,14 @@ class Candidate:
 
 
 def word_count(text: str) -> float:
-    """Return the words of a text; two characters of an unspaced script count as one."""
-    return len(re.findall(r"\w+", _UNSPACED.sub(" ", text))) + len(_UNSPACED.findall(text)) / 2
+    """Return the words of a text; of unspaced scripts 2 characters, or 3 Thai letters, are one."""
+    spaced = len(_WORD.findall(_UNSPACED.sub(" ", text)))
+    return spaced + sum(len(letter.findall(text)) / number for letter, number in _LETTERS_A_WORD)
 
 
 def malformed(question: str, settings: QuestionSettings) -> bool:
     """Say whether a question is too short, too long, or not made of words."""
-    letters = sum(character.isalnum() or character.isspace() for character in question)
+    letters = len(_OF_WORDS.findall(question))
     count = word_count(question)
     return not settings.min_words <= count <= settings.max_words or letters < 0.7 * len(question)
 
@@ -77,7 +86,7 @@ def filter_candidates(
     seen: set[str] = set()
     for candidate in candidates:
         question = candidate.draft.question
-        plain = re.sub(r"\W+", " ", question.lower()).strip()
+        plain = _BETWEEN_WORDS.sub(" ", question.lower()).strip()
         generated = candidate.draft.kind in _GENERATED
         if malformed(question, settings):
             turned_away["malformed"] += 1

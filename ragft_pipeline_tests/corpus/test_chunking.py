@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import base64
 import random
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -12,6 +14,7 @@ import pyarrow as pa
 import pytest
 
 from ragft_pipeline.corpus.chunking import (
+    CHARACTERS_A_TOKEN,
     FrozenDocument,
     Splitter,
     chunk_documents,
@@ -44,6 +47,12 @@ HARD = {
     "headings only": "\n\n".join(f"{'#' * (1 + n % 6)} Heading {n}" for n in range(60)),
     "emoji": "Boiler 🔥 is hot, see é and \u200bzero width. " * 30,
     "one word": "Hello",
+    "base64": base64.b64encode(random.Random(1).randbytes(15_000)).decode(),
+    "hexdump": "\n".join(f"{n:08x} {'4f 6e ' * 8} |OnOnOnOn|" for n in range(60)),
+    "thai": "ก่อนทำความสะอาดตะแกรงให้ปิดสวิตช์ไฟของปั๊มก่อน" * 60,
+    "hindi": "छलनी साफ करने से पहले पंप का बिजली स्विच बंद करें। " * 40,
+    "marks": "e" + "\u0301" * 4000,
+    "blanks in code": "```\n" + f"x = 1{' ' * 200}# y\n" * 30 + "```",
 }
 
 
@@ -91,6 +100,17 @@ def test_nodes_are_no_longer_than_the_size_in_tokens(
     for node in splitter.cut(HARD[name], True):
         assert node["tokens"] == len(tokenize(node["text"]))
         assert node["tokens"] <= SMALL.size
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_nodes_are_bounded_in_characters(splitter: Splitter, name: str) -> None:
+    longest = SMALL.size * CHARACTERS_A_TOKEN
+    assert all(len(node["text"]) <= longest for node in splitter.cut(HARD[name], True))
+
+
+def test_thai_is_cut_between_letters_with_their_marks(splitter: Splitter) -> None:
+    for node in splitter.cut(HARD["thai"], False):
+        assert not unicodedata.category(node["text"][0]).startswith("M")
 
 
 def test_random_markdown_is_covered(splitter: Splitter) -> None:

@@ -94,6 +94,13 @@ def test_a_thematic_break_opens_no_front_matter(text: str) -> None:
     assert metadata_of(text) == {}
 
 
+def test_the_imports_of_mdx_are_no_text() -> None:
+    modules = "import A from '@a';\nimport {\n  B,\n} from 'b';\nexport const x = 1;\n\n"
+    for text in (f"{above}{modules}# Words" for above in ("", "---\ntitle: T\n---\n\n")):
+        assert text[body_start(text) :] == "# Words"
+    assert body_start("import duties from abroad\n\nimport tax") == 0
+
+
 def test_hostile_front_matter_is_read_by_its_lines() -> None:
     text = "---\ntitle: Pump\nx: " + "[" * 30_000 + "\n---\n\ntext"
     assert metadata_of(text)["title"] == "Pump"

@@ -76,6 +76,13 @@ def test_what_cannot_be_read_is_skipped_with_a_reason(name: str, data: bytes, sa
     assert "/tmp" not in message
 
 
+def test_what_is_embedded_in_a_page_is_no_text() -> None:
+    image = "data:image/png;base64," + "iVBORw0KGgo" * 40 + "=="
+    page = f"Wiring\n\n![diagram]({image}) <img src='{image}'> is data: nothing"
+    text = read("a.md", page.encode())
+    assert text == "Wiring\n\n![diagram]() <img src=''> is data: nothing"
+
+
 def test_a_zip_bomb_is_not_unpacked() -> None:
     bomb = zip_bytes({"word/document.xml": b"<" * 120_000_000})
     assert len(bomb) < 200_000

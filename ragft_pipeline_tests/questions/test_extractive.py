@@ -62,6 +62,13 @@ def test_claims_carry_no_markup() -> None:
     assert not any(set(question) & set("#*`|") for question in questions)
 
 
+def test_claims_have_the_text_of_links_and_no_tags() -> None:
+    text = "The <b>duty</b> engineer reads [the log](http://a.example/log) at six in the morning."
+    settings = ExtractiveGenerator(claims=1, keywords=0, headings=False)
+    (draft,) = extract_questions(node(text), settings, STATISTICS)
+    assert draft.question == "The duty engineer reads the log at six in the morning."
+
+
 def test_keywords_are_terms_of_the_node_without_numbers() -> None:
     text = TEXT + " 1234 5678 9012"
     settings = ExtractiveGenerator(claims=0, keywords=3, headings=False)
@@ -79,6 +86,36 @@ def test_chinese_claims_are_clauses_of_the_text() -> None:
         assert draft.question in CHINESE[draft.start : draft.end]
         assert 8 <= len(draft.question) <= 20
         assert "，" not in draft.question
+
+
+def test_claims_of_wrapped_lines_are_whole_sentences() -> None:
+    text = "Before the strainer is cleaned, the operator\ncloses the inlet valve with both hands."
+    settings = ExtractiveGenerator(claims=1, keywords=0, headings=False)
+    (draft,) = extract_questions(node(text), settings, STATISTICS)
+    assert draft.question == " ".join(text.split())
+    assert (draft.start, draft.end) == (0, len(text))
+
+
+def test_hindi_claims_end_with_their_sentence() -> None:
+    text = "छलनी साफ करने से पहले पंप का स्विच बंद करें। ढक्कन खोलने से पहले दबाव को पूरी तरह निकाल दें।"
+    settings = ExtractiveGenerator(claims=2, keywords=0, headings=False)
+    questions = {draft.question for draft in extract_questions(node(text), settings, STATISTICS)}
+    assert questions == {f"{sentence.strip()}।" for sentence in text.split("।") if sentence}
+
+
+def test_thai_gets_claims_and_no_keywords() -> None:
+    text = "ก่อนทำความสะอาดตะแกรงให้ปิดสวิตช์ไฟของปั๊มก่อน แล้วจึงเปิดฝาครอบออกอย่างระมัดระวัง"
+    settings = ExtractiveGenerator(claims=1, keywords=1, headings=False)
+    drafts = extract_questions(node(text), settings, STATISTICS)
+    assert [draft.kind for draft in drafts] == ["claim"] * 2
+    assert all(draft.question in text and len(draft.question) > 15 for draft in drafts)
+
+
+def test_keywords_are_whole_words() -> None:
+    text = "पंप का बिजली स्विच बंद करें और छलनी साफ करें"
+    settings = ExtractiveGenerator(claims=0, keywords=1, headings=False)
+    for draft in extract_questions(node(text), settings, STATISTICS):
+        assert set(draft.question.split()) <= set(text.split())
 
 
 @pytest.mark.parametrize(

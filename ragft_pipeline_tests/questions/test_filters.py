@@ -38,6 +38,10 @@ def no_ranks(candidates: Sequence[Candidate]) -> np.ndarray:
         ("??? !!! --- ### pump a b", True),
         ("谁启动锅炉的给水泵", False),
         ("谁启动", True),
+        ("पंप की सफाई कौन करता है?", False),
+        ("பம்பை யார் சுத்தம் செய்கிறார்?", False),
+        ("ใครเป็นคนทำความสะอาดปั๊มน้ำ", False),
+        ("ใคร", True),
         ("", True),
     ],
 )
@@ -45,8 +49,10 @@ def test_questions_must_be_made_of_enough_words(question: str, bad: bool) -> Non
     assert malformed(question, SETTINGS) is bad
 
 
-def test_two_unspaced_characters_count_as_a_word() -> None:
+def test_words_are_counted_in_any_script() -> None:
     assert word_count("启动锅炉 pump") == 3
+    assert word_count("पंप का पानी") == 3
+    assert word_count("ปิดปั๊มลม") == 2  # six letters, three marks
 
 
 @pytest.mark.parametrize(
@@ -86,6 +92,12 @@ def test_each_filter_counts_what_it_turns_away() -> None:
     kept, turned_away = filter_candidates(candidates, {"n": TEXT}, SETTINGS, no_ranks)
     assert kept == candidates[:1]
     assert turned_away == {"malformed": 1, "deictic": 1, "ungrounded": 1, "duplicate": 1}
+
+
+def test_questions_that_differ_by_a_vowel_sign_are_two() -> None:
+    asked = [candidate(f"पंप में {word} कब डालें", "claim") for word in ("पानी", "पान")]
+    kept, _ = filter_candidates(asked, {"n": TEXT}, SETTINGS, no_ranks)
+    assert kept == asked
 
 
 @pytest.mark.parametrize("kind", ["claim", "keywords", "heading", "imported"])

@@ -14,6 +14,9 @@ _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028]")
 _BLANKS = re.compile("[\u00a0\u2000-\u200a\u202f\u205f]")
 _HYPHENS = re.compile("[\u2010\u2011]")
 _COMPATIBLE = re.compile("[\ufb00-\ufb06\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\uff66-\uff9f]+")
+_DATA_URI = re.compile(  # what is embedded in a page, an image mostly: no words of it
+    r"\bdata:[\w.+-]{1,40}/[\w.+-]{1,80}(?:;[\w=.-]{1,60}){0,4},[\w+/=%.~:;!*?&-]{40,}", re.ASCII
+)
 
 
 def normalise(text: str) -> str:
@@ -21,9 +24,10 @@ def normalise(text: str) -> str:
 
     NFC; ligatures, full-width letters and digits and half-width kana as plain ones; no byte-order
     mark, soft hyphen, terminal colour, control character or lone surrogate; form feeds and other
-    line ends as LF, no trailing blanks, at most one empty line: an edit of these alone leaves the
-    document's digest as it was.
+    line ends as LF, no trailing blanks, at most one empty line, no `data:` URIs: an edit of these
+    alone leaves the document's digest as it was.
     """
+    text = _DATA_URI.sub("", text)
     if not text.isascii():
         text = text.replace("\u2029", "\n\n")
         text = _COMPATIBLE.sub(lambda m: unicodedata.normalize("NFKC", m[0]), text)
