@@ -61,10 +61,13 @@ DOCUMENTS = Table(
     "documents",
     _schema(
         path=S, doc_key=S, raw_sha256=S, bytes=N, characters=N, title=S, markdown=B,
-        cluster=S, split=S, gold_part=S,
+        cluster=S, split=S, gold_part=S, file=S, file_key=S, start_char=N,
     ),
     key=("path",),
 )  # fmt: skip
+GOLD_LEFT_OUT = Table(
+    "gold_left_out", _schema(place=S, question=S, reason=S, detail=S), key=("place",)
+)
 SKIPPED = Table("skipped", _schema(path=S, reason=S), key=("path",))
 WARNINGS = Table("warnings", _schema(path=S, warning=S), key=("path", "warning"))
 LEDGER = Table(
@@ -84,7 +87,8 @@ GOLD_QUESTIONS = Table(
     "gold_questions",
     _schema(
         question_id=S, question=S, doc_key=S, cluster=S, part=S, split=S,
-        answers=pa.list_(pa.struct([("start", N), ("end", N)])),
+        answers=pa.list_(pa.struct([("start", N), ("end", N), ("doc_key", S)])),
+        whole=pa.list_(S),
     ),
     key=("question_id",),
 )  # fmt: skip

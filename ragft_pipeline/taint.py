@@ -55,7 +55,7 @@ def document_keys(snapshots: SnapshotStore, document: str) -> set[str]:
         row["doc_key"]
         for version in snapshots.versions()
         for row in snapshots.load(version).table(schemas.DOCUMENTS).to_pylist()
-        if document in (row["path"], row["doc_key"])
+        if document in (row["path"], row["doc_key"], row["file"], row["file_key"])
     }
     if not keys:
         raise RagftError(f"no version has a document {document!r}; give its path or its digest")

@@ -63,9 +63,10 @@ def questions_to_answer(
     if len(found) >= settings.evaluation.min_gold:
         rows = {row["question_id"]: row for row in gold.to_pylist()}
         texts = node_texts(nodes)
+        answered = [row for row in found if rows[row["question_id"]]["answers"]]
         asked = [
             _peoples(row, rows[row["question_id"]], texts, text_of, settings)
-            for row in found[: limits.max_questions]
+            for row in answered[: limits.max_questions]
         ]
         cut = cut_to_sentences(
             [one.text for one in asked], [one.passages for one in asked],
@@ -96,14 +97,17 @@ def _peoples(
     text_of: Callable[[str], str],
     settings: Settings,
 ) -> Question:
-    document, shown = text_of(gold["doc_key"]), row["top_nodes"][: settings.chats.passages]
+    shown = row["top_nodes"][: settings.chats.passages]
     return Question(
         row["question_id"],
         PEOPLE,
         row["question"],
         row["cluster"],
         True,
-        tuple(" ".join(document[a["start"] : a["end"]].split()) for a in gold["answers"]),
+        tuple(
+            " ".join(text_of(answer["doc_key"])[answer["start"] : answer["end"]].split())
+            for answer in gold["answers"]
+        ),
         tuple(shown),
         tuple(texts[node_id] for node_id in shown),
         tuple(n for n, node_id in enumerate(shown, start=1) if node_id in row["relevant"]),

@@ -1,104 +1,168 @@
-"""Gold questions: what people really ask, with the document and the span that answers.
+"""Gold questions: what people really ask, with the documents and the spans that answer.
 
-One JSON object a line: `question`, `doc` (the document's path), `answer_text`, and, where known,
-`answer_start` (a character offset in the document's text) or `answers` (a list of both). They
-never train: dev questions choose, test questions report.
+They never train: dev questions choose, test questions report.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from ragft_pipeline import schemas
+from ragft_pipeline.corpus.document_names import DocumentNames
+from ragft_pipeline.corpus.gold_file import Asked, LeftOut, parse_gold
+from ragft_pipeline.corpus.matching import MatchedText
+from ragft_pipeline.corpus.splits import PROTECTION
 from ragft_pipeline.digests import digest_of
+
+GOLD_VERSION = 2  # raise it when some file would give other questions
+
+
+@dataclass(frozen=True)
+class GoldQuestions:
+    """The GOLD_QUESTIONS table, how many entries it is made of, and those left out."""
+
+    table: pa.Table
+    entries: int
+    left_out: list[LeftOut]
+
+
+@dataclass
+class _Merged:
+    """A question with all that answers it: spans of texts, and whole documents."""
+
+    spans: set[tuple[str, int, int]] = field(default_factory=set)
+    whole: set[str] = field(default_factory=set)
 
 
 def read_gold_questions(
     lines: str, documents: pa.Table, text_of: Callable[[str], str]
-) -> tuple[pa.Table, dict[str, int]]:
-    """Return the GOLD_QUESTIONS table, and counts of the lines left out by reason.
+) -> GoldQuestions:
+    """Return the questions of a gold file; entries that ask the same are one question.
+
+    Every place at which an answer stands counts, or the one that `answer_start` names; of a
+    question without an answer every node of its documents does.
 
     Args:
         lines: the gold file's text, as frozen in the snapshot.
         documents: the snapshot's DOCUMENTS table.
         text_of: the frozen text of a doc_key.
+
+    Raises RagftError where not one entry of the file is a question.
     """
-    by_path = {row["path"]: row for row in documents.to_pylist()}
-    rows: dict[str, dict[str, Any]] = {}
-    left_out: dict[str, int] = {}
-
-    def leave_out(reason: str) -> None:
-        left_out[reason] = left_out.get(reason, 0) + 1
-
-    texts: dict[str, str] = {}
-    for line in lines.split("\n"):  # not splitlines: JSON strings may hold U+2028
-        if not line.strip():
+    file = parse_gold(lines)
+    rows = documents.to_pylist()
+    corpus = _Corpus(rows, text_of)
+    merged: dict[str, _Merged] = {}
+    left_out = list(file.left_out)
+    for asked in file.asked:
+        found = corpus.answers(asked)
+        if isinstance(found, LeftOut):
+            left_out.append(found)
             continue
-        try:
-            raw = json.loads(line)
-            question, path = _text(raw["question"]).strip(), _text(raw["doc"])
-            wanted = list(_answers(raw))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            leave_out("malformed_line")
-            continue
-        document = by_path.get(path)
-        if document is None:
-            leave_out("document_not_in_corpus")
-            continue
-        key = document["doc_key"]
-        text = texts.setdefault(key, text_of(key))
-        answers = [span for answer in wanted if (span := find_span(text, *answer))]
-        if not answers or not question:
-            leave_out("answer_not_in_document")
-            continue
-        question_id = digest_of("gold", question, key)[:32]
-        rows[question_id] = {
-            "question_id": question_id,
-            "question": question,
-            "doc_key": key,
-            "cluster": document["cluster"],
-            "part": document["gold_part"],
-            "split": document["split"],
-            "answers": [{"start": start, "end": end} for start, end in answers],
-        }
-    table = pa.Table.from_pylist(list(rows.values()), schema=schemas.GOLD_QUESTIONS.schema)
-    return table, left_out
+        known = merged.setdefault(asked.question, _Merged())
+        known.spans |= found.spans
+        known.whole |= found.whole
+    of_key = {row["doc_key"]: row for row in reversed(rows)}
+    questions = [_row(question, one, of_key) for question, one in merged.items()]
+    table = pa.Table.from_pylist(questions, schema=schemas.GOLD_QUESTIONS.schema)
+    left_out.sort(key=lambda one: int(one.place.split()[-1]))
+    return GoldQuestions(table, len(file.asked) + len(file.left_out), left_out)
 
 
-def find_span(text: str, answer: str, start: int | None) -> tuple[int, int] | None:
-    """Find an answer in a text, however its white space was broken; nearest to `start` if given."""
-    words = answer.split()
-    if not words:
-        return None
-    pattern = r"\s+".join(re.escape(word) for word in words)
-    spans = [match.span() for match in re.finditer(pattern, text)]
-    if not spans:
-        return None
-    return min(spans, key=lambda span: abs(span[0] - start)) if start is not None else spans[0]
+class _Corpus:
+    """Finds answers in the documents that a question names."""
+
+    def __init__(self, rows: Sequence[dict[str, Any]], text_of: Callable[[str], str]) -> None:
+        self._by_file: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            self._by_file.setdefault(row["file"] or row["path"], []).append(row)
+        self._names = DocumentNames(self._by_file)
+        self._text_of = text_of
+        self._matched: dict[str, MatchedText] = {}
+
+    def answers(self, asked: Asked) -> _Merged | LeftOut:
+        """Return what answers a question, or why it is left out."""
+        found = _Merged()
+        strangers: list[str] = []
+        if not asked.answers:
+            for file in self._files(asked.docs, strangers):
+                found.whole |= {row["doc_key"] for row in self._by_file[file]}
+        for answer in asked.answers:
+            for file in self._files(answer.docs or asked.docs, strangers):
+                found.spans |= set(self._spans(file, answer.text, answer.start))
+        if found.spans or found.whole:
+            return found
+        if strangers:
+            return LeftOut(asked.place, asked.question, "document_not_in_corpus", strangers[0])
+        shown = asked.answers[0].text if asked.answers else ""
+        detail = f"the answer {_short(shown)!r} is not in {', '.join(asked.docs) or 'its document'}"
+        return LeftOut(asked.place, asked.question, "answer_not_in_document", detail)
+
+    def _files(self, names: Iterable[str], strangers: list[str]) -> Iterator[str]:
+        for name in names:
+            found = self._names.find(name)
+            if len(found) == 1:
+                yield found[0]
+            elif found:
+                shown = ", ".join(found[:3])
+                strangers.append(f"{name} may be any of {len(found)} documents ({shown} …)")
+            else:
+                strangers.append(f"{name} is not in the corpus")
+
+    def _spans(self, file: str, answer: str, start: int | None) -> Iterator[tuple[str, int, int]]:
+        """Yield the spans of an answer in the texts that a file was frozen as."""
+        rows = self._by_file[file]
+        key = rows[0]["file_key"] or rows[0]["doc_key"]
+        if key not in self._matched:
+            self._matched[key] = MatchedText(self._text_of(key))
+        for begin, end in self._matched[key].find(answer, start):
+            for row in rows:
+                offset = row["start_char"] or 0
+                low, high = max(0, begin - offset), min(row["characters"] or end, end - offset)
+                if low < high:
+                    yield row["doc_key"], low, high
 
 
-def _answers(raw: dict[str, Any]) -> Iterable[tuple[str, int | None]]:
-    for answer in raw.get("answers") or [raw]:
-        yield _text(answer.get("answer_text", "")), _start(answer.get("answer_start"))
+def _row(question: str, merged: _Merged, of_key: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return a question's row.
+
+    It reports where any of its documents' questions do, and is held out where all documents are:
+    what it is counted under is the first of those that say so.
+    """
+    keys = sorted({key for key, _, _ in merged.spans} | merged.whole)
+    rows = [of_key[key] for key in keys]
+    part = "test" if any(row["gold_part"] == "test" for row in rows) else "dev"
+    split = max((row["split"] for row in rows), key=PROTECTION.index)
+    first = next(row for row in rows if row["gold_part"] == part)
+    return {
+        "question_id": digest_of("gold", question, *keys)[:32],
+        "question": question,
+        "doc_key": first["doc_key"],
+        "cluster": first["cluster"],
+        "part": part,
+        "split": split,
+        "answers": [
+            {"start": start, "end": end, "doc_key": key} for key, start, end in sorted(merged.spans)
+        ],
+        "whole": sorted(merged.whole),
+    }
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("not a text")
-    value.encode()  # JSON can carry half a surrogate pair: UnicodeEncodeError is a ValueError
-    return value
+def left_out_lines(left_out: Sequence[dict[str, Any]], entries: int, most: int = 20) -> list[str]:
+    """Return what a person reads of the entries left out: the count, then each, up to `most`."""
+    if not left_out:
+        return []
+    lines = [f"{len(left_out)} of {entries} entries of the gold questions are left out:"]
+    lines += [f"  {one['place']}: {one['detail']}" for one in left_out[:most]]
+    if len(left_out) > most:
+        lines.append(f"  and {len(left_out) - most} more")
+    return lines
 
 
-def _start(value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, float) and value.is_integer():  # 12.0, but neither NaN nor Infinity
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError("not a character offset")
-    return value
+def _short(text: str) -> str:
+    joined = " ".join(text.split())
+    return joined if len(joined) <= 60 else joined[:59] + "…"

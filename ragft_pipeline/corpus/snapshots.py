@@ -5,7 +5,7 @@ Layout under the store's root::
     blobs/<2 hex>/<sha256>.txt          normalised text of a document, by its digest (doc_key)
     snapshots/<version>/snapshot.json   counts, parent, digests
     snapshots/<version>/documents.parquet, skipped.parquet, warnings.parquet,
-                                        ledger.parquet, gold.jsonl
+                                        ledger.parquet, gold.jsonl, gold_left_out.parquet
 
 A version is named ``v0001-<digest>``: its place in the chain and what it holds. Freezing content
 that an earlier version holds returns that version. Where the chain lies on object storage, the
@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,12 +28,14 @@ from filelock import FileLock
 
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.chain import CARD, open_chain
+from ragft_pipeline.corpus.gold import left_out_lines, read_gold_questions
 from ragft_pipeline.corpus.left_out import counted, is_excluded, why_excluded
-from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES, READER_VERSION
+from ragft_pipeline.corpus.readers import READER_VERSION
 from ragft_pipeline.corpus.reading import ReadDocument, read_corpus, warnings_of
 from ragft_pipeline.corpus.sources import Source, open_source
-from ragft_pipeline.corpus.splits import LedgerEntry, assign_splits
+from ragft_pipeline.corpus.splits import LedgerEntry
 from ragft_pipeline.corpus.texts import Texts, TextWriter
+from ragft_pipeline.corpus.units import is_markdown, plan_units
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, redacted
 from ragft_pipeline.settings import Settings
@@ -76,6 +78,14 @@ class Snapshot:
         """The gold questions file as it was, empty where there was none."""
         file = self.folder / "gold.jsonl"
         return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+    @property
+    def gold_left_out(self) -> list[str]:
+        """What a person reads of the entries of the gold file that are not used."""
+        if not (self.folder / f"{schemas.GOLD_LEFT_OUT.name}.parquet").is_file():
+            return []
+        left_out = self.table(schemas.GOLD_LEFT_OUT).to_pylist()
+        return left_out_lines(left_out, self.facts["gold_entries"])
 
     @property
     def guard(self) -> str:
@@ -154,6 +164,12 @@ class SnapshotStore:
         known = _known_texts(parent, settings)
         read, skipped = read_corpus(source, settings, known, texts.add, progress)
         texts.flush()
+
+        def keep(parts: Sequence[str]) -> list[str]:
+            keys = [texts.add(part) for part in parts]
+            texts.flush()
+            return keys
+
         if not read:
             failed = [row for row in skipped if not is_excluded(row["reason"])] or skipped
             reasons = "; ".join(f"{row['path']}: {row['reason']}" for row in failed[:3])
@@ -173,11 +189,14 @@ class SnapshotStore:
             seen = self._chain.seen()
             version = self._known_version(identity)
             if version is None:
-                version = self._publish(read, skipped, gold, identity, seen, settings)
+                version = self._publish(read, skipped, gold, identity, seen, settings, keep)
             elif not self._chain.extend(version, None, seen):
                 version = None
             if version is not None:
-                return self.load(version)
+                snapshot = self.load(version)
+                for line in snapshot.gold_left_out:
+                    progress(line)
+                return snapshot
             progress("another machine has frozen meanwhile: looking again")
         raise RagftError("other machines freeze all the time: try again")
 
@@ -196,6 +215,7 @@ class SnapshotStore:
         identity: str,
         seen: int,
         settings: Settings,
+        keep: Callable[[Sequence[str]], list[str]],
     ) -> str | None:
         """Make the next version after those seen; None where another freeze came between."""
         parent = self.latest()
@@ -204,30 +224,30 @@ class SnapshotStore:
             if parent
             else []
         )
-        characters = {item.doc_key: item.characters for item in read}
-        ledger = assign_splits(
-            {item.path: item.doc_key for item in read},
-            self._texts,
-            before,
-            settings.split,
-            _same_corpus(parent, characters, settings),
-        )
+        previous = _same_corpus(parent, {item.doc_key for item in read}, settings)
+        units, ledger = plan_units(read, self._texts, keep, before, settings.split, previous)
+        characters = {unit.doc_key: unit.characters for unit in units}
         place = {entry.doc_key: entry for entry in ledger}
         documents = [
             {
-                "path": item.path,
-                "doc_key": item.doc_key,
-                "raw_sha256": item.raw_sha256,
-                "bytes": item.size,
-                "characters": item.characters,
-                "title": item.title,
-                "markdown": Path(item.path).suffix.lower() in MARKDOWN_SUFFIXES,
-                "cluster": place[item.doc_key].cluster,
-                "split": place[item.doc_key].split,
-                "gold_part": place[item.doc_key].gold_part,
+                "path": unit.path,
+                "doc_key": unit.doc_key,
+                "raw_sha256": unit.file.raw_sha256,
+                "bytes": unit.file.size,
+                "characters": unit.characters,
+                "title": unit.title,
+                "markdown": is_markdown(unit.path),
+                "cluster": place[unit.doc_key].cluster,
+                "split": place[unit.doc_key].split,
+                "gold_part": place[unit.doc_key].gold_part,
+                "file": unit.file.path,
+                "file_key": unit.file.doc_key,
+                "start_char": unit.start,
             }
-            for item in read
+            for unit in units
         ]
+        table = pa.Table.from_pylist(documents, schema=schemas.DOCUMENTS.schema)
+        questions = read_gold_questions(gold, table, self._texts.__getitem__)
         number = int(parent.version[1:].split("-", 1)[0]) + 1 if parent else 1
         version = f"v{number:04d}-{identity[:10]}"
         facts = {
@@ -237,9 +257,12 @@ class SnapshotStore:
             "source": redacted(settings.corpus.source),
             "reading": _reading(settings),
             "documents": len(read),
+            "sections": len(units) if len(units) > len(read) else 0,
             "skipped": sum(not is_excluded(row["reason"]) for row in skipped),
             "excluded": sum(is_excluded(row["reason"]) for row in skipped),
             "warnings": len(warnings_of(read)),
+            "gold_entries": questions.entries,
+            "gold_questions": questions.table.num_rows,
             "characters": sum(characters.values()),
             "statistics_version": self._statistics_version(
                 version, characters, place, parent, settings
@@ -254,6 +277,7 @@ class SnapshotStore:
             _write(staged, schemas.SKIPPED, skipped)
             _write(staged, schemas.WARNINGS, warnings_of(read))
             _write(staged, schemas.LEDGER, [vars(entry) for entry in ledger])
+            _write(staged, schemas.GOLD_LEFT_OUT, [vars(one) for one in questions.left_out])
             (staged / "gold.jsonl").write_text(gold, encoding="utf-8")
             write_json(staged / CARD, facts)
             return version if self._chain.extend(version, staged, seen) else None
@@ -289,9 +313,8 @@ def _same_corpus(
         return None
     rows = parent.table(schemas.DOCUMENTS).to_pylist()
     before = {row["path"]: row["doc_key"] for row in rows}
-    same = parent.facts["source"] == redacted(settings.corpus.source) or set(before.values()) & set(
-        doc_keys
-    )
+    texts = {row["file_key"] or row["doc_key"] for row in rows}
+    same = parent.facts["source"] == redacted(settings.corpus.source) or texts & set(doc_keys)
     return before if same else None
 
 
@@ -316,6 +339,7 @@ def _known_texts(
             row["title"], warnings.get(row["path"], ()),
         )
         for row in rows
+        if row["file_key"] in (None, row["doc_key"])  # a part is not what the file reads as
     }  # fmt: skip
 
 

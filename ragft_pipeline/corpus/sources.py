@@ -13,15 +13,15 @@ from ragft_pipeline.corpus.readers.kinds import SkippedDocument
 from ragft_pipeline.errors import RagftError, one_line, redacted
 from ragft_pipeline.settings import CorpusSettings
 
-GOLD_FILE = "queries.jsonl"
+GOLD_FILES = tuple(f"queries.{kind}" for kind in ("jsonl", "json", "csv", "tsv"))
 
 
 @dataclass(frozen=True)
 class Source:
     """The folder of a corpus on some file system, and its gold questions, if any.
 
-    A folder that holds `docs/` and `queries.jsonl` is taken as those two; any other folder is
-    the documents themselves. `url` is for people: it holds no credentials.
+    A folder that holds `docs/` and `queries.jsonl` (.json, .csv, .tsv) is taken as those two; any
+    other folder is the documents themselves. `url` is for people: it holds no credentials.
     """
 
     fs: Any
@@ -87,20 +87,27 @@ def open_source(settings: CorpusSettings) -> Source:
     if not exists:
         raise RagftError(f"corpus.source {url!r} is not a folder; give a folder or an fsspec URL")
     root = root.rstrip("/")
-    gold = _gold_path(fs, root, settings)
-    if fs.isdir(f"{root}/docs") and fs.isfile(f"{root}/{GOLD_FILE}"):
+    implied = _implied_gold(fs, root)
+    gold = _gold_path(fs, root, implied, settings)
+    if implied is not None and fs.isdir(f"{root}/docs"):
         _refuse_escape(fs, root, "docs", "give the documents' own folder as corpus.source")
         root = f"{root}/docs"
     return Source(fs, root, gold, url)
 
 
-def _gold_path(fs: Any, root: str, settings: CorpusSettings) -> str | None:
+def _implied_gold(fs: Any, root: str) -> str | None:
+    """Return the name of the folder's own file of questions, however its case was typed."""
+    names = sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(root, detail=False))
+    found = [name for kind in GOLD_FILES for name in names if name.lower() == kind]
+    return next((name for name in found if fs.isfile(f"{root}/{name}")), None)
+
+
+def _gold_path(fs: Any, root: str, implied: str | None, settings: CorpusSettings) -> str | None:
     if settings.gold_questions is None:
-        implied = f"{root}/{GOLD_FILE}"
-        if not fs.isfile(implied):
+        if implied is None:
             return None
-        _refuse_escape(fs, root, GOLD_FILE, "name the file in corpus.gold_questions")
-        return implied
+        _refuse_escape(fs, root, implied, "name the file in corpus.gold_questions")
+        return f"{root}/{implied}"
     for candidate in (f"{root}/{settings.gold_questions}", settings.gold_questions):
         if fs.isfile(candidate):
             return candidate

@@ -12,13 +12,16 @@ Rules for a text that the ledger does not know:
 3. Joined clusters become one, and take their most protected split: test before val before train.
    So nothing that was in test or val ever comes to train.
 4. A cluster of new texts only is drawn by the hash of its name.
+
+A text is a document, or where documents cannot be split a part of one
+(ragft_pipeline.corpus.units); a part of what was held out, or reported on, stays so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,6 +80,7 @@ def assign_splits(
     ledger: Sequence[LedgerEntry],
     settings: SplitSettings,
     previous: Mapping[str, str] | None = None,
+    parents: Mapping[str, Collection[str]] | None = None,
 ) -> list[LedgerEntry]:
     """Carry the ledger on to a new version.
 
@@ -87,6 +91,8 @@ def assign_splits(
         settings: the shares for new clusters and the near-duplicate threshold (Jaccard).
         previous: path to doc_key of the version before, where this version is a later state of
             the same corpus; None where it is another corpus, whose equal paths mean nothing.
+        parents: for parts of documents (ragft_pipeline.corpus.units), the texts of the ledger that
+            the whole document is, or is a later state of: a part of a test document is one.
 
     Returns the new ledger: every entry of the old one (deleted documents stay known, so that they
     return to their split), and the new texts.
@@ -109,10 +115,27 @@ def assign_splits(
         groups.join(left, right)
 
     members = groups.members()
-    split_of = _split_groups(members, entries, settings, first=previous is None)
-    part_of = {
-        name: _gold_part(name, split_of[name], {entries[k].gold_part for k in keys if k in entries})
+    before = {
+        name: [entries[key] for key in keys if key in entries] for name, keys in members.items()
+    }
+    inherited = {
+        name: [
+            entries[parent]
+            for key in keys
+            if key in new
+            for parent in (parents or {}).get(key, ())
+            if entries[parent].split != "train" or entries[parent].gold_part == "test"
+        ]
         for name, keys in members.items()
+    }
+    current = {groups.name(key) for key in documents.values()}
+    first = previous is None or not any(before[name] for name in current)
+    split_of = _split_groups(before, inherited, settings, first)
+    part_of = {
+        name: _gold_part(
+            name, split_of[name], {entry.gold_part for entry in (*before[name], *inherited[name])}
+        )
+        for name in members
     }
     paths = {entry.doc_key: entry.path for entry in ledger}
     paths |= {key: path for path, key in sorted(documents.items(), reverse=True)}
@@ -176,17 +199,18 @@ def _equal_rows(values: np.ndarray) -> list[np.ndarray]:
 
 
 def _split_groups(
-    members: Mapping[str, Sequence[str]],
-    known: Mapping[str, LedgerEntry],
+    before: Mapping[str, Sequence[LedgerEntry]],
+    inherited: Mapping[str, Sequence[LedgerEntry]],
     settings: SplitSettings,
     first: bool,
 ) -> dict[str, str]:
     result: dict[str, str] = {}
     drawn = []
-    for name, keys in members.items():
-        before = {known[key].split for key in keys if key in known}
-        if before:
-            result[name] = next(split for split in PROTECTION if split in before)
+    for name, known in before.items():
+        held_out = {entry.split for entry in inherited[name]} - {"train"}
+        splits = {entry.split for entry in known} | held_out
+        if splits:
+            result[name] = next(split for split in PROTECTION if split in splits)
         else:
             drawn.append(name)
     if first:  # exact shares in a first version, so that a small corpus has all three splits

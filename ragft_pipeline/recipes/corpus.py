@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.chunking import FrozenDocument, chunk_documents
 from ragft_pipeline.corpus.gold import read_gold_questions
-from ragft_pipeline.corpus.readers import MARKDOWN_SUFFIXES
+from ragft_pipeline.corpus.units import is_markdown
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Produced, Recipe, Step
@@ -60,7 +61,7 @@ def guarded_documents(step: Step, version: str) -> list[FrozenDocument]:
     return [
         FrozenDocument(
             row["doc_key"],
-            row["path"].lower().endswith(MARKDOWN_SUFFIXES),
+            is_markdown(row["path"]),
             "",
             row["cluster"],
             row["split"],
@@ -112,14 +113,21 @@ train_nodes, val_nodes, test_nodes = (_split_recipe(split) for split in SPLITS)
 
 
 def _gold(step: Step) -> Produced:
-    table, left_out = read_gold_questions(
+    found = read_gold_questions(
         step.snapshot.gold_text, step.table("corpus_snapshot"), step.snapshots.text
     )
-    return Produced(table, {f"left_out_{reason}": n for reason, n in left_out.items()})
+    whole = sum(bool(documents) for documents in found.table.column("whole").to_pylist())
+    facts = {"entries": found.entries, "of_whole_documents": whole}
+    reasons = Counter(one.reason for one in found.left_out)
+    return Produced(found.table, facts | {f"left_out_{name}": n for name, n in reasons.items()})
 
 
 gold_questions = Recipe(
-    "gold_questions", _gold, inputs=("corpus_snapshot",), table=schemas.GOLD_QUESTIONS
+    "gold_questions",
+    _gold,
+    inputs=("corpus_snapshot",),
+    calls=("corpus.gold",),
+    table=schemas.GOLD_QUESTIONS,
 )
 
 

@@ -69,18 +69,33 @@ class RelevanceIndex:
             self._by_document.setdefault(doc_key, []).append((start, end, column[node_id]))
 
     def nodes_with(self, doc_key: str, spans: Sequence[tuple[int, int]]) -> frozenset[int]:
-        """Return the nodes that contain a span, or else the one in which the first starts."""
+        """Return the nodes that hold a span; of a span that none holds, those that share it.
+
+        These lie within it, or have at least half of it; else the first in which it starts.
+        """
         places = self._by_document.get(doc_key, [])
-        found = {
-            node
-            for start, end in spans
-            for node_start, node_end, node in places
-            if node_start <= start and end <= node_end
-        }
-        if not found and spans:
-            starting = [p for p in places if p[0] <= spans[0][0] < p[1]]
-            found = {starting[0][2]} if starting else set()
+        found: set[int] = set()
+        for start, end in spans:
+            holding = {node for low, high, node in places if low <= start and end <= high}
+            sharing = holding or {
+                node
+                for low, high, node in places
+                if (start <= low and high <= end)
+                or 2 * (min(high, end) - max(low, start)) >= end - start
+            }
+            found |= sharing or {node for low, high, node in places if low <= start < high}
         return frozenset(found)
+
+    def answering(self, gold: dict[str, Any]) -> frozenset[int]:
+        """Return the nodes that answer a GOLD_QUESTIONS row: by its spans, or whole documents'."""
+        found = {
+            node for key in gold["whole"] or () for _, _, node in self._by_document.get(key, [])
+        }
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for answer in gold["answers"] or ():
+            key = answer["doc_key"] or gold["doc_key"]
+            spans.setdefault(key, []).append((answer["start"], answer["end"]))
+        return frozenset(found).union(*(self.nodes_with(key, own) for key, own in spans.items()))
 
 
 def synthetic_set(
@@ -161,8 +176,7 @@ def gold_set(name: str, gold: pa.Table, part: str, index: RelevanceIndex) -> Que
     """Return the people's questions of one part (dev or test) that some node answers."""
     rows = []
     for row in gold.sort_by("question_id").to_pylist():
-        spans = [(answer["start"], answer["end"]) for answer in row["answers"]]
-        relevant = index.nodes_with(row["doc_key"], spans)
+        relevant = index.answering(row)
         if row["part"] == part and relevant:
             rows.append((row, relevant))
     return QuestionSet(

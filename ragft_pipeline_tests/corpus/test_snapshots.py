@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -203,14 +204,15 @@ def test_a_corpus_without_a_document_is_an_error(tmp_path: Path, documents: dict
     assert SnapshotStore(ArtifactStore(tmp_path)).versions() == []
 
 
+QUESTION = '{"question": "Wié?", "doc": "a.md"}'
+
+
 def test_gold_questions_are_frozen_with_the_documents(tmp_path: Path) -> None:
-    folder = write_corpus(
-        tmp_path / "corpus", {"docs/a.md": prose("a"), "queries.jsonl": '{"question": "Wié?"}'}
-    )
+    folder = write_corpus(tmp_path / "corpus", {"docs/a.md": prose("a"), "queries.jsonl": QUESTION})
     snapshots, settings = SnapshotStore(ArtifactStore(tmp_path)), settings_for(folder, tmp_path)
     first = snapshots.freeze(settings)
     assert places(first).keys() == {"a.md"}
-    assert first.gold_text == '{"question": "Wié?"}'
+    assert first.gold_text == QUESTION
     write_corpus(folder, {"queries.jsonl": ""})
     second = snapshots.freeze(settings)
     assert second.version != first.version
@@ -266,3 +268,35 @@ def test_statistics_stay_until_enough_training_text_is_new(tmp_path: Path) -> No
 )
 def test_a_title_is_the_first_heading_or_line(text: str, title: str) -> None:
     assert title_of(text) == title
+
+
+MANUAL = "# Pump manual\n\n" + "\n\n".join(f"## Chapter {n}\n\n{prose(n, 60)}" for n in range(12))
+
+
+def test_one_manual_is_split_by_its_sections(tmp_path: Path) -> None:
+    gold = '{"question": "Which?", "doc": "manual.md", "answer_text": "never said"}\n'
+    gold += json.dumps({"question": "What?", "doc": "manual.md", "answer_text": prose(7, 60)})
+    folder = write_corpus(tmp_path / "corpus", {"docs/manual.md": MANUAL, "queries.jsonl": gold})
+    snapshots, settings = SnapshotStore(ArtifactStore(tmp_path)), settings_for(folder, tmp_path)
+    said: list[str] = []
+    first = snapshots.freeze(settings, said.append)
+    rows = first.table(schemas.DOCUMENTS).to_pylist()
+    assert (first.facts["documents"], first.facts["sections"]) == (1, 12)
+    assert [row["path"] for row in rows] == [f"manual.md § Chapter {n}" for n in range(12)]
+    assert {row["split"] for row in rows} == {"train", "val", "test"}
+    for row in rows:
+        whole, own = snapshots.text(row["file_key"]), snapshots.text(row["doc_key"])
+        assert whole[row["start_char"] :].startswith(own)
+        assert prose(int(row["path"].split()[-1]), 60) in own
+    assert said[-2:] == [
+        "1 of 2 entries of the gold questions are left out:",
+        "  line 1: the answer 'never said' is not in manual.md",
+    ]
+    said.clear()
+    assert snapshots.freeze(settings, said.append).version == first.version
+    assert len(said) == 2
+
+    write_corpus(folder, {"docs/manual.md": MANUAL.replace("Chapter 3\n", "Chapter 3\n\nNew. ")})
+    second = snapshots.freeze(settings).table(schemas.DOCUMENTS).to_pylist()
+    assert [row["split"] for row in second] == [row["split"] for row in rows]
+    assert sum(row["doc_key"] == old["doc_key"] for row, old in zip(second, rows)) == 11

@@ -26,7 +26,9 @@ INDEX = RelevanceIndex(NODES, COLUMN)
         ([(0, 100)], {0}),
         ([(10, 20), (250, 260)], {0, 2}),
         ([(90, 120)], {1}),
-        ([(150, 290)], {1}),
+        ([(150, 290)], {2}),
+        ([(60, 260)], {1}),
+        ([(0, 300)], {0, 1, 2}),
         ([(400, 410)], set()),
         ([], set()),
     ],
@@ -88,3 +90,15 @@ def test_the_first_questions_are_of_held_out_documents_then_by_id() -> None:
     assert chosen.first(2).ids == ranked[:2]
     assert len(chosen.first(99)) == 3
     assert len(chosen.first(0)) == 0
+
+
+def test_a_question_is_answered_by_spans_of_several_documents_or_by_whole_ones() -> None:
+    spans = {
+        "doc_key": "a", "whole": [],
+        "answers": [
+            {"start": 85, "end": 95, "doc_key": "a"}, {"start": 20, "end": 30, "doc_key": "copy"},
+        ],
+    }  # fmt: skip
+    assert INDEX.answering(spans) == {0, 1}
+    assert INDEX.answering({"doc_key": "a", "whole": ["a"], "answers": []}) == {0, 1, 2}
+    assert INDEX.answering({"doc_key": "a", "whole": ["copy"], "answers": []}) == {0}
