@@ -9,10 +9,14 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ragft_pipeline.errors import RagftError, one_line, redacted
 from ragft_pipeline.release.commands import add_release_commands
 from ragft_pipeline.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from ragft_pipeline.corpus.snapshots import Snapshot
 
 _REPORTS = ("eval_report", "answering_report")
 
@@ -133,6 +137,7 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     )
     for name, counts in snapshot.left_out.items():
         print(f"  {name}: {counts}")
+    _print_foresight(snapshot, settings)
     from ragft_pipeline.defs.running import run_version
 
     assets = [name.strip() for name in options.assets.split(",")] if options.assets else None
@@ -152,6 +157,7 @@ def _freeze(options: argparse.Namespace, settings: Settings) -> int:
     add_partition(settings, snapshot.version)
     for name, counts in snapshot.left_out.items():
         print(f"{name}: {counts}")
+    _print_foresight(snapshot, settings)
     print(snapshot.version)
     return 0
 
@@ -264,6 +270,13 @@ def _version(options: argparse.Namespace, settings: Settings) -> str:
     if latest is None:
         raise RagftError("no corpus version yet: run `ragft run`")
     return latest.version
+
+
+def _print_foresight(snapshot: Snapshot, settings: Settings) -> None:
+    from ragft_pipeline.foresight import foresight
+
+    for line in foresight(snapshot, settings):
+        print(line)
 
 
 def _report_text(settings: Settings, version: str, asset: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.foresight import foresight
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.steps import Recipe, carry_decision
@@ -69,6 +70,8 @@ def status_lines(snapshots: SnapshotStore, settings: Settings, last: int) -> Ite
         yield f"{version}  {facts['documents']} documents, {facts['skipped']} skipped"
         for name, counts in snapshot.left_out.items():
             yield f"  {name}: {counts}"
+        if version == versions[-1]:
+            yield from (f"  {line}" for line in foresight(snapshot, settings))
         for recipe in RECIPES:
             link = links.get(recipe.name)
             state = asset_state(recipe, snapshot, links, settings)

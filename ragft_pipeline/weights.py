@@ -6,13 +6,14 @@ Nothing here imports torch, so a cached run can name the models it would have us
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import platform
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ragft_pipeline.digests import digest_of, file_sha256
 from ragft_pipeline.errors import RagftError
@@ -44,6 +45,12 @@ _PACKAGED = {
         "language model",
     ),
 }
+_LANGUAGE_MODELS = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+_TOKENIZERS = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece*.model",
+    "tokenizer.model", "whitespacetokenizer_config.json", "phrasetokenizer_config.json",
+)  # fmt: skip
+_PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 # What is for people, for other libraries or left by a run; all else in a folder makes the model
 # what it is: weights, tokenizer, chat template, its own code.
@@ -148,7 +155,73 @@ def found_here(weights: Weights) -> Weights:
 
 def require_embedder(weights: Weights) -> Weights:
     """Return the weights; RagftError where they are known to be no embedding model."""
+    if weights.purpose is None and (fault := _no_embedder(weights.folder)):
+        raise RagftError(f"embedder.model {weights.name!r} {fault}")
     return _require(weights, "embedder")
+
+
+def _no_embedder(folder: Path) -> str:
+    """Say what makes a model's folder no embedder, by its files alone; nothing where it may be one.
+
+    A sentence-transformers folder says itself what it is; of another, the head that it was saved
+    with does.
+    """
+    own = _json(folder / "config_sentence_transformers.json").get("model_type")
+    if own not in (None, "SentenceTransformer"):
+        return f"is a {own}, not an embedder; give a sentence-transformers embedding model"
+    if not (folder / "modules.json").is_file():
+        heads = _json(folder / "config.json").get("architectures") or []
+        head = str(heads[0]) if isinstance(heads, list) and heads else ""
+        if head.endswith("ForSequenceClassification"):
+            return (
+                f"is a cross-encoder or classifier ({head}), not an embedder; a cross-encoder goes "
+                "into reranker.model or teacher.model"
+            )
+        if head.endswith(_LANGUAGE_MODELS):
+            return (
+                f"is a language model ({head}), not an embedder; give an embedding model, or a "
+                "folder saved by sentence-transformers that says how to pool this one"
+            )
+    if not any(path.is_file() for name in _TOKENIZERS for path in folder.rglob(name)):
+        return (
+            "has no tokenizer (tokenizer.json, vocab.txt or a sentencepiece model): save it again "
+            "together with its tokenizer"
+        )
+    return ""
+
+
+def embedder_prompts(folder: Path) -> dict[str, str]:
+    """Return the prompts that an embedder's folder asks for: of `query` and of `document`.
+
+    The names are those by which sentence-transformers' encode_query and encode_document look.
+    """
+    prompts = _json(folder / "config_sentence_transformers.json").get("prompts")
+    named = prompts if isinstance(prompts, dict) else {}
+    found = {
+        kind: next((named[name] for name in names if isinstance(named.get(name), str)), "")
+        for kind, names in _PROMPTS.items()
+    }
+    return {kind: prompt for kind, prompt in found.items() if prompt}
+
+
+def embedder_limit(folder: Path) -> int | None:
+    """Return the most tokens that an embedder reads, where its folder says so."""
+    for file, key in (
+        (folder / "sentence_bert_config.json", "max_seq_length"),
+        (folder / "config.json", "max_position_embeddings"),
+    ):
+        value = _json(file).get(key)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def require_language_model(weights: Weights) -> Weights:

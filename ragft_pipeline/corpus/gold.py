@@ -29,6 +29,11 @@ class GoldQuestions:
     entries: int
     left_out: list[LeftOut]
 
+    @property
+    def of_whole_documents(self) -> int:
+        """How many questions name no answer: of their documents every node counts."""
+        return sum(bool(documents) for documents in self.table.column("whole").to_pylist())
+
 
 @dataclass
 class _Merged:

@@ -193,10 +193,7 @@ class SnapshotStore:
             elif not self._chain.extend(version, None, seen):
                 version = None
             if version is not None:
-                snapshot = self.load(version)
-                for line in snapshot.gold_left_out:
-                    progress(line)
-                return snapshot
+                return self.load(version)
             progress("another machine has frozen meanwhile: looking again")
         raise RagftError("other machines freeze all the time: try again")
 
@@ -263,6 +260,8 @@ class SnapshotStore:
             "warnings": len(warnings_of(read)),
             "gold_entries": questions.entries,
             "gold_questions": questions.table.num_rows,
+            "gold_reporting": questions.table.column("part").to_pylist().count("test"),
+            "gold_whole": questions.of_whole_documents,
             "characters": sum(characters.values()),
             "statistics_version": self._statistics_version(
                 version, characters, place, parent, settings

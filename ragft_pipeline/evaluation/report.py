@@ -72,6 +72,7 @@ class ReportInput:
     skipped: list[dict[str, str]]
     warnings: list[dict[str, str]]
     assets: Mapping[str, Mapping[str, Any]]
+    notes: Sequence[str] = ()
     sections: Sequence[Section] = ()
 
 
@@ -146,6 +147,7 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
         "refit": {name: [asdict(result) for result in part] for name, part in refit.items()},
         "latency": latency,
         "sections": {s.title: {"sentences": s.sentences, "table": s.table} for s in given.sections},
+        "notes": given.notes,
     }
     (work.folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1), encoding="utf-8")
     return Report(verdict, ladder)

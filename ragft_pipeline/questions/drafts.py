@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from ragft_pipeline.corpus.nodes import nearest_heading
 
+IMPORTED = "imported"  # the kind of a question that a team wrote, of which several nodes may answer
 DRAFTS_SCHEMA = pa.schema(
     [
         ("row_key", pa.string()),

@@ -10,7 +10,7 @@ import numpy as np
 import regex
 
 from ragft_pipeline.corpus.sentences import SOUTH_EAST_ASIAN, UNSPACED
-from ragft_pipeline.questions.drafts import Draft
+from ragft_pipeline.questions.drafts import IMPORTED, Draft
 from ragft_pipeline.retrieval.lexical import lexical_terms
 from ragft_pipeline.settings import QuestionSettings
 
@@ -29,6 +29,7 @@ _LETTERS_A_WORD = (
     (regex.compile(rf"(?V1)[{SOUTH_EAST_ASIAN}--\p{{M}}]"), 3),
 )
 _GENERATED = ("llm",)
+_ANYWHERE = ""
 
 
 @dataclass(frozen=True)
@@ -77,27 +78,30 @@ def filter_candidates(
     Of more candidates than `max_pairs` can use, some are not searched: they count as that.
 
     Args:
-        candidates: drafts in a fixed order; of two equal questions the first stays.
+        candidates: drafts in a fixed order; of two equal questions the first stays, but an imported
+            one is asked of each of its nodes.
         texts: node id to text.
         ranks: the rank, from 0, of each candidate's source when its question is searched.
     """
     turned_away = dict.fromkeys(("malformed", "deictic", "ungrounded", "duplicate"), 0)
     kept: list[Candidate] = []
-    seen: set[str] = set()
+    seen: dict[str, set[str]] = {}
     for candidate in candidates:
         question = candidate.draft.question
         plain = _BETWEEN_WORDS.sub(" ", question.lower()).strip()
         generated = candidate.draft.kind in _GENERATED
+        imported = candidate.draft.kind == IMPORTED
+        place = candidate.node_id if imported else _ANYWHERE
         if malformed(question, settings):
             turned_away["malformed"] += 1
         elif deictic(question):
             turned_away["deictic"] += 1
         elif generated and grounding(question, texts[candidate.node_id]) < settings.min_grounding:
             turned_away["ungrounded"] += 1
-        elif plain in seen:
+        elif plain in seen and not (imported and seen[plain].isdisjoint({place, _ANYWHERE})):
             turned_away["duplicate"] += 1
         else:
-            seen.add(plain)
+            seen.setdefault(plain, set()).add(place)
             kept.append(candidate)
     if settings.round_trip_top_k and kept:
         kept, turned_away["round_trip"], turned_away["over_max_pairs"] = _found_again(

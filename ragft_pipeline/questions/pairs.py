@@ -17,7 +17,11 @@ from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.questions.drafts import DRAFTS_SCHEMA, Draft, SourceNode, draft_row
-from ragft_pipeline.questions.exchange import export_finetune_dataset, imported_drafts
+from ragft_pipeline.questions.exchange import (
+    export_finetune_dataset,
+    imported_drafts,
+    read_finetune_dataset,
+)
 from ragft_pipeline.questions.extractive import EXTRACTIVE_VERSION, extract_questions
 from ragft_pipeline.questions.filters import Candidate, filter_candidates
 from ragft_pipeline.questions.llm import chosen_ids, write_questions
@@ -34,6 +38,7 @@ from ragft_pipeline.settings import (
 from ragft_pipeline.store import Workspace
 
 DATASET_FILE = "qa_finetune_dataset.json"
+_NAMED = 20  # entries of an imported set that are named when left out
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,28 @@ def _drafts(
     if isinstance(generator, LLMGenerator):
         return write_questions(sources, generator, settings.compute, work)
     if isinstance(generator, ImportGenerator):
-        return imported_drafts(Path(generator.path), sources)
+        return _imported_drafts(generator, sources, work)
     raise RagftError(f"questions.generators: no generator {generator!r}")
+
+
+def _imported_drafts(
+    generator: ImportGenerator, sources: Sequence[SourceNode], work: Workspace
+) -> dict[str, list[Draft]]:
+    found = read_finetune_dataset(Path(generator.path))
+    drafts = imported_drafts(found, sources)
+    matched = {draft.question for own in drafts.values() for draft in own}
+    work.count("imported_questions", found.questions)
+    work.count("imported_matched", len(matched))
+    work.count("imported_left_out", len(found.left_out))
+    work.progress(
+        f"{generator.path}: {len(matched)} of {found.questions} questions are about nodes of this "
+        f"split; {found.questions - len(matched)} match none of them"
+    )
+    for line in found.left_out[:_NAMED]:
+        work.progress(f"{generator.path}: left out, {line}")
+    if len(found.left_out) > _NAMED:
+        work.progress(f"{generator.path}: and {len(found.left_out) - _NAMED} more left out")
+    return drafts
 
 
 def _extractive_drafts(

@@ -116,8 +116,7 @@ def _gold(step: Step) -> Produced:
     found = read_gold_questions(
         step.snapshot.gold_text, step.table("corpus_snapshot"), step.snapshots.text
     )
-    whole = sum(bool(documents) for documents in found.table.column("whole").to_pylist())
-    facts = {"entries": found.entries, "of_whole_documents": whole}
+    facts = {"entries": found.entries, "of_whole_documents": found.of_whole_documents}
     reasons = Counter(one.reason for one in found.left_out)
     return Produced(found.table, facts | {f"left_out_{name}": n for name, n in reasons.items()})
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
+from ragft_pipeline.foresight import require_measurable
 from ragft_pipeline.questions.pairs import make_qa_pairs
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_table
@@ -25,6 +26,7 @@ _VECTORS_AT_ONCE = 8192
 
 def _pairs_recipe(split: str) -> Recipe:
     def write(step: Step) -> Produced:
+        require_measurable(step.snapshot)
         statistics = TermStatistics.from_table(step.table("corpus_statistics"))
         made = make_qa_pairs(step.table(f"{split}_nodes"), statistics, step.settings, step.work)
         facts = {"drafted": made.drafted}
@@ -36,6 +38,7 @@ def _pairs_recipe(split: str) -> Recipe:
     return Recipe(
         f"{split}_qa_pairs",
         write,
+        code=2,
         inputs=(f"{split}_nodes", "corpus_statistics"),
         sections=("questions", "embedder"),
         weights=("embedder",),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragft_pipeline import schemas
+from ragft_pipeline.foresight import foresight
 from ragft_pipeline.identities import SEARCHING
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.models import REFITTED, trained_reranker
@@ -137,9 +138,26 @@ def _report(step: Step) -> Produced:
         skipped=step.snapshot.table(schemas.SKIPPED).to_pylist(),
         warnings=step.snapshot.table(schemas.WARNINGS).to_pylist(),
         assets=assets,
+        notes=[*foresight(step.snapshot, step.settings), *_imports(step)],
         sections=[routing] if routing else [],
     )
-    return Produced(facts=write_report(given, step.settings, step.work).facts())
+    facts = write_report(given, step.settings, step.work).facts()
+    if given.notes:
+        facts["notes"] = "\n".join(given.notes)
+    return Produced(facts=facts)
+
+
+def _imports(step: Step) -> list[str]:
+    """Say how many questions of imported sets are about no node of any split."""
+    facts = [step.artifact(f"{split}_qa_pairs").facts for split in SPLITS]
+    asked = max(one.get("imported_questions", 0) for one in facts)
+    matched = sum(one.get("imported_matched", 0) for one in facts)
+    if matched or not asked:
+        return []
+    return [
+        f"{asked} of {asked} imported questions match no node: their texts stand in no document of "
+        "this version"
+    ]
 
 
 def corpus_facts(step: Step) -> dict[str, object]:
@@ -162,7 +180,7 @@ def corpus_facts(step: Step) -> dict[str, object]:
 eval_report = Recipe(
     "eval_report",
     _report,
-    code=3,
+    code=4,
     inputs=("retrieval_eval", "refit_eval", "router_eval", "corpus_snapshot", "chunked_nodes"),
-    sections=("evaluation",),
+    sections=("evaluation", "chunking", "embedder"),
 )

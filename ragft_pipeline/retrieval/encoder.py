@@ -25,6 +25,7 @@ from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.weights import (
     Weights,
+    embedder_prompts,
     folder_digest,
     found_here,
     require_embedder,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from ragft_pipeline.retrieval.packed import PackedEncoder
 
 Kind = Literal["query", "document"]
+KINDS: tuple[Kind, Kind] = ("query", "document")
 ENCODER_VERSION = 1  # raise it when some text would get another vector
 
 
@@ -140,7 +142,7 @@ class Encoder:
         )
 
     def _prompt(self, kind: Kind) -> str:
-        return self._embedder.query_prompt if kind == "query" else self._embedder.document_prompt
+        return prompt_of(self.weights, self._embedder, kind)
 
     @property
     def model(self) -> SentenceTransformer:
@@ -212,6 +214,12 @@ class Encoder:
             states = output["token_embeddings"].float().cpu()[keep]
             found.append((ids[keep].numpy(), states.numpy()))
         return found
+
+
+def prompt_of(weights: Weights, embedder: EmbedderSettings, kind: Kind) -> str:
+    """Return what is put before a text: by the settings, else by the model's own folder."""
+    given = embedder.query_prompt if kind == "query" else embedder.document_prompt
+    return given if given is not None else embedder_prompts(weights.folder).get(kind, "")
 
 
 def load_sentence_transformer(

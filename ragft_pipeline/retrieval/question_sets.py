@@ -101,20 +101,23 @@ class RelevanceIndex:
 def synthetic_set(
     name: str, pairs: pa.Table, index: RelevanceIndex, column: dict[str, int], held_out: bool
 ) -> QuestionSet:
-    """Return the synthetic questions of a QA_PAIRS table."""
+    """Return the synthetic questions of a QA_PAIRS table; of equal ones, one with all nodes."""
     rows = pairs.sort_by("question_id").to_pylist()
-    relevant = [
-        index.nodes_with(row["doc_key"], [(row["answer_start"], row["answer_end"])])
-        | {column[row["node_id"]]}
-        for row in rows
-    ]
+    asked: dict[str, dict[str, Any]] = {}
+    relevant: dict[str, frozenset[int]] = {}
+    for row in rows:
+        own = index.nodes_with(row["doc_key"], [(row["answer_start"], row["answer_end"])])
+        question = row["question"]
+        asked.setdefault(question, row)
+        relevant[question] = relevant.get(question, frozenset()) | own | {column[row["node_id"]]}
+    first = list(asked.values())
     return QuestionSet(
         name,
-        [row["question_id"] for row in rows],
-        [row["question"] for row in rows],
-        [row["cluster"] for row in rows],
-        [held_out] * len(rows),
-        relevant,
+        [row["question_id"] for row in first],
+        [row["question"] for row in first],
+        [row["cluster"] for row in first],
+        [held_out] * len(first),
+        [relevant[row["question"]] for row in first],
     )
 
 

@@ -93,8 +93,8 @@ class EmbedderSettings(Section):
 
     model: str = "embedded:all-minilm-l6-v2"
     max_tokens: Annotated[int, Field(ge=16, le=8192)] = 256
-    query_prompt: str = ""
-    document_prompt: str = ""
+    query_prompt: str | None = None
+    document_prompt: str | None = None
     trust_remote_code: bool = False
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.adapters import Adapter, linear_adapter
-from ragft_pipeline.retrieval.encoder import load_sentence_transformer
+from ragft_pipeline.retrieval.encoder import KINDS, load_sentence_transformer, prompt_of
 from ragft_pipeline.settings import EmbedderSettings
 from ragft_pipeline.weights import Weights, require_embedder, resolve_weights
 
@@ -47,7 +47,7 @@ def bake_adapter(
     baked = SentenceTransformer(
         modules=[*model, Router(routes, default_route="document"), Normalize()],
         device="cpu",
-        prompts={kind: model.prompts[kind] for kind in ("query", "document")},
+        prompts={kind: prompt_of(base, embedder, kind) for kind in KINDS},
     )
     baked.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
     between = torch.linalg.solve(document.T, query.T).T  # query = between @ document

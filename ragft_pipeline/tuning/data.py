@@ -40,6 +40,13 @@ class Questions:
         """Return question id to text."""
         return dict(zip(self.ids, self.texts))
 
+    def answers(self) -> list[list[str]]:
+        """Return for each question every node that answers it, or the same question elsewhere."""
+        nodes: dict[str, list[str]] = {}
+        for text, node_id in zip(self.texts, self.node_ids):
+            nodes.setdefault(text, []).append(node_id)
+        return [nodes[text] for text in self.texts]
+
 
 @dataclass(frozen=True)
 class TrainingTables:
@@ -83,6 +90,6 @@ class Validation:
         return score_rankings(np.concatenate(found), self.relevant())[PRIMARY]
 
     def relevant(self) -> list[set[int]]:
-        """Return for each question the indices of its relevant nodes: its source."""
+        """Return for each question the indices of its relevant nodes."""
         column = {node_id: index for index, node_id in enumerate(self.nodes)}
-        return [{column[node_id]} for node_id in self.questions.node_ids]
+        return [{column[node_id] for node_id in own} for own in self.questions.answers()]

@@ -19,10 +19,12 @@ import pyarrow as pa
 from ragft_pipeline.compute import Report, run_training
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.retrieval.encoder import (
+    KINDS,
     Encoder,
     cached_vectors,
     load_sentence_transformer,
     pick_device,
+    prompt_of,
 )
 from ragft_pipeline.retrieval.metrics import mean_of, smallest_sufficient
 from ragft_pipeline.retrieval.search import top_k
@@ -139,9 +141,10 @@ def fit_embedder(
     )
     node_ids, vectors = cached_vectors(work, base, nodes, "document")
     column = {node_id: index for index, node_id in enumerate(node_ids)}
+    asked, shown = (prompt_of(base.weights, embedder, kind) for kind in KINDS)
     lesson = Lesson(
-        [embedder.query_prompt + text for text in questions.texts],
-        [embedder.document_prompt + text for text in nodes.values()],
+        [asked + text for text in questions.texts],
+        [shown + text for text in nodes.values()],
         np.array([column[node_id] for node_id in questions.node_ids]),
         vectors,
         TeacherLists(teacher, questions, node_ids),
@@ -298,7 +301,8 @@ def _save(
         "loss": float(np.mean(tuned.losses[-10:])),
         **facts,
     }
-    loading = _LOADING.format(query=embedder.query_prompt, document=embedder.document_prompt)
+    prompts = {kind: prompt_of(tuned.base.weights, embedder, kind) for kind in KINDS}
+    loading = _LOADING.format(**prompts)
     write_card(
         folder,
         f"{embedder.model}, tuned",

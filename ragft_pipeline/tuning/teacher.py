@@ -42,7 +42,8 @@ def score_with_teacher(
     """Return a TEACHER_SCORES table: each train question's best nodes, best first, 0..1.
 
     BM25 and the base embedder are min-max over all train nodes; the `teacher.depth` best by their
-    mixture are kept, and always the question's own source node. With `teacher.model`, a
+    mixture are kept, and always the question's own source node. Where several nodes answer it, each
+    has the score of the best of them: none is a negative. With `teacher.model`, a
     cross-encoder, the best `teacher.reranked` of them are ordered by both.
     """
     questions, texts = Questions.from_table(pairs), node_texts(nodes)
@@ -51,6 +52,7 @@ def score_with_teacher(
     _, question_vectors = cached_vectors(work, encoder, questions.by_id(), "query")
     lexical = LexicalIndex(list(texts.values()), statistics)
     column = {node_id: index for index, node_id in enumerate(node_ids)}
+    answers = [[column[node_id] for node_id in own] for own in questions.answers()]
     best, scores = [], []
     block = rows_at_once(len(node_ids), _BLOCK)
     for start in range(0, len(questions), block):
@@ -58,8 +60,10 @@ def score_with_teacher(
         words = min_max(lexical.scores(questions.texts[part]))
         dense = min_max(question_vectors[part] @ node_vectors.T)
         mixed = fuse(dense, words, 1 - bm25_weight)
-        own = np.array([column[node_id] for node_id in questions.node_ids[part]])
-        mixed_top = np.where(np.arange(len(node_ids)) == own[:, None], np.inf, mixed)
+        mixed_top = mixed.copy()
+        for row, own in enumerate(answers[part]):
+            mixed[row, own] = mixed[row, own].max()
+            mixed_top[row, own] = np.inf
         kept = np.sort(top_k(mixed_top, settings.teacher.depth), axis=1)
         listed, listed_scores = _best_first(kept, np.take_along_axis(mixed, kept, axis=1))
         best.append(listed)

@@ -9,7 +9,11 @@ import pytest
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.questions.drafts import SourceNode
-from ragft_pipeline.questions.exchange import export_finetune_dataset, imported_drafts
+from ragft_pipeline.questions.exchange import (
+    export_finetune_dataset,
+    imported_drafts,
+    read_finetune_dataset,
+)
 
 TEXTS = {"n1": "The pump starts\nat 6 bar.", "n2": "锅炉每年检修一次。", "n3": "Unasked."}
 NODES = [SourceNode(node_id, text, "", "", False) for node_id, text in TEXTS.items()]
@@ -32,7 +36,7 @@ def write(path: Path, **fields: Any) -> Path:
 def questions(path: Path, nodes: list[SourceNode] = NODES) -> dict[str, list[str]]:
     return {
         node_id: [draft.question for draft in drafts]
-        for node_id, drafts in imported_drafts(path, nodes).items()
+        for node_id, drafts in imported_drafts(read_finetune_dataset(path), nodes).items()
     }
 
 
@@ -55,7 +59,7 @@ def test_what_was_exported_is_imported_again(tmp_path: Path) -> None:
         "n1": ["When does it start?", "At what pressure?"],
         "n2": ["多久检修？"],
     }
-    drafts = imported_drafts(file, NODES)["n1"]
+    drafts = imported_drafts(read_finetune_dataset(file), NODES)["n1"]
     assert {(d.kind, d.start, d.end) for d in drafts} == {("imported", 0, len(TEXTS["n1"]))}
 
 
@@ -104,17 +108,45 @@ def test_a_text_in_no_node_is_left(tmp_path: Path, text: str) -> None:
     assert questions(write(tmp_path / "set.json", corpus={"t": text})) == {}
 
 
+def test_a_question_is_asked_of_all_its_relevant_texts(tmp_path: Path) -> None:
+    file = write(
+        tmp_path / "set.json",
+        corpus={"a": TEXTS["n1"], "b": TEXTS["n2"], "c": TEXTS["n3"]},
+        relevant_docs={"q": ["a", "b", "gone", "b"]},
+    )
+    assert questions(file) == {"n1": ["Why?"], "n2": ["Why?"]}
+    pairs = pa.table({"question_id": ["1", "2"], "question": ["Why?"] * 2, "node_id": ["n1", "n2"]})
+    export_finetune_dataset(pairs, TABLE, tmp_path / "again.json")
+    again = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))
+    assert (again["queries"], again["relevant_docs"]) == ({"1": "Why?"}, {"1": ["n1", "n2"]})
+
+
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "why"),
     [
-        {"relevant_docs": {"gone": ["t"]}},
-        {"relevant_docs": {"q": ["gone"]}},
-        {"relevant_docs": {"q": []}},
-        {"relevant_docs": ["q"]},
-        {"corpus": None},
-        {"corpus": {"t": 5}},
+        ({"relevant_docs": {"q": ["t"], "gone": ["t"]}}, "gone: is no question"),
+        ({"queries": {"q": "Why?", "bad": 5}, "relevant_docs": {"q": ["t"], "bad": ["t"]}}, "bad:"),
+        ({"queries": {"q": "Why?", "bad": "What?"}}, "bad: has no relevant text"),
+        ({"relevant_docs": {"q": ["t"], "bad": []}, "queries": {"q": "Why?", "bad": "?"}}, "bad:"),
+        ({"relevant_docs": {"q": ["t"], "bad": 5}, "queries": {"q": "Why?", "bad": "?"}}, "bad:"),
+        (
+            {"relevant_docs": {"q": ["t"], "bad": ["no"]}, "queries": {"q": "Why?", "bad": "?"}},
+            "bad: none of its relevant texts",
+        ),
     ],
 )
+def test_a_bad_entry_is_left_out_and_the_rest_is_read(
+    tmp_path: Path, fields: dict[str, Any], why: str
+) -> None:
+    file = write(tmp_path / "set.json", **({"corpus": {"t": TEXTS["n1"], "x": 5}} | fields))
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    found = read_finetune_dataset(file)
+    assert questions(file) == {"n1": ["Why?"]}
+    assert (found.questions, len(found.left_out)) == (1, 1)
+    assert found.left_out[0].startswith(why)
+
+
+@pytest.mark.parametrize("fields", [{"relevant_docs": ["q"]}, {"corpus": None}])
 def test_a_set_that_does_not_hold_together_is_an_error(
     tmp_path: Path, fields: dict[str, Any]
 ) -> None:

@@ -143,3 +143,18 @@ def test_nothing_is_searched_where_nothing_is_left() -> None:
     kept, turned_away = filter_candidates([candidate("Why?")], {}, QuestionSettings(), no_ranks)
     assert kept == []
     assert "round_trip" not in turned_away
+
+
+def test_an_imported_question_is_asked_of_each_of_its_nodes() -> None:
+    asked = "When does the valve of the pump open?"
+    drafts = [("n1", "imported"), ("n2", "imported"), ("n2", "imported"), ("n3", "claim")]
+    candidates = [
+        Candidate(f"q{n}", node_id, "import", Draft(asked, kind, 0, 5))
+        for n, (node_id, kind) in enumerate(drafts)
+    ]
+    texts = dict.fromkeys(("n1", "n2", "n3"), asked)
+    for order in (candidates, candidates[::-1]):
+        kept, turned_away = filter_candidates(order, texts, SETTINGS, no_ranks)
+        nodes = {candidate.node_id for candidate in kept}
+        assert nodes == ({"n1", "n2"} if order is candidates else {"n3"})
+        assert turned_away["duplicate"] == 4 - len(kept)
