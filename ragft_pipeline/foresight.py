@@ -52,8 +52,8 @@ def _of_the_split(snapshot: Snapshot) -> Iterator[str]:
     rows = snapshot.table(schemas.DOCUMENTS).to_pylist()
     if sections := snapshot.facts.get("sections", 0):
         yield (
-            f"{snapshot.facts['documents']} documents are too few, or too alike, to be split: "
-            f"they are split by their parts, {sections} with what is whole"
+            f"{_documents(rows)}: too few, or too alike (split.near_duplicate), to hold any out; "
+            f"they are split by their sections, {sections} in all"
         )
     groups = {
         split: {row["cluster"] for row in rows if row["split"] == split}
@@ -124,7 +124,8 @@ def _documents(rows: list[dict[str, Any]]) -> str:
     named = ", ".join(files[:_NAMED]) + (", …" if len(files) > _NAMED else "")
     if len(files) == 1:
         return f"1 document ({named})"
-    alike = f" in {groups} group(s) of near-duplicates" if groups < len(files) else ""
+    cut = any(row["file_key"] not in (None, row["doc_key"]) for row in rows)
+    alike = f" in {groups} group(s) of near-duplicates" if groups < len(files) and not cut else ""
     return f"{len(files)} documents{alike} ({named})"
 
 

@@ -80,6 +80,8 @@ def read_finetune_dataset(path: Path) -> ImportedSet:
         ]
         if not isinstance(question, str) or not question.strip():
             left_out.append(f"{name}: is no question of `queries`")
+        elif not ids:
+            left_out.append(f"{name}: has no relevant text")
         elif not texts:
             left_out.append(f"{name}: none of its relevant texts is in `corpus`")
         else:
