@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from ragft_pipeline.corpus.markdown import body_start, headings
+
 MARK = " § "
 _LARGE, _ENOUGH = 3000, 800  # characters of a piece of a long section, at most and about
-_HEADING = re.compile(r" {0,3}#{1,6}(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*$")
-_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)$")
+_WORDS = re.compile(r"\w")
 _BLANK = re.compile(r"\n[ \t]*\n\s*")
 _SENTENCE = re.compile(r"(?<=[.!?:])\s+|(?<=[。！？])\s*|\n")
 
@@ -50,7 +51,7 @@ def file_of(path: str) -> str:
 
 
 def cut(file: str, text: str, markdown: bool, level: Level) -> list[Part]:
-    """Return the parts of a file's text, in order, without the white space between them.
+    """Return the parts of a file's text, in order, without white space and front matter between.
 
     Sections begin at Markdown headings, and one without a text of its own goes with the next. Long
     sections are cut between paragraphs, at places that the paragraphs' words decide, so that an
@@ -85,35 +86,30 @@ def _paths(file: str, headings: Sequence[str]) -> Iterator[str]:
         yield f"{file}{MARK}{name}" + (f" ({number})" if number > 1 else "")
 
 
-def _sections(text: str) -> list[tuple[int, int, str]]:
-    """Return the sections below Markdown headings: start, end, the last heading above the text."""
-    found: list[tuple[int, int, str]] = []
-    fence, start, heading, bare = "", 0, "", True
-    at = 0
-    for line in text.splitlines(keepends=True):
-        fenced = _FENCE.match(line.rstrip("\n"))
-        if fence:
-            closes = fenced and fenced[1].startswith(fence) and not fenced[2].strip()
-            fence = "" if closes else fence
-        elif fenced and not ("`" in fenced[1] and "`" in fenced[2]):
-            fence = fenced[1]
-        elif headed := _HEADING.match(line.rstrip("\n")):
-            if not bare:
-                found.append((start, at, heading))
-                start = at
-            heading, bare = headed[1] or "", True
-            at += len(line)
-            continue
-        bare = bare and not line.strip()
-        at += len(line)
-    return [*found, (start, len(text), heading)]
+def _sections(text: str) -> Iterator[tuple[int, int, str]]:
+    """Yield the sections below Markdown headings: start, end, the last heading above the text."""
+    begin = body_start(text)
+    begin = begin if text[begin:].strip() else 0
+    start, heading = begin, ""
+    for found in headings(text):
+        if _WORDS.search(text, _line_end(text, begin) if heading else begin, found.start):
+            yield start, found.start, heading
+            start = found.start
+        begin, heading = found.start, found.text
+    yield start, len(text), heading
+
+
+def _line_end(text: str, start: int) -> int:
+    end = text.find("\n", start)
+    return end if end >= 0 else len(text)
 
 
 def _paragraphs(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield a section's paragraphs; lines that are headings alone go with the next."""
+    """Yield a section's paragraphs; headings go with the next."""
     begin = start
     for low, high in _blocks(text, start, end):
-        if _HEADING.match(text[low:high].strip()) and high < end:
+        bare = headings(text[low:high]) and not _WORDS.search(text, _line_end(text, low), high)
+        if bare and high < end:
             continue
         yield begin, high
         begin = high

@@ -132,7 +132,8 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
         header=HEADER, metrics=METRICS, base=BASE, spoken=spoken,
     )  # fmt: skip
     (work.folder / REPORT_FILE).write_text(page, encoding="utf-8")
-    text = "\n".join([*ladder.lines(), "", verdict.sentence])
+    told = [*given.notes, ""] if given.notes else []
+    text = "\n".join([*told, *ladder.lines(), "", verdict.sentence])
     (work.folder / TEXT_FILE).write_text(text, encoding="utf-8")
     for section in given.sections:
         plots |= section.plots

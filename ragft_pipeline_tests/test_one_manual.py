@@ -1,0 +1,79 @@
+"""One manual, or contracts of one template, end with a verdict and a champion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ragft_pipeline import schemas
+from ragft_pipeline.foresight import require_measurable
+from ragft_pipeline.recipes.corpus import chunked_nodes, corpus_snapshot
+from ragft_pipeline.steps import materialize
+from ragft_pipeline_tests.conftest import SAMPLE, Project
+from ragft_pipeline_tests.corpora import write_corpus
+
+PAGES = sorted((SAMPLE / "docs").rglob("*.md"))
+
+
+def chapters(first: int, last: int) -> list[str]:
+    """Return documents of the sample as chapters: their headings are one level lower."""
+    return [
+        "\n".join(f"#{line}" if line.startswith("#") else line for line in text.splitlines())
+        for text in (page.read_text(encoding="utf-8") for page in PAGES[first:last])
+    ]
+
+
+def contract(number: int) -> str:
+    shared = chapters(10, 12)
+    return "\n\n".join([f"# Contract {number}", *chapters(number, number + 1), *shared])
+
+
+CORPORA = {
+    "manual": {"manual.md": "\n\n".join(["# Handbook", *chapters(0, 6)])},
+    "contracts": {f"contract{n}.md": contract(n) for n in range(8)},
+}
+
+
+def project_of(folder: Path, documents: dict[str, str]) -> Project:
+    project = Project(folder)
+    write_corpus(project.corpus, documents)
+    project.configure(questions={"generators": [{"kind": "extractive"}]})
+    return project
+
+
+@pytest.mark.parametrize("name", CORPORA)
+def test_sections_are_held_out_of_what_cannot_be_split(tmp_path: Path, name: str) -> None:
+    project = project_of(tmp_path, CORPORA[name])
+    snapshot = project.snapshots.freeze(project.settings)
+    require_measurable(snapshot)
+    for recipe in (corpus_snapshot, chunked_nodes):
+        materialize(recipe, project.settings, snapshot.version)
+    nodes = project.artifact("chunked_nodes").table().to_pylist()
+    splits: dict[str, set[str]] = {}
+    for node in nodes:
+        splits.setdefault(node["node_id"], set()).add(node["split"])
+    assert all(len(own) == 1 for own in splits.values())
+    assert {node["split"] for node in nodes} == {"train", "val", "test"}
+    texts = {row["doc_key"]: project.snapshots.text(row["doc_key"]) for row in rows(project)}
+    for node in nodes:
+        own = texts[node["doc_key"]][node["start_char"] : node["end_char"]]
+        assert own == node["text"]
+
+
+def rows(project: Project) -> list[dict[str, str]]:
+    snapshot = project.snapshots.load(project.snapshots.versions()[-1])
+    return list(snapshot.table(schemas.DOCUMENTS).to_pylist())
+
+
+@pytest.mark.slow
+def test_one_manual_ends_with_a_verdict_and_a_champion(tmp_path: Path) -> None:
+    project = project_of(tmp_path, CORPORA["manual"])
+    run = project.ragft("run")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "1 document (manual.md): too few" in run.stdout
+    report = project.artifact("eval_report")
+    assert report.facts["verdict"]
+    assert "split by their sections" in report.facts["notes"]
+    champion = project.ragft("champion")
+    assert champion.returncode == 0, champion.stdout + champion.stderr
