@@ -182,7 +182,8 @@ def _no_embedder(folder: Path) -> str:
                 f"is a language model ({head}), not an embedder; give an embedding model, or a "
                 "folder saved by sentence-transformers that says how to pool this one"
             )
-    if not any(path.is_file() for name in _TOKENIZERS for path in folder.rglob(name)):
+    saved = any((folder / name).is_file() for name in ("config.json", "modules.json"))
+    if saved and not any(path.is_file() for name in _TOKENIZERS for path in folder.rglob(name)):
         return (
             "has no tokenizer (tokenizer.json, vocab.txt or a sentencepiece model): save it again "
             "together with its tokenizer"
