@@ -248,8 +248,7 @@ def load_sentence_transformer(
     if math.isfinite(limit):  # a mean of word vectors has none, and reads whole texts
         model.max_seq_length = min(embedder.max_tokens, limit)
     own = model.prompts.get(model.default_prompt_name or "", "")  # what no prompt means
-    given = {"query": embedder.query_prompt, "document": embedder.document_prompt}
-    model.prompts |= {kind: prompt or own for kind, prompt in given.items()}
+    model.prompts |= {kind: prompt_of(weights, embedder, kind) or own for kind in KINDS}
     return model
 
 
