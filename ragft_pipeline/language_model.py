@@ -86,7 +86,7 @@ class LanguageModel:
         """
         import torch
 
-        stopping = [_asked_enough(self.tokenizer, questions)] if questions else []
+        marks = _question_marks(self.tokenizer) if questions else None
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         replies: list[Reply] = [Reply("", 0, 0)] * len(texts)
         for start in range(0, len(order), batch_size):
@@ -97,6 +97,7 @@ class LanguageModel:
                 padding=True,
                 add_special_tokens=False,
             )
+            given = inputs["input_ids"].shape[1]
             with torch.inference_mode():
                 output = self.model.generate(
                     **inputs.to(self.model.device),
@@ -104,9 +105,9 @@ class LanguageModel:
                     do_sample=False,
                     repetition_penalty=repetition_penalty,
                     pad_token_id=self.tokenizer.pad_token_id,
-                    stopping_criteria=stopping,
+                    stopping_criteria=[] if marks is None else [_ends(marks, given, questions)],
                 )
-            new = output[:, inputs["input_ids"].shape[1] :]
+            new = output[:, given:]
             for i, ids, mask in zip(batch, new, inputs["attention_mask"]):
                 used = int((ids != self.tokenizer.pad_token_id).sum())
                 text = self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -136,20 +137,17 @@ class LanguageModel:
         return np.array(losses)
 
 
-def _asked_enough(tokenizer: Any, questions: int) -> Callable[..., Any]:
-    """Return transformers' stopping criterion: so many question marks after the given texts."""
+def _question_marks(tokenizer: Any) -> Any:
+    """Return which tokens end with a question mark, a bool tensor over the vocabulary."""
     import torch
 
     words = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    marks = torch.tensor([bool(word) and word.endswith(("?", "？")) for word in words])
-    given: list[int] = []  # the length of the texts, padded: known at the first call
+    return torch.tensor([bool(word) and word.endswith(("?", "？")) for word in words])
 
-    def enough(ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
-        if not given or ids.shape[1] <= given[0]:
-            given[:] = [ids.shape[1] - 1]
-        return marks.to(ids.device)[ids[:, given[0] :]].sum(dim=1) >= questions
 
-    return enough
+def _ends(marks: Any, given: int, questions: int) -> Callable[..., Any]:
+    """Return transformers' stopping criterion: so many marks after the first `given` tokens."""
+    return lambda ids, scores, **_: marks.to(ids.device)[ids[:, given:]].sum(dim=1) >= questions
 
 
 @lru_cache(maxsize=1)

@@ -6,7 +6,42 @@ from typing import Any
 import pytest
 
 from ragft_pipeline import language_model
+from ragft_pipeline.settings import ComputeSettings
 from ragft_pipeline.weights import resolve_weights
+
+
+def test_answers_are_in_the_faster_number_type_or_the_one_that_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cpu = ComputeSettings(device="cpu")
+    for faster, dtype in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(language_model, "_faster_in_bfloat16", lambda found=faster: found)
+        assert language_model.answering_dtype(cpu) == dtype
+    set_so = ComputeSettings(device="cpu", dtype="bfloat16")
+    assert language_model.answering_dtype(set_so) == "bfloat16"
+
+
+def test_a_text_ends_with_its_last_question_whatever_stood_before() -> None:
+    import torch
+
+    marks = language_model._question_marks(Tokens(["why", "?", "no?", "so"]))
+    assert marks.tolist() == [False, True, True, False]
+    enough = language_model._ends(marks, 2, 2)  # marks of the prompt count for nothing
+    assert enough(torch.tensor([[1, 1, 1], [1, 0, 3]]), None).tolist() == [False, False]
+    assert enough(torch.tensor([[1, 1, 1, 2], [1, 0, 3, 1]]), None).tolist() == [True, False]
+
+
+class Tokens:
+    """A tokenizer's vocabulary."""
+
+    def __init__(self, words: list[str]) -> None:
+        self.words = words
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def convert_ids_to_tokens(self, ids: range) -> list[str]:
+        return [self.words[number] for number in ids]
 
 
 class Part:

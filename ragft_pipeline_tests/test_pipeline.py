@@ -30,12 +30,19 @@ def _facts(project: Project, asset: str) -> dict[str, int]:
     return project.artifact(asset).facts
 
 
-def test_first_run_computes_every_asset_and_prints_the_verdict(finished: Project) -> None:
+def test_first_run_computes_every_asset_and_prints_the_verdict_before_answering(
+    finished: Project,
+) -> None:
     output = (finished.folder / "first_run.txt").read_text(encoding="utf-8")
     assert set(_how(finished).values()) == {"computed"}
     assert len(_how(finished)) == len(RECIPES)
-    assert "| hybrid(adapter) + reranker |" in output
-    assert "report: " in output
+    places = [
+        output.index(text)
+        for text in ("untuned hybrid", "report: ", "champion: ", "_chats: computing", "Answering: ")
+    ]
+    assert places == sorted(places)
+    assert f"[{len(RECIPES)}/{len(RECIPES)}] answering_report: computed in" in output
+    assert "INFO" not in output
 
 
 def test_second_run_computes_nothing_and_loads_nothing_heavy(copied: Project) -> None:
