@@ -1,14 +1,17 @@
-"""BM25 over words and, for unspaced scripts, character bigrams.
+"""BM25 over stemmed words and, for unspaced scripts, character bigrams.
 
 The library of choice (bm25s) derives term statistics from the corpus it indexes. Training rows
 must not depend on the whole corpus, so this index takes frozen statistics where
 it is given some; with its own statistics its scores equal bm25s' Lucene variant, which a test
 checks.
+
+A text's terms depend on that text alone: its words are stemmed by its own language. A question is
+too short to tell its language, so its words take the form that each language of the indexed texts
+would give them, and meet whichever is there.
 """
 
 from __future__ import annotations
 
-import re
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,28 +20,13 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-from bm25s.stopwords import STOPWORDS_EN
 from scipy import sparse
 
 from ragft_pipeline import schemas
+from ragft_pipeline.retrieval.words import AUTO, language_of, lexical_terms, words_of
 
 K1, B = 1.5, 0.75
-_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_TOKENS = re.compile(rf"[{_UNSPACED}]+|[^\W{_UNSPACED}]{{2,}}")
-_FIRST_UNSPACED = re.compile(f"[{_UNSPACED}]").match
 _TEXTS_AT_ONCE = 65_536
-_STOP = frozenset(STOPWORDS_EN)
-
-
-def lexical_terms(text: str) -> list[str]:
-    """Return the terms of a text: lower-case words without English stop words, CJK bigrams."""
-    terms: list[str] = []
-    for token in _TOKENS.findall(text.lower()):
-        if token[0] >= "\u3040" and _FIRST_UNSPACED(token):
-            terms += [token[i : i + 2] for i in range(len(token) - 1)] or [token]
-        elif token not in _STOP:
-            terms.append(token)
-    return terms
 
 
 @dataclass(frozen=True)
@@ -50,12 +38,16 @@ class TermStatistics:
     mean_length: float
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> TermStatistics:
-        """Count the terms of `texts`, one node each."""
+    def of(cls, texts: Iterable[str], language: str = AUTO) -> TermStatistics:
+        """Count the terms of `texts`, one node each.
+
+        Args:
+            language: `passages.language`, for all of them or as each text tells it.
+        """
         frequency: Counter[str] = Counter()
         number = length = 0
         for text in texts:
-            terms = lexical_terms(text)
+            terms = lexical_terms(text, language_of(text, language))
             frequency.update(set(terms))
             number += 1
             length += len(terms)
@@ -91,12 +83,44 @@ class TermStatistics:
 
 
 class LexicalIndex:
-    """BM25 scores of queries against texts (Robertson et al. 1994, Lucene's variant)."""
+    """BM25 scores of queries against texts (Robertson et al. 1994, Lucene's variant).
 
-    def __init__(self, texts: Sequence[str], statistics: TermStatistics | None = None) -> None:
+    Args:
+        texts: what is searched.
+        statistics: frozen ones; None counts the texts themselves.
+        language: `passages.language`: `auto`, `off` or a Snowball stemmer's name.
+        languages: each text's, where it is known from elsewhere, as for a title.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        statistics: TermStatistics | None = None,
+        language: str = AUTO,
+        languages: Sequence[str] | None = None,
+    ) -> None:
         self._texts = texts
         self._statistics = statistics
+        self._language = language
+        self._languages = languages
         self._vocabulary: dict[str, int] = {}
+
+    @cached_property
+    def languages(self) -> list[str]:
+        """The language of each text; empty where none is told."""
+        if self._languages is not None:
+            return list(self._languages)
+        return [language_of(text, self._language) for text in self._texts]
+
+    @cached_property
+    def _spoken(self) -> list[str]:
+        return sorted(set(self.languages)) or [""]
+
+    def query_terms(self, query: str) -> Counter[str]:
+        """Return the terms that a question looks for, in each form that the texts may have."""
+        words = words_of(query)
+        forms = zip(*(lexical_terms(words, language) for language in self._spoken))
+        return Counter(term for each in forms for term in dict.fromkeys(each))
 
     @cached_property
     def _weights(self) -> sparse.csr_matrix:
@@ -104,8 +128,8 @@ class LexicalIndex:
         columns, counts, starts = array("i"), array("f"), array("q", [0])  # no Python list: memory
         lengths = array("q")
         vocabulary = self._vocabulary
-        for text in self._texts:
-            found = Counter(lexical_terms(text))
+        for text, language in zip(self._texts, self.languages):
+            found = Counter(lexical_terms(text, language))
             columns.extend([vocabulary.setdefault(term, len(vocabulary)) for term in found])
             counts.extend(found.values())
             starts.append(len(columns))
@@ -142,7 +166,7 @@ class LexicalIndex:
         weights = self._weights
         rows, columns, values = [], [], []
         for row, query in enumerate(queries):
-            for term, count in Counter(lexical_terms(query)).items():
+            for term, count in self.query_terms(query).items():
                 if (column := self._vocabulary.get(term)) is not None:
                     rows.append(row)
                     columns.append(column)
