@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from importlib import import_module
 
-SEARCHING = ("retrieval.encoder", "retrieval.late_interaction", "retrieval.token_vectors")
+SEARCHING = (
+    "retrieval.encoder", "retrieval.late_interaction", "retrieval.token_vectors",
+    "retrieval.words", "retrieval.evidence",
+)  # fmt: skip
 LIBRARY_VERSION = 1  # raise it when a library's new version gives other vectors, nodes or trainings
 
 

@@ -102,7 +102,7 @@ QA_PAIRS = Table(
 )  # fmt: skip
 CORPUS_STATISTICS = Table(
     "corpus_statistics",
-    _schema(term=S, document_frequency=N, nodes=N, mean_length=F),
+    _schema(term=S, document_frequency=N, nodes=N, mean_length=F, language=S),
     key=("term",),
 )
 VECTORS = Table(

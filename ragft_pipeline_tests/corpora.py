@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 
+import pyarrow as pa
+
+from ragft_pipeline.schemas import NODES
 from ragft_pipeline.settings import Settings, parse_settings
 
 _SYLLABLES = ("va", "lo", "kem", "tri", "bus", "nor", "fel", "dag", "mi", "zet", "qua", "pol")
@@ -68,3 +72,21 @@ def docx_bytes(text: str) -> bytes:
     buffer = io.BytesIO()
     document.save(buffer)
     return buffer.getvalue()
+
+
+def nodes_table(texts: Sequence[str], **columns: Sequence[str]) -> pa.Table:
+    """Return NODES a, b, c, … of one train document; `columns` are others' values, one a text."""
+    number, ends = len(texts), accumulate(map(len, texts))
+    rows = {
+        "node_id": [chr(ord("a") + place) for place in range(number)],
+        "doc_key": ["document"] * number,
+        "cluster": ["cluster"] * number,
+        "split": ["train"] * number,
+        "title": [""] * number,
+        "heading": [""] * number,
+        "text": list(texts),
+        "end_char": list(ends),
+        "tokens": [len(text.split()) for text in texts],
+    }
+    rows["start_char"] = [end - len(text) for end, text in zip(rows["end_char"], texts)]
+    return pa.table({name: rows[name] for name in NODES.schema.names} | columns)

@@ -18,6 +18,7 @@ from ragft_pipeline.digests import digest_of
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import MIDDLE, fuse
+from ragft_pipeline.retrieval.words import language_of
 from ragft_pipeline.store import Workspace
 
 DISTRACTOR_VERSION = 1  # raise it when some question would get others
@@ -90,7 +91,10 @@ def _nearest(
     asked, queries = cached_vectors(work, encoder, questions, "query")
     place = {question_id: row for row, question_id in enumerate(asked)}
     dense = queries @ vectors.T
-    words = LexicalIndex(list(texts.values()), library.statistics).scores(list(questions.values()))
+    # the pool is named by every row; other questions' documents in the batch are not
+    spoken = {language_of(texts[name], library.statistics.language) for name in library.pool}
+    lexical = LexicalIndex(list(texts.values()), library.statistics, asked_in=sorted(spoken))
+    words = lexical.scores(list(questions.values()))
     plain = {name: " ".join(text.split()) for name, text in texts.items()}
     open_to = {
         key: np.flatnonzero([name in library.pool or name in nodes for name in ids])

@@ -1,4 +1,4 @@
-"""NODES tables as what is searched: texts by node id, and where a node stands."""
+"""NODES tables as what is searched: texts by node id, plain or below the headings above them."""
 
 from __future__ import annotations
 
@@ -27,3 +27,29 @@ def nearest_heading(row: Mapping[str, Any]) -> str:
     """
     path = row["heading_path"] if "heading_path" in row else [row["heading"]]
     return path[-1] if path else ""
+
+
+def with_context(nodes: pa.Table) -> pa.Table:
+    """Return NODES whose texts begin with their document's title and the headings above them.
+
+    A text that begins with its title stays as it is. This is what models and BM25 read where
+    context helps; what people are shown is the passage alone.
+    """
+    texts = [contextual(row) for row in nodes.to_pylist()]
+    place = nodes.schema.get_field_index("text")
+    return nodes.set_column(place, nodes.schema.field(place), pa.array(texts, pa.string()))
+
+
+def contextual(row: Mapping[str, Any]) -> str:
+    """Return the text of a NODES row below its title and headings, outermost first."""
+    title, text = row["title"].strip(), str(row["text"])
+    if not title or text.lstrip("# ").startswith(title):
+        return text
+    above = [title, *(heading for heading in headings_of(row) if heading != title)]
+    return f"{' > '.join(above)}\n{text}"
+
+
+def headings_of(row: Mapping[str, Any]) -> list[str]:
+    """Return the headings above a NODES row; the nearest where an older table keeps no path."""
+    found = row["heading_path"] if "heading_path" in row else [row["heading"]]
+    return [heading.strip() for heading in found if heading.strip()]

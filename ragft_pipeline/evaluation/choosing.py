@@ -32,12 +32,14 @@ class Choices:
         chosen_on: the name of the choosing set, and how many questions it has.
         fusion_weights: dense weight of each retriever's hybrid, by retriever.
         second_stage_weights: weight of the second stage, by staged name; 0 leaves it out.
+        rankers: the weights of each ranker, by staged name.
     """
 
     chosen_on: str
     chosen_on_questions: int
     fusion_weights: dict[str, float] = field(default_factory=dict)
     second_stage_weights: dict[str, float] = field(default_factory=dict)
+    rankers: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the choices as plain values."""

@@ -62,7 +62,8 @@ def _hybrid(
     stages: FirstStages, retriever: DenseRetriever, weight: float
 ) -> Callable[[str], np.ndarray]:
     def search(text: str) -> np.ndarray:
-        scores = stages.score(retriever, retriever.encode([text]), stages.lexical.scores([text]))
+        words = retriever.lexical.scores([text])
+        scores = stages.score(retriever, retriever.encode([text]), words)
         return scores.best(fuse(scores.dense, scores.words, weight)).nodes
 
     return search

@@ -35,6 +35,13 @@ class Scores:
     dense: np.ndarray
     nodes: np.ndarray | None = None
 
+    def of(self, queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Return the cosines of these questions, by other vectors, over the same nodes."""
+        if self.nodes is None:
+            return queries @ vectors.T
+        rows = [vectors[nodes] @ query for query, nodes in zip(queries, self.nodes)]
+        return np.array(rows, np.float32).reshape(self.nodes.shape)
+
     def best(self, scores: np.ndarray, depth: int = DEPTH) -> Ranking:
         """Return the ranking by scores of these questions and nodes."""
         ranking = Ranking.of(scores, depth)

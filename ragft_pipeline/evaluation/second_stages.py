@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ragft_pipeline.evaluation.ranking import Ranking
+from ragft_pipeline.retrieval.evidence import LATE_INTERACTION
 from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.reranking import PairScorer, blend, cached_pair_scores
 from ragft_pipeline.store import Workspace
 
 RERANKER = "reranker"
-LATE_INTERACTION = "late interaction"
-STAGES = (LATE_INTERACTION, RERANKER)
+RANKER = "ranker"
+STAGES = (RANKER, LATE_INTERACTION, RERANKER)
 
 
 @dataclass
@@ -64,11 +65,6 @@ def staged_name(first_stage: str, stage: str) -> str:
     return f"{first_stage} + {stage}"
 
 
-def alone_name(first_stage: str, stage: str) -> str:
-    """Return the name of a first stage ordered by the second stage's scores alone."""
-    return f"{staged_name(first_stage, stage)} alone"
-
-
 def rerank(first: Ranking, scores: np.ndarray, weight: float) -> Ranking:
     """Reorder the candidates by the blend of both scores; what lies below keeps its order.
 
@@ -77,9 +73,16 @@ def rerank(first: Ranking, scores: np.ndarray, weight: float) -> Ranking:
     """
     depth = scores.shape[1]
     mixed = blend(first.scores[:, :depth], scores, weight)
-    order = np.argsort(-mixed, axis=1, kind="stable")
-    nodes = np.concatenate(
-        [np.take_along_axis(first.nodes[:, :depth], order, axis=1), first.nodes[:, depth:]], axis=1
+    best = by_scores(first.nodes[:, :depth], mixed)
+    return Ranking(
+        np.concatenate([best.nodes, first.nodes[:, depth:]], axis=1),
+        np.concatenate([best.scores, first.scores[:, depth:]], axis=1),
     )
-    tail = first.scores[:, depth:]
-    return Ranking(nodes, np.concatenate([np.take_along_axis(mixed, order, axis=1), tail], axis=1))
+
+
+def by_scores(nodes: np.ndarray, scores: np.ndarray) -> Ranking:
+    """Return candidates in the order of their scores, both (questions, candidates)."""
+    order = np.argsort(-scores, axis=1, kind="stable")
+    return Ranking(
+        np.take_along_axis(nodes, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    )

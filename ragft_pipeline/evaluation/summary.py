@@ -26,7 +26,7 @@ from ragft_pipeline.settings import EvaluationSettings
 
 ALPHA = 0.05
 UNTUNED = hybrid_name(BASE)
-_RETRIEVERS = ("adapter", "tuned_embedder", "adapter(tuned_embedder)")
+_RETRIEVERS = ("context", "adapter", "tuned_embedder", "adapter(tuned_embedder)")
 TUNED = (*_RETRIEVERS, *map(hybrid_name, _RETRIEVERS))
 
 

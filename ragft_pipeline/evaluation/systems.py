@@ -12,8 +12,10 @@ from ragft_pipeline.evaluation.ranking import Ranking, Scores
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import DEPTH
 from ragft_pipeline.retrieval.question_sets import QuestionSet
-from ragft_pipeline.retrieval.search import fuse, reciprocal_rank_fusion, rows_at_once, top_k
+from ragft_pipeline.retrieval.search import fuse, rows_at_once, top_k
 
+BASE = "base"  # the base embedder over the passages alone: what everything is compared with
+CONTEXT = "context"  # the base embedder over passages below their titles and headings
 BLOCK = 256
 _SAMPLE = 128  # questions that an approximate index is measured on
 
@@ -23,12 +25,14 @@ class DenseRetriever:
     """A dense retriever: the vectors of all nodes, and how a question becomes a vector.
 
     `encode` does the work each time; `known` returns a set's vectors, encoded once for ever.
+    `lexical` is BM25 over the texts that the vectors are of.
     """
 
     name: str
     node_vectors: np.ndarray
     encode: Callable[[Sequence[str]], np.ndarray]
     known: Callable[[QuestionSet], np.ndarray]
+    lexical: LexicalIndex
 
 
 @dataclass
@@ -50,7 +54,7 @@ class FirstStages:
     _indexes: dict[str, CandidateIndex] = field(default_factory=dict)
 
     def rank(self, questions: QuestionSet, weights: dict[str, float]) -> dict[str, Ranking]:
-        """Return the rankings of bm25, every dense retriever, its hybrid and, to compare, its RRF.
+        """Return the rankings of bm25, every dense retriever and its hybrid.
 
         Args:
             weights: dense weight of each retriever's hybrid; a retriever without one gets none.
@@ -63,8 +67,6 @@ class FirstStages:
                 if retriever.name in weights:
                     mixed = fuse(found.dense, found.words, weights[retriever.name])
                     parts.setdefault(hybrid_name(retriever.name), []).append(found.best(mixed))
-                    mixed = reciprocal_rank_fusion(found.dense, found.words)
-                    parts.setdefault(f"rrf({retriever.name})", []).append(found.best(mixed))
         return {
             name: Ranking(
                 np.concatenate([part.nodes for part in rankings]),
@@ -82,19 +84,22 @@ class FirstStages:
         size = rows_at_once(len(self.node_texts), BLOCK)
         for start in range(0, len(questions), size):
             block = slice(start, start + size)
-            words = self.lexical.scores(questions.texts[block])
+            asked = questions.texts[block]
+            words = {self.lexical: self.lexical.scores(asked)}
+            for lexical in {each.lexical for each in self.retrievers} - words.keys():
+                words[lexical] = lexical.scores(asked)
             scored = (
-                (each, self.score(each, self._encoded(each, questions)[block], words))
+                (each, self.score(each, self.encoded(each, questions)[block], words[each.lexical]))
                 for each in self.retrievers
             )
-            yield block, words, scored
+            yield block, words[self.lexical], scored
 
     def score(self, retriever: DenseRetriever, queries: np.ndarray, words: np.ndarray) -> Scores:
         """Return a retriever's scores of some questions beside BM25's over all nodes.
 
         Args:
             queries: float32 (questions, width).
-            words: float32 (questions, nodes).
+            words: of the retriever's `lexical`, float32 (questions, nodes).
         """
         index = self._indexes.get(retriever.name)
         if index is not None:
@@ -112,8 +117,8 @@ class FirstStages:
         if len(self.node_texts) <= self.exact_up_to or retriever.name in self._indexes:
             return
         index = CandidateIndex(retriever.node_vectors)
-        queries = self._encoded(retriever, questions)[:_SAMPLE]
-        reached = index.tune(queries, self.lexical, questions.texts[:_SAMPLE], self.recall)
+        queries = self.encoded(retriever, questions)[:_SAMPLE]
+        reached = index.tune(queries, retriever.lexical, questions.texts[:_SAMPLE], self.recall)
         self._indexes[retriever.name] = index
         self.index_facts |= {
             f"index_{retriever.name}": str(index),
@@ -121,7 +126,8 @@ class FirstStages:
             f"recall_at_{DEPTH}_{hybrid_name(retriever.name)}": reached.hybrid,
         }
 
-    def _encoded(self, retriever: DenseRetriever, questions: QuestionSet) -> np.ndarray:
+    def encoded(self, retriever: DenseRetriever, questions: QuestionSet) -> np.ndarray:
+        """Return a set's vectors, float32 (questions, width)."""
         key = (retriever.name, tuple(questions.ids))  # not the name: a part of a set has it too
         if key not in self._vectors:
             self._vectors[key] = retriever.known(questions)

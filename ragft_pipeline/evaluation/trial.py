@@ -10,27 +10,35 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline import schemas
-from ragft_pipeline.corpus.nodes import node_texts
-from ragft_pipeline.evaluation.choosing import Choices, choose_fusion, choose_second_stage
+from ragft_pipeline.evaluation.choosing import (
+    PEOPLE,
+    Choices,
+    choose_fusion,
+    choose_second_stage,
+)
 from ragft_pipeline.evaluation.ranking import Ranking
 from ragft_pipeline.evaluation.second_stages import (
     LATE_INTERACTION,
+    RANKER,
     RERANKER,
     SecondStage,
-    alone_name,
+    by_scores,
     rerank,
     staged_name,
 )
-from ragft_pipeline.evaluation.systems import DenseRetriever, FirstStages, hybrid_name
+from ragft_pipeline.evaluation.systems import CONTEXT, DenseRetriever, FirstStages, hybrid_name
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.evidence import CROSS_ENCODER, FIRST_STAGE, Candidates, Evidence
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import METRICS, score_rankings
 from ragft_pipeline.retrieval.question_sets import QuestionSet
+from ragft_pipeline.retrieval.ranker import Ranker, cross_fitted
 from ragft_pipeline.retrieval.reranking import Reranker
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 
+_SCORES = {LATE_INTERACTION: LATE_INTERACTION, RERANKER: CROSS_ENCODER}
 _REPORTED = ("gold_test", "synthetic_test", "gold_dev")
 
 
@@ -52,23 +60,27 @@ class Trial:
     node_ids: list[str]
     stages: FirstStages
     second_stages: list[SecondStage]
+    evidence: Evidence
     settings: Settings
 
     @classmethod
     def of(cls, nodes: pa.Table, models: Models, settings: Settings, work: Workspace) -> Trial:
-        """Build every system that the models make, over a NODES table."""
-        texts = node_texts(nodes)
-        passages = list(texts.values())
-        retrievers = _retrievers(texts, models, settings, work)
+        """Build every system that the models make, over a NODES table.
+
+        Whether passages are read below their headings is `passages.context`, decided.
+        """
         recipe = settings.evaluation
+        evidence = Evidence(nodes, settings.passages.context == "on", settings.passages.language)
+        node_ids = sorted(set(nodes.column("node_id").to_pylist()))
         stages = FirstStages(
-            passages,
-            LexicalIndex(passages),
-            retrievers,
+            evidence.texts,
+            evidence.plain,
+            _retrievers(node_ids, evidence, models, settings, work),
             exact_up_to=recipe.exact_up_to,
             recall=recipe.min_recall,
         )
-        return cls(list(texts), stages, _second_stages(passages, models, settings, work), settings)
+        seconds = _second_stages(evidence.read, models, settings, work)
+        return cls(node_ids, stages, seconds, evidence, settings)
 
     @property
     def column(self) -> dict[str, int]:
@@ -95,7 +107,58 @@ class Trial:
             choices.second_stage_weights |= choose_second_stage(
                 stage, part, first, recipe.rerank_weights
             )
+        choices.rankers = self.fit_rankers(questions)
+        choices.second_stage_weights |= dict.fromkeys(choices.rankers, 1.0)
         return choices
+
+    def fit_rankers(self, questions: QuestionSet) -> dict[str, dict[str, float]]:
+        """Return a ranker's weights over each hybrid, by staged name.
+
+        People's questions fit them. Synthetic ones, which copy their passage's words, never do:
+        then they are the shipped ones.
+        """
+        if questions.name != PEOPLE or not len(questions):
+            names = self.evidence_names
+            hybrids = (hybrid_name(each.name) for each in self.stages.retrievers)
+            return {staged_name(h, RANKER): Ranker.prior(names).weights for h in hybrids}
+        part = questions.first(self.settings.evaluation.max_late_interaction)
+        return {
+            staged_name(name, RANKER): Ranker.fitted(
+                found.names, found.features, found.relevant(part.relevant)
+            ).weights
+            for name, found in self.gather(part).items()
+        }
+
+    @property
+    def evidence_names(self) -> tuple[str, ...]:
+        """The names of what rankers look at."""
+        return (*FIRST_STAGE, *(_SCORES[s.name] for s in self._scorers))
+
+    @property
+    def _scorers(self) -> list[SecondStage]:
+        """The second stages whose scores are evidence, cheap enough for every question."""
+        return [stage for stage in self.second_stages if stage.name == LATE_INTERACTION]
+
+    def gather(self, questions: QuestionSet) -> dict[str, Candidates]:
+        """Return each hybrid's candidates and all evidence about them, by the hybrid's name."""
+        base = self.stages.retrievers[0]
+        parts: dict[str, list[Candidates]] = {}
+        for block, _, scored in self.stages.blocks(questions):
+            asked = self.stages.encoded(base, questions)[block]
+            for retriever, scores in scored:
+                plain = scores.dense if retriever is base else scores.of(asked, base.node_vectors)
+                found = self.evidence.candidates(
+                    questions.texts[block], scores.dense, scores.words, plain, scores.nodes
+                )
+                parts.setdefault(hybrid_name(retriever.name), []).append(found)
+        whole = {name: Candidates.joined(found) for name, found in parts.items()}
+        for stage in self._scorers:
+            stage.ensure(questions, [found.nodes for found in whole.values()])
+            whole = {
+                name: found.with_scores(_SCORES[stage.name], stage.scores(questions, found.nodes))
+                for name, found in whole.items()
+            }
+        return whole
 
     def rows(self, sets: dict[str, QuestionSet], choices: Choices) -> pa.Table:
         """Return the EVAL_ROWS of every system on every set."""
@@ -108,7 +171,30 @@ class Trial:
                 if name in sets:
                     part = sets[name].first(stage.limit)
                     rows += self._staged(stage, sets[name], part, choices)
+        for name in _REPORTED:
+            if name in sets:
+                rows += self._ranked(sets[name], choices)
         return pa.concat_tables(rows)
+
+    def _ranked(self, questions: QuestionSet, choices: Choices) -> list[pa.Table]:
+        """Return the rankers' rows; a question that fitted one is scored by another folds' one."""
+        if not choices.rankers:
+            return []
+        part = questions.first(self.settings.evaluation.max_late_interaction)
+        own = questions.name == choices.chosen_on == PEOPLE
+        rows = []
+        for name, found in self.gather(part).items():
+            staged = staged_name(name, RANKER)
+            if staged not in choices.rankers:
+                continue
+            if own:
+                right = found.relevant(part.relevant)
+                scores = cross_fitted(found.names, found.features, right, part.clusters)
+            else:
+                ranker = Ranker(choices.rankers[staged])
+                scores = ranker.scores(found.names, found.features)
+            rows.append(self._rows(part, staged, by_scores(found.nodes, scores)))
+        return rows
 
     def _staged(
         self, stage: SecondStage, whole: QuestionSet, part: QuestionSet, choices: Choices
@@ -119,8 +205,6 @@ class Trial:
             scores = stage.scores(part, first.nodes[:, : stage.depth])
             mixed = rerank(first, scores, choices.second_stage_weights.get(staged, stage.prior))
             rows.append(self._rows(part, staged, mixed))
-            alone = alone_name(name, stage.name)
-            rows.append(self._rows(part, alone, rerank(first, scores, 1.0)))
         return rows
 
     def _candidates(
@@ -160,9 +244,11 @@ class Trial:
 
 
 def _retrievers(
-    texts: dict[str, str], models: Models, settings: Settings, work: Workspace
+    node_ids: list[str], evidence: Evidence, models: Models, settings: Settings, work: Workspace
 ) -> list[DenseRetriever]:
+    """Return the base embedder over the passages alone, and what reads them as models do."""
     base = Encoder.base(settings.embedder, settings.compute)
+    texts = dict(zip(node_ids, evidence.read))
     _, base_nodes = cached_vectors(work, base, texts, "document")
 
     def encoding(encoder: Encoder) -> Callable[[Sequence[str]], np.ndarray]:
@@ -178,15 +264,29 @@ def _retrievers(
             adapter.documents(nodes),
             lambda questions: adapter.queries(encoder.encode(questions, "query")),
             lambda questions: adapter.queries(known(encoder)(questions)),
+            evidence.lexical,
         )
 
-    retrievers = [DenseRetriever("base", base_nodes, encoding(base), known(base))]
+    def plain(
+        name: str, encoder: Encoder, nodes: np.ndarray, words: LexicalIndex
+    ) -> DenseRetriever:
+        return DenseRetriever(name, nodes, encoding(encoder), known(encoder), words)
+
+    if evidence.read is evidence.texts:
+        retrievers = [plain("base", base, base_nodes, evidence.plain)]
+    else:
+        alone = dict(zip(node_ids, evidence.texts))
+        _, untuned = cached_vectors(work, base, alone, "document")
+        retrievers = [
+            plain("base", base, untuned, evidence.plain),
+            plain(CONTEXT, base, base_nodes, evidence.lexical),
+        ]
     if models.adapter is not None:
         retrievers.append(adapted("adapter", models.adapter, base, base_nodes))
     if models.tuned_embedder is not None:
         tuned = Encoder.tuned(models.tuned_embedder, settings.embedder, settings.compute)
         _, nodes = cached_vectors(work, tuned, texts, "document")
-        retrievers.append(DenseRetriever("tuned_embedder", nodes, encoding(tuned), known(tuned)))
+        retrievers.append(plain("tuned_embedder", tuned, nodes, evidence.lexical))
         if models.stacked_adapter is not None:
             stacked = models.stacked_adapter
             retrievers.append(adapted("adapter(tuned_embedder)", stacked, tuned, nodes))

@@ -7,19 +7,17 @@ Short claims and keyword bags, mixed, teach a retriever more than one kind alone
 from __future__ import annotations
 
 import re
-from collections import Counter
 
 import regex
 
 from ragft_pipeline.corpus.sentences import SOUTH_EAST_ASIAN, UNSPACED, sentence_spans
 from ragft_pipeline.questions.drafts import Draft, SourceNode
-from ragft_pipeline.retrieval.lexical import TermStatistics, lexical_terms
+from ragft_pipeline.retrieval.lexical import TermStatistics, key_words
 from ragft_pipeline.settings import ExtractiveGenerator
 
-EXTRACTIVE_VERSION = 2  # raise it when some node would get other questions
+EXTRACTIVE_VERSION = 3  # raise it when some node would get other questions
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _CLAUSE = re.compile(r"[^，。；：！？,;!?]+")
-_WORD = regex.compile(r"\w{2,}")
 _BREAK = re.compile(r"\s*\n\s*")
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|[#*`|>]+|^[-+]\s|^\d+[.)]\s")
@@ -83,14 +81,9 @@ def _unspaced_claims(node: SourceNode, settings: ExtractiveGenerator) -> list[Dr
 def _keywords(
     node: SourceNode, settings: ExtractiveGenerator, statistics: TermStatistics
 ) -> list[Draft]:
-    """Draw from the node's most telling words: whole words, whatever terms are made of them."""
-    counts = Counter(_WORD.findall(node.text.lower()))
-    weights = {}
-    for word, count in counts.items():
-        terms = [] if word.isdigit() or _UNSPACED.search(word) else lexical_terms(word)
-        if terms:
-            weights[word] = count * max(map(statistics.idf, terms))
-    pool = sorted(weights, key=lambda word: (-weights[word], word))[:_KEYWORD_POOL]
+    """Draw from the node's most telling words, as they stand in it."""
+    words = key_words([node.text], statistics)
+    pool = [word for word in words if not _UNSPACED.search(word)][:_KEYWORD_POOL]
     draw = node.random("keywords")
     return [
         Draft(" ".join(draw.sample(pool, _KEYWORDS)), "keywords", 0, len(node.text))

@@ -44,6 +44,7 @@ from ragft_pipeline.recipes.models import (
     stacked_adapter,
     tuned_embedder,
 )
+from ragft_pipeline.recipes.reading import passage_context
 from ragft_pipeline.recipes.release import (
     champion,
     refit_models,
@@ -67,6 +68,7 @@ RECIPES: tuple[Recipe, ...] = (
     train_qa_pairs,
     val_qa_pairs,
     test_qa_pairs,
+    passage_context,
     node_embeddings,
     teacher_scores,
     tool_catalog,
@@ -105,6 +107,7 @@ __all__ = [
     "late_interaction",
     "llm_eval",
     "node_embeddings",
+    "passage_context",
     "query_router",
     "refit_eval",
     "refit_models",

@@ -135,13 +135,15 @@ def _statistics(step: Step) -> Produced:
     anchor = str(step.snapshot.facts["statistics_version"])
     weights = resolve_weights(step.settings.embedder.model)
     counted_by = digest_of(corpus_statistics.code_version(step.settings), weights.digest)
+    language = step.settings.passages.language
     facts = {"statistics_of": anchor, "counted_by": counted_by}
     link = step.store.linked(anchor, "corpus_statistics")
     found = step.store.find("corpus_statistics", link.action) if link else None
     if found is not None and facts.items() <= found.facts.items():
         return Produced(found.table(), facts)
     texts = _distinct_texts(_filtered(cut_version(step, anchor), "train"))
-    return Produced(TermStatistics.of(texts).to_table(), facts)
+    statistics = TermStatistics.of(texts, language)
+    return Produced(statistics.to_table(), facts)
 
 
 def _distinct_texts(nodes: pa.RecordBatchReader) -> Iterator[str]:
@@ -158,9 +160,9 @@ corpus_statistics = Recipe(
     "corpus_statistics",
     _statistics,
     inputs=("train_nodes",),
-    sections=("chunking", "embedder"),
+    sections=("chunking", "passages", "embedder"),
     weights=("embedder",),
-    calls=("corpus.chunking",),
+    calls=("corpus.chunking", "retrieval.words"),
     table=schemas.CORPUS_STATISTICS,
     identity=lambda snapshot: str(snapshot.facts["statistics_version"]),
 )

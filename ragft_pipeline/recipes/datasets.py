@@ -14,6 +14,7 @@ from ragft_pipeline.digests import digest_of
 from ragft_pipeline.foresight import require_measurable
 from ragft_pipeline.questions.pairs import make_qa_pairs
 from ragft_pipeline.recipes.corpus import SPLITS
+from ragft_pipeline.recipes.reading import read_nodes, read_statistics, reading
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_table
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import Settings
@@ -40,7 +41,7 @@ def _pairs_recipe(split: str) -> Recipe:
         write,
         code=2,
         inputs=(f"{split}_nodes", "corpus_statistics"),
-        sections=("questions", "embedder"),
+        sections=("questions", "passages", "embedder"),
         weights=("embedder",),
         calls=(
             "questions.extractive", "questions.llm", "questions.embedded", "retrieval.encoder",
@@ -89,22 +90,25 @@ TRAINING = ("train_qa_pairs", "val_qa_pairs", "train_nodes", "val_nodes")
 PAIRS = tuple(f"{split}_qa_pairs" for split in SPLITS)
 
 
+def read_tables(step: Step) -> TrainingTables:
+    """Return what a model is trained on, its nodes as models read them."""
+    pairs = [step.table(name) for name in TRAINING[:2]]
+    return TrainingTables(*pairs, *(read_nodes(step, name) for name in TRAINING[2:]))
+
+
 def _teach(step: Step) -> Produced:
     from ragft_pipeline.tuning.teacher import score_with_teacher
     from ragft_pipeline.tuning.teacher_weight import choose_teacher_weight
 
-    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
-    tables = TrainingTables(*(step.table(name) for name in TRAINING))
+    tables, statistics, settings = read_tables(step), read_statistics(step), reading(step)
     pairs, nodes = tables.train_pairs, tables.train_nodes
     gold = step.table("gold_questions")
-    weight = choose_teacher_weight(tables, gold, statistics, step.settings, step.work)
-    scores = score_with_teacher(
-        pairs, nodes, statistics, weight.bm25_weight, step.settings, step.work
-    )
-    ids = [sorted(t.column(c).to_pylist()) for t, c in ((pairs, "question_id"), (nodes, "node_id"))]
+    weight = choose_teacher_weight(tables, gold, statistics, settings, step.work)
+    scores = score_with_teacher(pairs, nodes, statistics, weight.bm25_weight, settings, step.work)
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
     made_of = digest_of(
-        ids,
+        sorted(pairs.column("question_id").to_pylist()),
+        node_texts(nodes),
         step.artifact("corpus_statistics").data_version,
         [encoder.identity(kind) for kind in ("query", "document")],
         step.settings.teacher.digest(),
@@ -123,8 +127,8 @@ teacher_scores = Recipe(
     "teacher_scores",
     _teach,
     heavy=True,
-    inputs=(*TRAINING, "gold_questions", "corpus_statistics"),
-    sections=("teacher", "embedder"),
+    inputs=(*TRAINING, "passage_context", "gold_questions", "corpus_statistics"),
+    sections=("teacher", "passages", "embedder"),
     weights=("teacher", "embedder"),
     calls=("retrieval.encoder",),
     table=schemas.TEACHER_SCORES,

@@ -10,6 +10,7 @@ from ragft_pipeline.foresight import foresight
 from ragft_pipeline.identities import SEARCHING
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.models import REFITTED, trained_reranker
+from ragft_pipeline.recipes.reading import reading
 from ragft_pipeline.steps import Produced, Recipe, Step
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _evaluate(step: Step) -> Produced:
     from ragft_pipeline.evaluation.retrieval_eval import evaluate_retrieval
 
     data, models = evaluation_data(step), measured_models(step)
-    return Produced(*evaluate_retrieval(data, models, step.settings, step.work))
+    return Produced(*evaluate_retrieval(data, models, reading(step), step.work))
 
 
 retrieval_eval = Recipe(
@@ -58,9 +59,9 @@ retrieval_eval = Recipe(
     inputs=(
         "chunked_nodes", "node_embeddings", "train_qa_pairs", "val_qa_pairs", "test_qa_pairs",
         "gold_questions", "tuned_embedder", "embedding_adapter", "stacked_adapter", "reranker",
-        "late_interaction",
+        "late_interaction", "passage_context",
     ),
-    sections=("evaluation", "late_interaction", "embedder"),
+    sections=("evaluation", "late_interaction", "passages", "embedder"),
     weights=("embedder",),
     calls=SEARCHING,
     table=schemas.EVAL_ROWS,
@@ -93,7 +94,7 @@ def _evaluate_refit(step: Step) -> Produced:
             step.table("gold_questions"),
             released_models(step),
             read_choices(step.artifact("retrieval_eval").path),
-            step.settings,
+            reading(step),
             step.work,
         )
     )
@@ -105,9 +106,9 @@ refit_eval = Recipe(
     heavy=True,
     inputs=(
         "chunked_nodes", "node_embeddings", "gold_questions", "refit_models", *REFITTED,
-        "late_interaction", "reranker", "retrieval_eval",
+        "late_interaction", "reranker", "retrieval_eval", "passage_context",
     ),
-    sections=("evaluation", "late_interaction", "reranker", "embedder"),
+    sections=("evaluation", "late_interaction", "reranker", "passages", "embedder"),
     weights=("embedder",),
     calls=SEARCHING,
     table=schemas.EVAL_ROWS,

@@ -7,10 +7,10 @@ from typing import Any
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.identities import SEARCHING
-from ragft_pipeline.recipes.datasets import TRAINING
+from ragft_pipeline.recipes.datasets import TRAINING, read_tables
+from ragft_pipeline.recipes.reading import read_statistics
 from ragft_pipeline.retraining import decide, record_training
 from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.steps import Decision, Produced, Recipe, Step
 from ragft_pipeline.store import Artifact
 from ragft_pipeline.tuning.data import TrainingTables
@@ -28,7 +28,7 @@ def require_questions(step: Step) -> None:
 def training_tables(step: Step) -> TrainingTables:
     """Return what a model is trained on; RagftError where there are no questions."""
     require_questions(step)
-    return TrainingTables(*(step.table(name) for name in TRAINING))
+    return read_tables(step)
 
 
 def _trained(step: Step, tables: TrainingTables, facts: dict[str, Any]) -> Produced:
@@ -56,7 +56,7 @@ embedding_adapter = Recipe(
     _adapter,
     heavy=True,
     keep=_keep,
-    inputs=(*TRAINING, "teacher_scores"),
+    inputs=(*TRAINING, "passage_context", "teacher_scores"),
     sections=("adapter", "embedder"),
     weights=("embedder",),
     calls=("retrieval.encoder",),
@@ -76,7 +76,7 @@ tuned_embedder = Recipe(
     _tuned_embedder,
     heavy=True,
     keep=_keep,
-    inputs=(*TRAINING, "teacher_scores"),
+    inputs=(*TRAINING, "passage_context", "teacher_scores"),
     sections=("tuned_embedder", "embedder"),
     weights=("embedder",),
     calls=("retrieval.encoder",),
@@ -101,7 +101,7 @@ stacked_adapter = Recipe(
     "stacked_adapter",
     _stacked_adapter,
     heavy=True,
-    inputs=(*TRAINING, "teacher_scores", "tuned_embedder"),
+    inputs=(*TRAINING, "passage_context", "teacher_scores", "tuned_embedder"),
     sections=("adapter", "embedder"),
     weights=("embedder",),
     calls=("retrieval.encoder",),
@@ -113,7 +113,7 @@ def _reranker(step: Step) -> Produced:
 
     if step.settings.reranker.model is None:
         return Produced(facts={"trained": "no: reranker.model names none"})
-    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    statistics = read_statistics(step)
     tables, teacher = training_tables(step), step.table("teacher_scores")
     facts = train_reranker(tables, teacher, statistics, step.settings, step.work)
     return _trained(step, tables, facts)
@@ -125,7 +125,7 @@ reranker = Recipe(
     code=2,
     heavy=True,
     keep=_keep,
-    inputs=(*TRAINING, "teacher_scores", "corpus_statistics"),
+    inputs=(*TRAINING, "passage_context", "teacher_scores", "corpus_statistics"),
     sections=("reranker", "embedder"),
     weights=("reranker", "embedder"),
     calls=("retrieval.encoder",),
@@ -148,7 +148,7 @@ def scorer_folders(step: Step) -> dict[str, Path]:
 def _late_interaction(step: Step) -> Produced:
     from ragft_pipeline.tuning.late_interaction import tune_late_interaction
 
-    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    statistics = read_statistics(step)
     tables, teacher = training_tables(step), step.table("teacher_scores")
     facts = tune_late_interaction(tables, teacher, statistics, step.settings, step.work)
     return _trained(step, tables, facts)
@@ -158,7 +158,7 @@ late_interaction = Recipe(
     "late_interaction",
     _late_interaction,
     heavy=True,
-    inputs=(*TRAINING, "teacher_scores", "corpus_statistics"),
+    inputs=(*TRAINING, "passage_context", "teacher_scores", "corpus_statistics"),
     sections=("late_interaction", "embedder"),
     weights=("embedder",),
     calls=SEARCHING,

@@ -10,7 +10,7 @@ from ragft_pipeline.identities import SEARCHING
 from ragft_pipeline.recipes.datasets import PAIRS
 from ragft_pipeline.recipes.evaluation import evaluation_data, released_models
 from ragft_pipeline.recipes.models import MEASURED, REFITTED, scorer_folders
-from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.recipes.reading import read_nodes, read_statistics, reading
 from ragft_pipeline.steps import Produced, Recipe, Step
 from ragft_pipeline.taint import record_documents
 
@@ -22,11 +22,11 @@ def _refit(step: Step) -> Produced:
     from ragft_pipeline.tuning.refit import refit_models as refit
 
     pairs = pa.concat_tables([step.table(name) for name in PAIRS])
-    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    statistics = read_statistics(step)
     measured = {name: step.artifact(name) for name in REFITTED}
-    nodes = step.table("chunked_nodes")
+    nodes, settings = read_nodes(step, "chunked_nodes"), reading(step)
     weight = float(step.artifact("teacher_scores").facts["bm25_weight"])
-    facts = refit(pairs, nodes, statistics, measured, weight, step.settings, step.work)
+    facts = refit(pairs, nodes, statistics, measured, weight, settings, step.work)
     for name in REFITTED:  # a bundle takes each part by itself; its strength was chosen before
         if (step.work.model / name).is_dir():
             record_documents(step.work.model / name, nodes, chosen_with=measured[name].model)
@@ -38,8 +38,16 @@ refit_models = Recipe(
     _refit,
     code=2,
     heavy=True,
-    inputs=(*PAIRS, "chunked_nodes", "corpus_statistics", "teacher_scores", *REFITTED),
-    sections=("refit", "adapter", "tuned_embedder", "teacher", "embedder"),
+    inputs=(
+        *PAIRS,
+        "chunked_nodes",
+        "train_nodes",
+        "passage_context",
+        "corpus_statistics",
+        "teacher_scores",
+        *REFITTED,
+    ),
+    sections=("refit", "adapter", "tuned_embedder", "teacher", "passages", "embedder"),
     weights=("teacher", "embedder"),
     calls=("retrieval.encoder",),
 )
@@ -67,7 +75,7 @@ def _champion(step: Step) -> Produced:
             step.table("tool_catalog"),
         ),
     )
-    decision = promote_if_better(candidate, step.settings, step.work)
+    decision = promote_if_better(candidate, reading(step), step.work)
     facts = decision.facts(str(step.artifact("eval_report").facts["ladder"]))
     return Produced(facts=facts, data_version=decision.bundle.digest)
 
@@ -86,9 +94,9 @@ champion = Recipe(
     inputs=(
         "corpus_snapshot", "chunked_nodes", "node_embeddings", *PAIRS, "gold_questions",
         *MEASURED, "retrieval_eval", "refit_models", "refit_eval", "eval_report", "query_router",
-        "tool_catalog",
+        "tool_catalog", "passage_context",
     ),
-    sections=("gate", "evaluation", "reranker", "late_interaction", "embedder"),
+    sections=("gate", "evaluation", "passages", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),
     calls=(*SEARCHING, "routing.catalog"),
     identity=_turn,

@@ -15,6 +15,7 @@ from ragft_pipeline.identities import SEARCHING
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.datasets import PAIRS
 from ragft_pipeline.recipes.models import require_questions, scorer_folders
+from ragft_pipeline.recipes.reading import read_nodes
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.question_sets import unseen
@@ -86,7 +87,10 @@ def _questions(step: Step) -> Produced:
     )
 
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
-    catalog, documents = step.table("tool_catalog"), tool_documents(step.table("chunked_nodes"))
+    catalog, documents = (
+        step.table("tool_catalog"),
+        tool_documents(read_nodes(step, "chunked_nodes")),
+    )
     most, parts = step.settings.router.max_questions, []
     for place, split in enumerate(SPLITS):
         known = [one for one in documents if one.split in SPLITS[: place + 1]]
@@ -101,7 +105,7 @@ router_questions = Recipe(
     "router_questions",
     _questions,
     heavy=True,
-    inputs=("chunked_nodes", "tool_catalog", *PAIRS),
+    inputs=("chunked_nodes", "passage_context", "tool_catalog", *PAIRS),
     sections=("router", "embedder"),
     weights=("embedder",),
     calls=("retrieval.encoder", "routing.catalog"),
@@ -117,7 +121,7 @@ def _scorers(step: Step) -> Scorers:
 
     settings, folders = step.settings, scorer_folders(step)
     encoder = Encoder.base(settings.embedder, settings.compute)
-    passages = list(node_texts(step.table("chunked_nodes")).values())
+    passages = list(node_texts(read_nodes(step, "chunked_nodes")).values())
     stored = cached_tokens(step.work, encoder, passages, settings.late_interaction.bits)
     late = folders[LATE_INTERACTION]
     scorers: dict[str, PairScorer] = {
@@ -135,7 +139,7 @@ def _train(step: Step) -> Produced:
     seen = SPLITS[:2]
     questions = step.table("router_questions")
     tables = RouterTables(
-        tool_documents(step.table("chunked_nodes")),
+        tool_documents(read_nodes(step, "chunked_nodes")),
         step.table("chunked_nodes"),
         step.table("tool_catalog"),
         questions.filter(pc.is_in(questions.column("split"), value_set=pa.array(seen))),
@@ -160,7 +164,7 @@ query_router = Recipe(
     inputs=(
         "chunked_nodes", "tool_catalog", "router_questions", "train_qa_pairs",
         "val_qa_pairs", "teacher_scores", "gold_questions", "reranker",
-        "late_interaction",
+        "late_interaction", "passage_context",
     ),
     sections=("router", "adapter", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),
@@ -174,7 +178,7 @@ def _evaluate(step: Step) -> Produced:
 
     questions = step.table("router_questions")
     data = RoutingData(
-        tool_documents(step.table("chunked_nodes")),
+        tool_documents(read_nodes(step, "chunked_nodes")),
         step.table("chunked_nodes"),
         step.table("tool_catalog"),
         questions.filter(pc.equal(questions.column("split"), "test")),
@@ -193,7 +197,7 @@ router_eval = Recipe(
     inputs=(
         "chunked_nodes", "tool_catalog", "router_questions", "train_qa_pairs",
         "test_qa_pairs", "gold_questions", "query_router", "reranker",
-        "late_interaction",
+        "late_interaction", "passage_context",
     ),
     sections=("router", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),

@@ -31,11 +31,15 @@ _TEXTS_AT_ONCE = 65_536
 
 @dataclass(frozen=True)
 class TermStatistics:
-    """How often terms occur in a corpus of nodes: what BM25 weights come from."""
+    """How often terms occur in a corpus of nodes: what BM25 weights come from.
+
+    `language` is `passages.language`, by which the terms were made.
+    """
 
     document_frequency: dict[str, int]
     nodes: int
     mean_length: float
+    language: str = AUTO
 
     @classmethod
     def of(cls, texts: Iterable[str], language: str = AUTO) -> TermStatistics:
@@ -51,7 +55,7 @@ class TermStatistics:
             frequency.update(set(terms))
             number += 1
             length += len(terms)
-        return cls(dict(frequency), number, length / max(1, number))
+        return cls(dict(frequency), number, length / max(1, number), language)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> TermStatistics:
@@ -61,7 +65,8 @@ class TermStatistics:
         terms = table.column("term").to_pylist()
         counts = table.column("document_frequency").to_pylist()
         nodes, mean = table.column("nodes")[0].as_py(), table.column("mean_length")[0].as_py()
-        return cls(dict(zip(terms, counts)), nodes, mean)
+        language = table.column("language")[0].as_py()
+        return cls(dict(zip(terms, counts)), nodes, mean, language)
 
     def to_table(self) -> pa.Table:
         """Return a CORPUS_STATISTICS table."""
@@ -71,6 +76,7 @@ class TermStatistics:
                 "document_frequency": n,
                 "nodes": self.nodes,
                 "mean_length": self.mean_length,
+                "language": self.language,
             }
             for term, n in sorted(self.document_frequency.items())
         ]
@@ -82,14 +88,36 @@ class TermStatistics:
         return float(np.log(1 + (self.nodes - found + 0.5) / (found + 0.5)))
 
 
+def key_words(texts: Sequence[str], statistics: TermStatistics) -> list[str]:
+    """Return the words that tell some texts from others, best first, as they stand there.
+
+    The order is that of frequency times inverse frequency of their terms; numbers are left out,
+    and of the forms of a term the first of the most frequent is taken.
+    """
+    counts: Counter[str] = Counter()
+    forms: dict[str, Counter[str]] = {}
+    for text in texts:
+        words = words_of(text)
+        terms = lexical_terms(words, language_of(text, statistics.language))
+        for word, term in zip(words, terms):
+            if not term.isdigit():
+                counts[term] += 1
+                forms.setdefault(term, Counter())[word] += 1
+    ranked = sorted(counts, key=lambda term: (-counts[term] * statistics.idf(term), term))
+    return [forms[term].most_common(1)[0][0] for term in ranked]
+
+
 class LexicalIndex:
     """BM25 scores of queries against texts (Robertson et al. 1994, Lucene's variant).
 
     Args:
         texts: what is searched.
         statistics: frozen ones; None counts the texts themselves.
-        language: `passages.language`: `auto`, `off` or a Snowball stemmer's name.
+        language: `passages.language`: `auto`, `off` or a Snowball stemmer's name; where there are
+            statistics it is theirs.
         languages: each text's, where it is known from elsewhere, as for a title.
+        asked_in: the languages whose forms a question takes; None: all of the texts'.
+        ordered: keep each text's terms in order as well, for `shares`.
     """
 
     def __init__(
@@ -98,11 +126,15 @@ class LexicalIndex:
         statistics: TermStatistics | None = None,
         language: str = AUTO,
         languages: Sequence[str] | None = None,
+        asked_in: Sequence[str] | None = None,
+        ordered: bool = False,
     ) -> None:
         self._texts = texts
         self._statistics = statistics
-        self._language = language
+        self._language = statistics.language if statistics else language
         self._languages = languages
+        self._asked_in = asked_in
+        self._ordered = ordered
         self._vocabulary: dict[str, int] = {}
 
     @cached_property
@@ -114,7 +146,8 @@ class LexicalIndex:
 
     @cached_property
     def _spoken(self) -> list[str]:
-        return sorted(set(self.languages)) or [""]
+        spoken = self.languages if self._asked_in is None else self._asked_in
+        return sorted(set(spoken)) or [""]
 
     def query_terms(self, query: str) -> Counter[str]:
         """Return the terms that a question looks for, in each form that the texts may have."""
@@ -126,27 +159,33 @@ class LexicalIndex:
     def _weights(self) -> sparse.csr_matrix:
         """The texts' weights by term, float32 (terms, texts)."""
         columns, counts, starts = array("i"), array("f"), array("q", [0])  # no Python list: memory
-        lengths = array("q")
-        vocabulary = self._vocabulary
+        vocabulary, sequence, lengths = self._vocabulary, array("i"), array("q")
         for text, language in zip(self._texts, self.languages):
-            found = Counter(lexical_terms(text, language))
-            columns.extend([vocabulary.setdefault(term, len(vocabulary)) for term in found])
+            terms = lexical_terms(text, language)
+            own = [vocabulary.setdefault(term, len(vocabulary)) for term in terms]
+            found = Counter(own)
+            columns.extend(found)
             counts.extend(found.values())
             starts.append(len(columns))
-            lengths.append(sum(found.values()))
-        terms = np.frombuffer(columns, np.int32)
+            lengths.append(len(own))
+            if self._ordered:
+                sequence.extend(own)
+        columns_ = np.frombuffer(columns, np.int32)
         values = np.frombuffer(counts, np.float32)
         ends = np.frombuffer(starts, np.int64)
-        self._weigh(values, terms, ends, np.frombuffer(lengths, np.int64))
+        self._sequence = np.frombuffer(sequence, np.int32)
+        self._lengths = np.frombuffer(lengths, np.int64)
+        self._ends = np.cumsum(self._lengths)
+        self._weigh(values, columns_, ends, self._lengths)
         shape = (len(lengths), max(1, len(vocabulary)))
-        return sparse.csr_matrix((values, terms, ends), shape=shape).T.tocsr()
+        return sparse.csr_matrix((values, columns_, ends), shape=shape).T.tocsr()
 
     def _weigh(
         self, values: np.ndarray, terms: np.ndarray, ends: np.ndarray, lengths: np.ndarray
     ) -> None:
         """Turn the counts in `values` into weights, block by block of texts."""
         statistics = self._statistics or self._own_statistics(terms, lengths)
-        idf = np.array([statistics.idf(term) for term in self._vocabulary])
+        self._idf = idf = np.array([statistics.idf(term) for term in self._vocabulary])
         norms = K1 * (1 - B + B * lengths / max(statistics.mean_length, 1e-9))
         for start in range(0, len(lengths), _TEXTS_AT_ONCE):
             rows = slice(start, start + _TEXTS_AT_ONCE)
@@ -174,3 +213,42 @@ class LexicalIndex:
         shape = (len(queries), weights.shape[0])
         matrix = sparse.csr_matrix((values, (rows, columns)), shape=shape, dtype=np.float32)
         return np.asarray((matrix @ weights).todense(), dtype=np.float32)
+
+    def shares(self, query: str, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what share of a question some texts hold: of its terms, and of its bigrams.
+
+        Terms weigh by their inverse frequency, those that no text has as the rarest. A word counts
+        in any form that the texts' languages give it, bigrams in the best of these languages.
+
+        Args:
+            texts: places of the texts, int (texts,); the index must be `ordered`.
+
+        Returns two arrays float32 of shape (texts,).
+        """
+        _ = self._weights
+        lengths = self._lengths[texts]
+        rows = np.repeat(np.arange(len(texts)), lengths)
+        starts = np.repeat(self._ends[texts] - lengths, lengths)
+        within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        shown = self._sequence[starts + within]
+        words = words_of(query)
+        forms = [lexical_terms(words, language) for language in self._spoken]
+        known = np.array([[self._vocabulary.get(t, -1) for t in each] for each in forms], np.int64)
+        held = np.zeros(len(texts), np.float32)
+        whole = 0.0
+        rarest = float(self._idf.max(initial=0.0))
+        for places in np.unique(known, axis=1).T if len(words) else ():
+            weight = max((self._idf[at] for at in places if at >= 0), default=rarest)
+            whole += weight
+            held[np.unique(rows[np.isin(shown, places[places >= 0])])] += weight
+        pairs = np.zeros(len(texts), np.float32)
+        follows = rows[1:] == rows[:-1]
+        for places in known:
+            asked = {pair for pair in zip(places.tolist(), places[1:].tolist()) if min(pair) >= 0}
+            found = np.zeros(len(texts), np.float32)
+            for first, second in asked:
+                there = follows & (shown[:-1] == first) & (shown[1:] == second)
+                found[np.unique(rows[1:][there])] += 1
+            number = len(set(zip(places.tolist(), places[1:].tolist())))
+            pairs = np.maximum(pairs, found / max(1, number))
+        return held / max(whole, 1e-9), pairs

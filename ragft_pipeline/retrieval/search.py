@@ -7,7 +7,6 @@ import numpy as np
 MIDDLE = 0.5
 """The dense weight of a hybrid where nothing tells which part is better."""
 
-_RRF = 60
 _CELLS = 1 << 25  # of a score matrix held at once, 128 MB of float32
 
 
@@ -60,16 +59,3 @@ def fuse(dense: np.ndarray, lexical: np.ndarray, dense_weight: float) -> np.ndar
 def mix(dense: np.ndarray, lexical: np.ndarray, dense_weight: float) -> np.ndarray:
     """Return the convex combination of scores that are scaled alike."""
     return dense_weight * dense + (1 - dense_weight) * lexical
-
-
-def reciprocal_rank_fusion(dense: np.ndarray, lexical: np.ndarray) -> np.ndarray:
-    """Return the sum over both of 1 / (60 + rank), the best rank being 1 (Cormack et al. 2009)."""
-    parts = [1 / (_RRF + 1 + _ranks(scores)) for scores in (dense, lexical)]
-    return np.asarray(parts[0] + parts[1])
-
-
-def _ranks(scores: np.ndarray) -> np.ndarray:
-    order = np.argsort(-scores, axis=1, kind="stable")
-    ranks = np.empty(scores.shape, np.float32)
-    np.put_along_axis(ranks, order, np.arange(scores.shape[1], dtype=np.float32)[None], axis=1)
-    return ranks

@@ -18,7 +18,9 @@ from bm25s import stopwords
 AUTO, OFF = "auto", "off"
 TERMS_VERSION = 2  # raise it when some text would get other terms
 # Scripts written without spaces: Thai and Lao, Burmese, Khmer, kana, Chinese characters.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+)
 _FIRST_UNSPACED = re.compile(f"[{_UNSPACED}]").match
 _STOP = frozenset(stopwords.STOPWORDS_EN)
 _LOOKED_AT = 400  # words that tell a text's language

@@ -21,7 +21,7 @@ from ragft_pipeline.digests import digest_of
 from ragft_pipeline.questions.drafts import Reply
 from ragft_pipeline.questions.llm import QuestionModel, spoken
 from ragft_pipeline.questions.replies import cached_replies
-from ragft_pipeline.retrieval.lexical import TermStatistics, lexical_terms
+from ragft_pipeline.retrieval.lexical import TermStatistics, key_words
 from ragft_pipeline.store import Workspace
 
 CATALOG_VERSION = 1  # raise it when some document would get another entry
@@ -209,13 +209,10 @@ def identifiers(texts: Iterable[str]) -> list[str]:
 
 def _entry(document: ToolDocument, statistics: TermStatistics) -> dict[str, Any]:
     headings = [heading for heading in dict.fromkeys(document.headings) if heading]
-    counts = Counter(term for text in document.texts for term in lexical_terms(text))
-    words = [term for term in counts if not term.isdigit()]
-    terms = sorted(words, key=lambda term: (-counts[term] * statistics.idf(term), term))
     about = f"{document.title}: {'; '.join(headings[:_HEADINGS])}" if headings else document.title
     return {
         "about": about,
-        "terms": terms[:_TERMS],
+        "terms": key_words(document.texts, statistics)[:_TERMS],
         "identifiers": identifiers(document.texts)[:_IDENTIFIERS],
     }
 

@@ -6,6 +6,7 @@ Layout below the store's root::
                      nodes.parquet      the nodes, with the paths of their documents
                      vectors.parquet    their vectors, as the retriever compares them
                      base_vectors.parquet   the base embedder's, where these are others
+                     read_vectors.parquet   the same of passages below their headings, likewise
                      tokens/            their token vectors, for late interaction
                      models/<part>/     the tuned parts
                      routing/           the router, its tools and their descriptions' vectors
@@ -27,9 +28,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ragft_pipeline.corpus.nodes import node_texts
+from ragft_pipeline.corpus.nodes import node_texts, with_context
 from ragft_pipeline.digests import digest_of, file_sha256
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.evaluation.second_stages import LATE_INTERACTION
+from ragft_pipeline.evaluation.systems import BASE
 from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.identities import SEARCHING, versions
 from ragft_pipeline.retrieval.adapters import load_adapter
@@ -40,16 +43,19 @@ from ragft_pipeline.settings import (
     EmbedderSettings,
     EvaluationSettings,
     LateInteractionSettings,
+    PassageSettings,
     RerankerSettings,
     Settings,
 )
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.store.files import write_json
 
-FORMAT = 1
-MANIFEST, NODES_FILE, VECTORS_FILE, BASE_VECTORS_FILE, TOKENS_FOLDER, MODELS_FOLDER = (
-    "bundle.json", "nodes.parquet", "vectors.parquet", "base_vectors.parquet", "tokens", "models",
+FORMAT = 2
+MANIFEST, NODES_FILE, VECTORS_FILE, BASE_VECTORS_FILE, READ_VECTORS_FILE = (
+    "bundle.json", "nodes.parquet", "vectors.parquet", "base_vectors.parquet",
+    "read_vectors.parquet",
 )  # fmt: skip
+TOKENS_FOLDER, MODELS_FOLDER = ("tokens", "models")
 ROUTING_FOLDER, ROUTER, TOOLS_FILE, TOOL_VECTORS_FILE = (
     "routing", "router", "tools.parquet", "tool_vectors.parquet",
 )  # fmt: skip
@@ -130,6 +136,7 @@ class Bundle:
         kept = self.manifest["settings"]
         return Settings(
             embedder=EmbedderSettings(**kept["embedder"]),
+            passages=PassageSettings(**kept["passages"]),
             reranker=RerankerSettings(**kept["reranker"]),
             late_interaction=LateInteractionSettings(**kept["late_interaction"]),
             evaluation=EvaluationSettings(rerank_depth=self.manifest["second_stage_depth"]),
@@ -216,6 +223,7 @@ class BundleStore:
                 "versions": versions(*SEARCHING[: None if has_tokens else 1]),
                 "settings": {
                     "embedder": settings.embedder.model_dump(mode="json"),
+                    "passages": settings.passages.model_dump(mode="json"),
                     "reranker": settings.reranker.model_dump(mode="json"),
                     "late_interaction": settings.late_interaction.model_dump(mode="json"),
                     "dtype": settings.compute.dtype,
@@ -235,7 +243,7 @@ class BundleStore:
 
 
 def _second_stage_depth(configuration: Configuration, settings: Settings) -> int:
-    if "late_interaction" in configuration.parts:
+    if configuration.second_stage == LATE_INTERACTION:
         return settings.late_interaction.depth
     return settings.evaluation.rerank_depth
 
@@ -261,26 +269,42 @@ def _write_index(
 ) -> dict[str, Any]:
     """Write vectors and token vectors; return what the encoders that made them are.
 
-    The base embedder's vectors come along where the retriever compares others, so that whoever
-    serves the bundle can show what the untuned system answers. They are cached rows, mostly.
+    The base embedder's vectors come along where the retriever compares others: of the passages
+    alone, which the untuned system and a ranker compare, and of passages as they are read, which a
+    router compares. They are cached rows, mostly.
     """
-    texts = node_texts(nodes)
+    alone, texts = node_texts(nodes), node_texts(read(nodes, settings))
     encoder, adapter = retriever_parts(configuration, models, settings)
-    ids, vectors = cached_vectors(work, encoder, texts, "document")
+    own = alone if configuration.retriever == BASE else texts
+    ids, vectors = cached_vectors(work, encoder, own, "document")
     if adapter is not None:
         vectors = load_adapter(adapter, encoder.weights.digest).documents(vectors)
     base = Encoder.base(settings.embedder, settings.compute)
-    _, untuned = cached_vectors(work, base, texts, "document")
-    same = np.array_equal(vectors, untuned)
-    for name, matrix in ((VECTORS_FILE, vectors), (BASE_VECTORS_FILE, untuned))[: 2 - same]:
+    written: dict[str, np.ndarray] = {}
+
+    def write(name: str, matrix: np.ndarray) -> str:
+        """Write vectors unless they are already there; return their file's name."""
+        for known, other in written.items():
+            if np.array_equal(matrix, other):
+                return known
+        written[name] = matrix
         pq.write_table(vectors_table(ids, ids, np.ascontiguousarray(matrix)), folder / name)
+        return name
+
+    write(VECTORS_FILE, vectors)
     if "late_interaction" in configuration.parts:
         _write_tokens(folder, base, nodes, settings, work)
     return {
         "identities": _identities(encoder),
         "base_identities": _identities(base),
-        "base_vectors": VECTORS_FILE if same else BASE_VECTORS_FILE,
+        "base_vectors": write(BASE_VECTORS_FILE, cached_vectors(work, base, alone, "document")[1]),
+        "read_vectors": write(READ_VECTORS_FILE, cached_vectors(work, base, texts, "document")[1]),
     }
+
+
+def read(nodes: pa.Table, settings: Settings) -> pa.Table:
+    """Return NODES with the texts that models and BM25 read."""
+    return with_context(nodes) if settings.passages.context == "on" else nodes
 
 
 def _write_tokens(
@@ -288,7 +312,7 @@ def _write_tokens(
 ) -> None:
     from ragft_pipeline.retrieval.token_vectors import cached_tokens
 
-    passages = list(node_texts(nodes).values())
+    passages = list(node_texts(read(nodes, settings)).values())
     bits = settings.late_interaction.bits
     cached_tokens(work, base, passages, bits).save(folder / TOKENS_FOLDER)
 

@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.choosing import Choices
-from ragft_pipeline.evaluation.second_stages import LATE_INTERACTION, RERANKER, staged_name
-from ragft_pipeline.evaluation.systems import hybrid_name
+from ragft_pipeline.evaluation.second_stages import (
+    LATE_INTERACTION,
+    RANKER,
+    RERANKER,
+    staged_name,
+)
+from ragft_pipeline.evaluation.systems import CONTEXT, hybrid_name
 from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.retrieval.search import MIDDLE
 
 _PARTS = {  # the models of each retriever, as fields of Models
     "base": (),
+    CONTEXT: (),
     "adapter": ("adapter",),
     "tuned_embedder": ("tuned_embedder",),
     "adapter(tuned_embedder)": ("tuned_embedder", "stacked_adapter"),
 }
-_STAGE_PARTS = {"": (), LATE_INTERACTION: ("late_interaction",), RERANKER: ("reranker",)}
+_STAGE_PARTS = {
+    "": (),
+    RANKER: ("late_interaction",),
+    LATE_INTERACTION: ("late_interaction",),
+    RERANKER: ("reranker",),
+}
 ASSETS = {  # the asset that makes each field of Models
     "tuned_embedder": "tuned_embedder",
     "adapter": "embedding_adapter",
@@ -34,17 +46,19 @@ class Configuration:
     """A system that can be served.
 
     Attributes:
-        retriever: the dense retriever: `base`, `adapter`, `tuned_embedder` or
+        retriever: the dense retriever: `base`, `context`, `adapter`, `tuned_embedder` or
             `adapter(tuned_embedder)`.
         dense_weight: its weight beside BM25; None searches without BM25.
-        second_stage: `late interaction`, `reranker`, or nothing.
+        second_stage: `ranker`, `late interaction`, `reranker`, or nothing.
         second_weight: the second stage's weight against the first's.
+        ranker: of a ranker, the weight of each piece of evidence.
     """
 
     retriever: str
     dense_weight: float | None = None
     second_stage: str = ""
     second_weight: float = 0.0
+    ranker: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, system: str, choices: Choices) -> Configuration:
@@ -76,6 +90,8 @@ class Configuration:
             choices.fusion_weights[self.retriever] = self.dense_weight
         if self.second_stage:
             choices.second_stage_weights[self.name] = self.second_weight
+        if self.ranker:
+            choices.rankers[self.name] = self.ranker
         return choices
 
     def models(self, models: Models) -> Models:
@@ -106,3 +122,5 @@ def _all(choices: Choices) -> Iterator[Configuration]:
                 staged = replace(first, second_stage=stage)
                 weight = choices.second_stage_weights.get(staged.name, 0.0)
                 yield replace(staged, second_weight=weight)
+            ranked = replace(first, second_stage=RANKER, dense_weight=MIDDLE, second_weight=1.0)
+            yield replace(ranked, ranker=choices.rankers.get(ranked.name, {}))

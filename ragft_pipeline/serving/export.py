@@ -9,6 +9,7 @@ Layout::
     models/adapter/                               LlamaIndex's AdapterEmbeddingModel (query side)
     models/embedder_with_adapter/                 both in one sentence-transformers model
     models/reranker/ or models/late_interaction/  the second stage, where there is one
+    models/ranker.json                            a ranker's weights, and what they are of
     models/<part>_onnx/                           with `onnx`: float32 and 8-bit graphs
 """
 
@@ -31,6 +32,7 @@ from ragft_pipeline.retrieval.encoder import (
     pick_device,
     vectors_matrix,
 )
+from ragft_pipeline.retrieval.evidence import MEANINGS
 from ragft_pipeline.serving.bundle import (
     MANIFEST,
     NODES_FILE,
@@ -44,6 +46,7 @@ from ragft_pipeline.settings import ComputeSettings, Settings
 from ragft_pipeline.tuning.baking import bake_adapter
 
 CHECKSUMS_FILE = "SHA256SUMS"
+RANKER_FILE = "ranker.json"
 _MEASURED = 128  # passages an ONNX graph is compared on
 _CHECKED, _ALIKE = 4, 0.999  # passages that exported models are checked on, and least cosine
 _EAGER = {"device": "cpu", "model_kwargs": {"attn_implementation": "eager"}}
@@ -74,6 +77,8 @@ Passages are encoded by `models/document_embedder`{adapted}.
 _ADAPTED = ", then mapped by the document side of `models/adapter`"
 _HYBRID = """The system is a hybrid: {weight:g} times the dense score and {rest:g} times BM25's,
 each scaled to 0..1 over all passages of the question."""
+_RANKED = """A ranker orders the best 100 by the weighted sum of the evidence in models/ranker.json;
+`ragft_pipeline/retrieval/evidence.py` says how each piece is scaled."""
 
 
 def export_bundle(
@@ -119,6 +124,12 @@ def export_bundle(
     for part in ("late_interaction", "reranker"):
         if part in configuration.parts:
             shutil.copytree(getattr(bundle.models, part), models / part)
+    if configuration.ranker:
+        evidence = {
+            name: {"weight": weight, "of": MEANINGS[name]}
+            for name, weight in configuration.ranker.items()
+        }
+        (models / RANKER_FILE).write_text(json.dumps(evidence, indent=1), encoding="utf-8")
     index.mkdir()
     shutil.copyfile(bundle.folder / NODES_FILE, index / "nodes.parquet")
     vectors = pq.read_table(bundle.folder / VECTORS_FILE).drop_columns(["row_key"])
@@ -129,6 +140,7 @@ def export_bundle(
     facts = describe(bundle)
     (target / MANIFEST).write_text(json.dumps(bundle.manifest, indent=1), encoding="utf-8")
     weight = configuration.dense_weight
+    ranked = f"\n{_RANKED}" if configuration.ranker else ""
     text = _README.format(
         system=configuration.name,
         version=bundle.version,
@@ -138,7 +150,7 @@ def export_bundle(
         documents=""
         if encoder.documents is encoder
         else _DOCUMENTS.format(adapted=_ADAPTED if adapter is not None else ""),
-        hybrid="" if weight is None else _HYBRID.format(weight=weight, rest=1 - weight),
+        hybrid="" if weight is None else _HYBRID.format(weight=weight, rest=1 - weight) + ranked,
         facts="\n".join(f"| {name} | {value} |" for name, value in facts.items()),
         onnx=measured,
     )

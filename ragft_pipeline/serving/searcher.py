@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ragft_pipeline.corpus.nodes import nearest_heading, node_texts
+from ragft_pipeline.corpus.nodes import nearest_heading
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.ranking import Ranking
-from ragft_pipeline.evaluation.second_stages import PairScorer, rerank
+from ragft_pipeline.evaluation.second_stages import RANKER, PairScorer, by_scores, rerank
+from ragft_pipeline.evaluation.systems import BASE
 from ragft_pipeline.retrieval.adapters import Adapter, load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, vectors_matrix
-from ragft_pipeline.retrieval.lexical import LexicalIndex
+from ragft_pipeline.retrieval.evidence import LATE_INTERACTION, Evidence
+from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.retrieval.reranking import Reranker
 from ragft_pipeline.retrieval.search import MIDDLE, fuse
 from ragft_pipeline.retrieval.threads import lone_threads
@@ -40,7 +42,8 @@ class Hit:
     """A passage that answers: its score, and the same passage's score in each part.
 
     Scores of different questions or bundles do not compare, nor those of passages that the second
-    stage saw with those below, which it did not see and which have no score of it in `parts`.
+    stage saw with those below, which it did not see and which have no score of it in `parts`. With
+    a ranker the parts are what each piece of evidence adds to the score, so that they sum to it.
     """
 
     node_id: str
@@ -77,25 +80,32 @@ class Searcher:
             load_adapter(adapter, encoder.weights.digest) if adapter else None
         )
         nodes = bundle.nodes()
-        texts = node_texts(nodes)
-        self._texts = list(texts.values())
+        passages = settings.passages
+        self._evidence = Evidence(nodes, passages.context == "on", passages.language)
+        self._texts = self._evidence.texts
         rows = nodes.to_pylist()
         self._about: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             self._about.setdefault(row["node_id"], []).append(row)
         self._paths = {row["doc_key"]: row["path"] for row in rows}
-        self.node_ids = list(texts)
+        self.node_ids = sorted(self._about)
         self._vectors = _vectors_of(bundle, VECTORS_FILE, self.node_ids)
-        self._lexical = LexicalIndex(self._texts)
+        alone = self.configuration.retriever == BASE
+        self._lexical = self._evidence.plain if alone else self._evidence.lexical
+        self._read = self._texts if alone else self._evidence.read
         self._lexical.scores([""])  # builds the index now, not at the first question
         _ = encoder.model  # loads it now
         self._stage = _second_stage(bundle, settings)
         self._depth = int(bundle.manifest["second_stage_depth"])
         self._models = Lock()  # tokenizers refuse to be used by two threads at once
         self._loading_base = Lock()
-        self._base: tuple[Encoder, np.ndarray] | None = None
+        self._base: Encoder | None = None
+        self._base_vectors: dict[str, np.ndarray] = {}
         self._loading_router = Lock()
         self._router: ToolRouter | None = None
+        if self.configuration.second_stage == RANKER:
+            self._base_parts("base_vectors")
+            self._evidence.warm()
 
     def __len__(self) -> int:
         return len(self.node_ids)
@@ -143,7 +153,7 @@ class Searcher:
         """
         with self._loading_router:
             if self._router is None:
-                encoder, vectors = self._base_parts()
+                encoder, vectors = self._base_parts("read_vectors")
                 self._router = load_tool_router(
                     self.bundle, encoder, self.node_ids, vectors, self._settings
                 )
@@ -181,10 +191,10 @@ class Searcher:
 
         Raises RagftError for a bundle without these vectors, or of another base model.
         """
-        encoder, vectors = self._base_parts()
+        encoder, vectors = self._base_parts("base_vectors")
         with self._models:
             asked = _alone(lambda: encoder.encode([question], "query"))
-        dense, words = asked @ vectors.T, self._lexical.scores([question])
+        dense, words = asked @ vectors.T, self._evidence.plain.scores([question])
         ranking = Ranking.of(fuse(dense, words, self.base_weight))
         return self._hits(ranking, {"dense": dense[0], "bm25": words[0]}, top)
 
@@ -195,32 +205,35 @@ class Searcher:
         The configuration's own where it fuses that embedder; a tuned retriever's weight was chosen
         for other scores, so beside one of these both count the same.
         """
-        own = self.configuration.dense_weight if self.configuration.retriever == "base" else None
+        own = self.configuration.dense_weight if self.configuration.retriever == BASE else None
         return MIDDLE if own is None else own
 
-    def _base_parts(self) -> tuple[Encoder, np.ndarray]:
+    def _base_parts(self, kind: str) -> tuple[Encoder, np.ndarray]:
+        """Return the base embedder and its vectors of the passages: alone, or as they are read."""
         with self._loading_base:
+            name = self.bundle.manifest.get(kind)
+            if name is None:
+                raise RagftError(
+                    f"bundle {self.bundle.digest[:12]} has not the base embedder's vectors: "
+                    "the next one has them"
+                )
             if self._base is None:
-                name = self.bundle.manifest.get("base_vectors")
-                if name is None:
-                    raise RagftError(
-                        f"bundle {self.bundle.digest[:12]} is of before bundles had the base "
-                        "embedder's vectors: the next one has them"
-                    )
                 encoder = self._encoder
                 if "tuned_embedder" in self.configuration.parts:
                     encoder = Encoder.base(self._settings.embedder, self._settings.compute)
                 _require_same(encoder, self.bundle, "base_identities")
-                same = name == VECTORS_FILE
-                vectors = self._vectors if same else _vectors_of(self.bundle, name, self.node_ids)
                 _ = encoder.model
-                self._base = encoder, vectors
-            return self._base
+                self._base = encoder
+            if name == VECTORS_FILE:
+                return self._base, self._vectors
+            if name not in self._base_vectors:
+                self._base_vectors[name] = _vectors_of(self.bundle, name, self.node_ids)
+            return self._base, self._base_vectors[name]
 
     def _hits(
         self,
         ranking: Ranking,
-        parts: dict[str, np.ndarray],
+        parts: Mapping[str, Mapping[int, float] | np.ndarray],
         top: int,
         wanted: Collection[str] | None = None,
     ) -> list[Hit]:
@@ -263,20 +276,35 @@ class Searcher:
         return vectors if self._adapter is None else self._adapter.documents(vectors)
 
     def second_scores(self, question: str, passages: Sequence[str]) -> np.ndarray | None:
-        """Return the second stage's score of each passage; None where there is no second stage."""
+        """Return the second stage's score of each passage; None where there is no second stage.
+
+        A ranker knows the bundle's own passages; others get the lowest score of those it knows.
+        """
         if self._stage is None:
             return None
+        if self.configuration.second_stage == RANKER:
+            place = {text: node for node, text in enumerate(self._texts)}
+            own = np.array(sorted({place[text] for text in passages if text in place}), np.int64)
+            if not len(own):
+                return np.zeros(len(passages), np.float32)
+            ranking, _ = self._by_evidence(question, own)
+            known = dict(zip(ranking.nodes[0].tolist(), ranking.scores[0].tolist()))
+            lowest = min(known.values())
+            found = [known.get(place.get(text, -1), lowest) for text in passages]
+            return np.array(found, np.float32)
         with self._models:
             return self._stage.score([(question, passage) for passage in passages])
 
     def _ranked(
         self, question: str, within: np.ndarray | None = None
-    ) -> tuple[Ranking, dict[str, np.ndarray]]:
+    ) -> tuple[Ranking, Mapping[str, Mapping[int, float] | np.ndarray]]:
         """Return the ranking and each part's scores of all nodes; NaN where it was not asked.
 
         Args:
             within: places of the nodes to rank; all of them by default.
         """
+        if self.configuration.second_stage == RANKER:
+            return self._by_evidence(question, within)
         nodes = np.arange(len(self)) if within is None else within
         dense = self.query_vectors([question]) @ self._vectors.T
         parts = {"dense": dense[0]}
@@ -288,12 +316,45 @@ class Searcher:
         ranking = Ranking.of(first)
         ranking = Ranking(nodes[ranking.nodes], ranking.scores)
         asked = ranking.nodes[0, : self._depth]
-        second = self.second_scores(question, [self._texts[node] for node in asked])
+        second = self.second_scores(question, [self._read[node] for node in asked])
         if second is None:
             return ranking, parts
         parts[self.configuration.second_stage] = np.full(len(self), np.nan, np.float32)
         parts[self.configuration.second_stage][asked] = second
         return rerank(ranking, second[None], self.configuration.second_weight), parts
+
+    def _by_evidence(
+        self, question: str, within: np.ndarray | None
+    ) -> tuple[Ranking, dict[str, dict[int, float]]]:
+        """Return the ranker's order of the candidates, and what each piece of evidence adds."""
+        assert self._stage is not None
+        base, alone = self._base_parts("base_vectors")
+        with self._models:
+            plain = _alone(lambda: base.encode([question], "query"))
+        asked = plain if self._encoder is base else self.query_vectors([question])
+        if self._encoder is base and self._adapter is not None:
+            asked = self._adapter.queries(asked)
+        chosen = slice(None) if within is None else within
+        found = self._evidence.candidates(
+            [question],
+            asked @ self._vectors[chosen].T,
+            self._lexical.scores([question])[:, chosen],
+            plain @ alone[chosen].T,
+            None if within is None else within[None],
+        )
+        nodes = found.nodes[0].tolist()
+        stage, pairs = self._stage, [(question, self._evidence.read[node]) for node in nodes]
+        with self._models:
+            late = _alone(lambda: stage.score(pairs))
+        found = found.with_scores(LATE_INTERACTION, late[None])
+        ranker = Ranker(self.configuration.ranker)
+        added = found.features[0] * ranker.vector(found.names)
+        parts = {
+            name: dict(zip(nodes, added[:, place].tolist()))
+            for place, name in enumerate(found.names)
+            if ranker.weights.get(name)
+        }
+        return by_scores(found.nodes, added.sum(axis=1)[None]), parts
 
 
 def _alone(work: Callable[[], Result]) -> Result:

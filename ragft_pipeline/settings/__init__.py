@@ -12,6 +12,7 @@ from ragft_pipeline.settings.data import (
     ChunkingSettings,
     CorpusSettings,
     EmbedderSettings,
+    PassageSettings,
     SplitSettings,
     StatisticsSettings,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "LLMGenerator",
     "LateInteractionSettings",
     "Mix",
+    "PassageSettings",
     "QuestionSettings",
     "RaySettings",
     "RefitSettings",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -102,3 +102,20 @@ class StatisticsSettings(Section):
     """When the frozen corpus statistics are renewed."""
 
     refresh_share: Rate = 0.1
+
+
+class PassageSettings(Section):
+    """What models and BM25 read of a passage; what people are shown is the passage alone."""
+
+    context: Literal["auto", "on", "off"] = "auto"
+    language: str = "auto"
+
+    @field_validator("language")
+    @classmethod
+    def _can_be_stemmed(cls, language: str) -> str:
+        if language not in ("auto", "off"):
+            from Stemmer import algorithms
+
+            if language not in algorithms():
+                raise ValueError(f"must be auto, off or one of {', '.join(algorithms())}")
+        return language

@@ -17,6 +17,7 @@ from ragft_pipeline.settings.data import (
     ChunkingSettings,
     CorpusSettings,
     EmbedderSettings,
+    PassageSettings,
     SplitSettings,
     StatisticsSettings,
 )
@@ -56,6 +57,7 @@ class Settings(Section):
     chunking: ChunkingSettings = ChunkingSettings()
     split: SplitSettings = SplitSettings()
     embedder: EmbedderSettings = EmbedderSettings()
+    passages: PassageSettings = PassageSettings()
     questions: QuestionSettings = QuestionSettings()
     statistics: StatisticsSettings = StatisticsSettings()
     teacher: TeacherSettings = TeacherSettings()

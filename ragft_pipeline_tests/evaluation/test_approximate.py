@@ -38,8 +38,9 @@ def _stages(exact_up_to: int) -> FirstStages:
     def known(questions: QuestionSet) -> np.ndarray:
         return queries[: len(questions)]
 
-    retriever = DenseRetriever("base", _vectors(NODES, 1), lambda _: queries[:1], known)
-    return FirstStages(texts, LexicalIndex(texts), [retriever], exact_up_to=exact_up_to)
+    lexical = LexicalIndex(texts)
+    retriever = DenseRetriever("base", _vectors(NODES, 1), lambda _: queries[:1], known, lexical)
+    return FirstStages(texts, lexical, [retriever], exact_up_to=exact_up_to)
 
 
 def test_candidates_rank_nearly_as_all_nodes_do(asked: QuestionSet) -> None:

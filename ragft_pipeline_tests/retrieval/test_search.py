@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from ragft_pipeline.retrieval.search import fuse, min_max, reciprocal_rank_fusion, top_k
+from ragft_pipeline.retrieval.search import fuse, min_max, top_k
 
 FEW_VALUES = npst.arrays(
     np.float32,
@@ -54,10 +54,3 @@ def test_fusion_runs_from_lexical_to_dense() -> None:
     assert top_k(fuse(dense, lexical, 0.0), 1).tolist() == [[0]]
     assert top_k(fuse(dense, lexical, 1.0), 1).tolist() == [[1]]
     np.testing.assert_allclose(fuse(dense, lexical, 0.5), [[0.5, 0.5, 0.375]])
-
-
-def test_reciprocal_rank_fusion_adds_the_reciprocals_of_both_ranks() -> None:
-    dense = np.array([[0.9, 0.1, 0.5]], np.float32)
-    lexical = np.array([[0.0, 7.0, 3.0]], np.float32)
-    expected = [[1 / 61 + 1 / 63, 1 / 63 + 1 / 61, 2 / 62]]
-    np.testing.assert_allclose(reciprocal_rank_fusion(dense, lexical), expected, rtol=1e-6)

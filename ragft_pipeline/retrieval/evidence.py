@@ -1,0 +1,165 @@
+"""Evidence: what a ranker looks at of a question and a candidate, in one place.
+
+The same code serves a block of questions in an evaluation and one question in serving. Each piece
+is scaled within its question: scores by min-max over all nodes, those of second stages over the
+candidates. So weights fitted on one corpus mean something on another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline.corpus.nodes import headings_of, node_texts, with_context
+from ragft_pipeline.retrieval.lexical import LexicalIndex
+from ragft_pipeline.retrieval.metrics import DEPTH
+from ragft_pipeline.retrieval.search import MIDDLE, min_max, mix, top_k
+
+EVIDENCE_VERSION = 1  # raise it when some candidate would get another feature
+LATE_INTERACTION, CROSS_ENCODER = "late interaction", "cross-encoder"
+FIRST_STAGE = (
+    "dense", "base", "bm25", "words", "title", "document", "neighbours",
+    "coverage", "bigrams", "length",
+)  # fmt: skip
+MEANINGS = {
+    "dense": "cosine of the retriever",
+    "base": "cosine of the base embedder to the passage alone",
+    "bm25": "BM25 of the passage as it is read",
+    "words": "BM25 of the passage alone",
+    "title": "BM25 of title and headings",
+    "document": "the best passage of the same document",
+    "neighbours": "the better of the passages before and after",
+    "late interaction": "best-matching tokens",
+    "coverage": "share of the question's words that the passage holds, rare ones more",
+    "bigrams": "share of the question's pairs of words",
+    "length": "length of the passage",
+    "cross-encoder": "the cross-encoder's score",
+}
+PairScores = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A block's candidates, best of the first stage first, and their evidence.
+
+    Attributes:
+        nodes: int (questions, candidates).
+        first: the first stage's scores, 0..1, of the same shape.
+        features: float32 (questions, candidates, features), in the order of `names`.
+        names: of the features.
+    """
+
+    nodes: np.ndarray
+    first: np.ndarray
+    features: np.ndarray
+    names: tuple[str, ...]
+
+    def with_scores(self, name: str, scores: np.ndarray) -> Candidates:
+        """Return them with one more feature, scaled within each question."""
+        added = min_max(scores)[:, :, None].astype(np.float32)
+        features = np.concatenate([self.features, added], axis=2)
+        return Candidates(self.nodes, self.first, features, (*self.names, name))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Candidates]) -> Candidates:
+        """Return blocks of questions as one."""
+        nodes, first, features = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("nodes", "first", "features")
+        )
+        return cls(nodes, first, features, parts[0].names)
+
+    def relevant(self, wanted: Sequence[frozenset[int]]) -> np.ndarray:
+        """Return which candidates answer, bool (questions, candidates)."""
+        rows = [np.isin(row, list(right)) for row, right in zip(self.nodes, wanted)]
+        return np.array(rows, bool).reshape(self.nodes.shape)
+
+
+class Evidence:
+    """The nodes of a corpus as evidence is drawn from them.
+
+    Args:
+        nodes: a NODES table.
+        context: whether models and BM25 read passages below their titles and headings.
+        language: `passages.language`.
+    """
+
+    def __init__(self, nodes: pa.Table, context: bool, language: str) -> None:
+        self.texts = list(node_texts(nodes).values())
+        self.read = list(node_texts(with_context(nodes)).values()) if context else self.texts
+        self.plain = LexicalIndex(self.texts, language=language, ordered=not context)
+        self.lexical = (
+            LexicalIndex(self.read, language=language, ordered=True) if context else self.plain
+        )
+        self._place(nodes)
+        headings = [" ".join([row["title"], *headings_of(row)]) for row in self._rows]
+        self.titles = LexicalIndex(headings, languages=self.plain.languages)
+        lengths = np.log([max(1, len(text)) for text in self.texts] or [1])
+        self._length = (0.2 * (lengths - lengths.mean()) / max(lengths.std(), 1e-9)).astype("f4")
+
+    def _place(self, nodes: pa.Table) -> None:
+        """Order the nodes by document and place; one that stands in several counts in one."""
+        rows = {row["node_id"]: row for row in nodes.to_pylist()}
+        self._rows = [rows[node_id] for node_id in sorted(rows)]
+        _, of = np.unique([row["doc_key"] for row in self._rows], return_inverse=True)
+        number = len(self._rows)
+        order = np.lexsort(([row["start_char"] for row in self._rows], of))
+        self._document, self._order = of, order
+        self._starts = np.searchsorted(of[order], np.arange(of.max(initial=-1) + 1))
+        self._before, self._after = np.full(number, number), np.full(number, number)
+        same = of[order[1:]] == of[order[:-1]]
+        self._after[order[:-1][same]] = order[1:][same]
+        self._before[order[1:][same]] = order[:-1][same]
+
+    def warm(self) -> None:
+        """Build what is built at the first question."""
+        for index in {self.plain, self.lexical, self.titles}:
+            index.scores([""])
+
+    def candidates(
+        self,
+        questions: Sequence[str],
+        dense: np.ndarray,
+        words: np.ndarray,
+        base: np.ndarray,
+        nodes: np.ndarray | None = None,
+    ) -> Candidates:
+        """Return the best 100 of the hybrid of some questions, with what the first stage says.
+
+        Args:
+            dense, words, base: scores (questions, nodes) of the retriever, of `lexical`, and of the
+                base embedder over the passages alone.
+            nodes: which nodes the columns are, int (questions, columns); None: all of them.
+        """
+
+        def here(scores: np.ndarray) -> np.ndarray:
+            return scores if nodes is None else np.take_along_axis(scores, nodes, axis=1)
+
+        scaled = {"dense": min_max(dense), "base": min_max(base), "bm25": min_max(words)}
+        first = mix(scaled["dense"], scaled["bm25"], MIDDLE)
+        best = top_k(first, DEPTH)
+        plain = self.plain is self.lexical
+        scaled["words"] = scaled["bm25"] if plain else min_max(here(self.plain.scores(questions)))
+        scaled["title"] = min_max(here(self.titles.scores(questions)))
+        at = {name: np.take_along_axis(scores, best, axis=1) for name, scores in scaled.items()}
+        found = best if nodes is None else np.take_along_axis(nodes, best, axis=1)
+        rows = np.arange(len(first))[:, None]
+        whole = np.zeros((len(first), len(self.texts) + 1), np.float32)
+        if nodes is None:
+            whole[:, :-1] = first
+        else:
+            np.maximum.at(whole, (rows, nodes), first)
+        top = np.maximum.reduceat(whole[:, self._order], self._starts, axis=1)
+        at["document"] = top[rows, self._document[found]]
+        at["neighbours"] = np.maximum(
+            whole[rows, self._before[found]], whole[rows, self._after[found]]
+        )
+        shares = [self.lexical.shares(text, row) for text, row in zip(questions, found)]
+        for place, name in enumerate(("coverage", "bigrams")):
+            at[name] = np.array([pair[place] for pair in shares]).reshape(found.shape)
+        at["length"] = self._length[found]
+        features = np.stack([at[name] for name in FIRST_STAGE], axis=2).astype(np.float32)
+        return Candidates(found, np.take_along_axis(first, best, axis=1), features, FIRST_STAGE)
