@@ -124,7 +124,7 @@ class Trial:
         part = questions.first(self.settings.evaluation.max_late_interaction)
         return {
             staged_name(name, RANKER): Ranker.fitted(
-                found.names, found.features, found.relevant(part.relevant)
+                found.names, found.features, found.relevant(part.relevant), part.clusters
             ).weights
             for name, found in self.gather(part).items()
         }

@@ -2,8 +2,8 @@
 
 The loss is listwise softmax (Cao et al. 2007; Bruch et al. 2019): minus the log of the share that
 the relevant candidates have of a question's softmax, averaged over questions that have one, plus
-max(.01, 1 / questions) times the squared distance to the prior. So a few questions move it a
-little and many decide.
+a share of the squared distance to the prior. So a few questions move it a little and many decide;
+many about the same few documents are few.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 
 from ragft_pipeline.digests import digest_of
 
-LEAST_PULL = 0.01
 FOLDS = 5
 # Set after a look at weights fitted on a product manual, the documentation of five tools and the
 # sample handbook; COVID-QA and government guidance were not looked at. On people's questions of
@@ -48,13 +47,20 @@ class Ranker:
         return cls({name: PRIOR[name] for name in names})
 
     @classmethod
-    def fitted(cls, names: Sequence[str], features: np.ndarray, relevant: np.ndarray) -> Ranker:
+    def fitted(
+        cls,
+        names: Sequence[str],
+        features: np.ndarray,
+        relevant: np.ndarray,
+        clusters: Sequence[str],
+    ) -> Ranker:
         """Return weights fitted on questions, drawn to the prior; the prior without questions.
 
         Args:
             names: of the features, in the order of the last axis.
             features: float (questions, candidates, features).
             relevant: bool (questions, candidates).
+            clusters: of the documents that each question is about.
         """
         from scipy.optimize import minimize
 
@@ -64,7 +70,8 @@ class Ranker:
         number = len(shown)
         if not number:
             return cls.prior(names)
-        pull = max(LEAST_PULL, 1 / number)
+        documents = len({name for name, used in zip(clusters, usable) if used})
+        pull = max(0.01, 1 / number, 0.5 / documents)
 
         def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
             scores = shown @ weights
@@ -98,10 +105,10 @@ def cross_fitted(
     names: Sequence[str], features: np.ndarray, relevant: np.ndarray, clusters: Sequence[str]
 ) -> np.ndarray:
     """Return scores (questions, candidates), each question's by a ranker fitted on other folds."""
-    folds = folds_of(clusters)
+    folds, names_of = folds_of(clusters), np.array(clusters)
     scores = np.empty(features.shape[:2], np.float32)
     for fold in np.unique(folds):
         own = folds == fold
-        ranker = Ranker.fitted(names, features[~own], relevant[~own])
+        ranker = Ranker.fitted(names, features[~own], relevant[~own], names_of[~own])
         scores[own] = ranker.scores(names, features[own])
     return scores

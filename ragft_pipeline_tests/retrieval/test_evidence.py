@@ -15,6 +15,7 @@ NODES = nodes_table(
 )
 DENSE = np.array([[0.1, 0.4, 0.3, 0.0]], np.float32)
 QUESTION = ["main valve"]
+CLUSTERS = [f"c{n}" for n in range(200)]
 
 
 def _features(evidence: Evidence, nodes: np.ndarray | None = None) -> dict[int, dict[str, float]]:
@@ -61,10 +62,10 @@ def _learnable(questions: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_questions_move_a_ranker_from_its_prior() -> None:
     features, relevant = _learnable(200)
-    few = Ranker.fitted(FIRST_STAGE, features[:1], relevant[:1]).weights["title"]
-    many = Ranker.fitted(FIRST_STAGE, features, relevant).weights["title"]
+    few = Ranker.fitted(FIRST_STAGE, features[:1], relevant[:1], ["c"]).weights["title"]
+    many = Ranker.fitted(FIRST_STAGE, features, relevant, CLUSTERS).weights["title"]
     assert PRIOR["title"] < few < many
-    none = Ranker.fitted(FIRST_STAGE, features, np.zeros_like(relevant))
+    none = Ranker.fitted(FIRST_STAGE, features, np.zeros_like(relevant), CLUSTERS)
     assert none == Ranker.prior(FIRST_STAGE)
 
 
