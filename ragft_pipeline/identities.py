@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from importlib import import_module
 
-SEARCHING = (
-    "retrieval.encoder", "retrieval.late_interaction", "retrieval.token_vectors",
-    "retrieval.words", "retrieval.evidence",
+SCORING = (
+    "retrieval.encoder", "retrieval.late_interaction", "retrieval.token_vectors", "retrieval.words",
 )  # fmt: skip
+SEARCHING = (*SCORING, "retrieval.evidence")
 LIBRARY_VERSION = 1  # raise it when a library's new version gives other vectors, nodes or trainings
 
 

@@ -83,7 +83,7 @@ def nodes_table(texts: Sequence[str], **columns: Sequence[str]) -> pa.Table:
         "cluster": ["cluster"] * number,
         "split": ["train"] * number,
         "title": [""] * number,
-        "heading": [""] * number,
+        "heading_path": [[]] * number,
         "text": list(texts),
         "end_char": list(ends),
         "tokens": [len(text.split()) for text in texts],

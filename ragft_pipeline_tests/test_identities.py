@@ -135,7 +135,11 @@ TABLES: list[tuple[str, Callable[[Workspace], object], set[str]]] = [
         lambda work: cached_pair_scores(work, "late", LATE, []),
         {"ENCODER_VERSION", "MAXSIM_VERSION"},
     ),
-    ("make_catalog", lambda work: make_catalog([], STATISTICS, {}, work), {"CATALOG_VERSION"}),
+    (
+        "make_catalog",
+        lambda work: make_catalog([], STATISTICS, {}, work),
+        {"CATALOG_VERSION", "TERMS_VERSION"},
+    ),
     (
         "cached_replies",
         lambda work: write_summaries([], EndpointModel(SERVED), "", work),
@@ -159,7 +163,7 @@ TABLES: list[tuple[str, Callable[[Workspace], object], set[str]]] = [
     (
         "find_distractors",
         lambda work: find_distractors([], LIBRARY, 2, ENCODER, work),
-        {"DISTRACTOR_VERSION", "ENCODER_VERSION"},
+        {"DISTRACTOR_VERSION", "ENCODER_VERSION", "TERMS_VERSION"},
     ),
     (
         "write_questions",
@@ -169,7 +173,7 @@ TABLES: list[tuple[str, Callable[[Workspace], object], set[str]]] = [
     (
         "_extractive_drafts",
         lambda work: _extractive_drafts(ExtractiveGenerator(), [], STATISTICS, work),
-        {"EXTRACTIVE_VERSION"},
+        {"EXTRACTIVE_VERSION", "TERMS_VERSION"},
     ),
 ]
 

@@ -18,7 +18,7 @@ from ragft_pipeline.digests import digest_of
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import MIDDLE, fuse
-from ragft_pipeline.retrieval.words import language_of
+from ragft_pipeline.retrieval.words import TERMS_VERSION, language_of
 from ragft_pipeline.store import Workspace
 
 DISTRACTOR_VERSION = 1  # raise it when some question would get others
@@ -57,6 +57,7 @@ def find_distractors(
     """
     row_settings = digest_of(
         DISTRACTOR_VERSION,
+        TERMS_VERSION,
         number,
         [encoder.identity(kind) for kind in ("query", "document")],
         library.statistics_version,

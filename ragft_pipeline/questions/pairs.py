@@ -159,8 +159,7 @@ def _extractive_drafts(
     statistics: TermStatistics,
     work: Workspace,
 ) -> dict[str, list[Draft]]:
-    counted = digest_of(sorted(statistics.document_frequency.items()), statistics.nodes)
-    row_settings = digest_of(EXTRACTIVE_VERSION, generator.digest(), counted)
+    row_settings = digest_of(EXTRACTIVE_VERSION, generator.digest(), statistics.digest())
     cache = work.rows("extractive_drafts", row_settings, DRAFTS_SCHEMA, family="*_qa_pairs")
 
     extract = _Extract(generator, statistics)

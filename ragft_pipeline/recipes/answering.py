@@ -71,7 +71,7 @@ def _chats_recipe(split: str) -> Recipe:
         calls=(
             "answering.answers", "answering.asking", "answering.distractors", "answering.focus",
             "answering.prompts", "corpus.chunking", "questions.llm", "questions.replies",
-            "retrieval.encoder",
+            "retrieval.encoder", "retrieval.words",
         ),
         table=schemas.CHATS,
         identity=lambda snapshot: str(snapshot.facts["statistics_version"]),
@@ -186,7 +186,8 @@ llm_eval = Recipe(
     weights=("tuned_llm", "embedder"),
     code=2,
     calls=(
-        "answering.focus", "answering.prompts", "questions.llm", "questions.replies", *SEARCHING,
+        "answering.focus", "answering.prompts", "questions.llm", "questions.replies", 
+        "retrieval.encoder", "retrieval.late_interaction", "retrieval.token_vectors",
     ),
     table=schemas.LLM_EVAL,
     heavy=True,

@@ -45,6 +45,7 @@ def _pairs_recipe(split: str) -> Recipe:
         weights=("embedder",),
         calls=(
             "questions.extractive", "questions.llm", "questions.embedded", "retrieval.encoder",
+            "retrieval.words",
         ),
         table=schemas.QA_PAIRS,
         heavy=True,
@@ -130,6 +131,6 @@ teacher_scores = Recipe(
     inputs=(*TRAINING, "passage_context", "gold_questions", "corpus_statistics"),
     sections=("teacher", "passages", "embedder"),
     weights=("teacher", "embedder"),
-    calls=("retrieval.encoder",),
+    calls=("retrieval.encoder", "retrieval.words"),
     table=schemas.TEACHER_SCORES,
 )

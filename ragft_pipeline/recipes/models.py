@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.identities import SEARCHING
+from ragft_pipeline.identities import SCORING
 from ragft_pipeline.recipes.datasets import TRAINING, read_tables
 from ragft_pipeline.recipes.reading import read_statistics
 from ragft_pipeline.retraining import decide, record_training
@@ -128,7 +128,7 @@ reranker = Recipe(
     inputs=(*TRAINING, "passage_context", "teacher_scores", "corpus_statistics"),
     sections=("reranker", "embedder"),
     weights=("reranker", "embedder"),
-    calls=("retrieval.encoder",),
+    calls=("retrieval.encoder", "retrieval.words"),
 )
 
 
@@ -161,7 +161,7 @@ late_interaction = Recipe(
     inputs=(*TRAINING, "passage_context", "teacher_scores", "corpus_statistics"),
     sections=("late_interaction", "embedder"),
     weights=("embedder",),
-    calls=SEARCHING,
+    calls=SCORING,
 )
 
 MEASURED = (

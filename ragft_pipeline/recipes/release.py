@@ -49,7 +49,7 @@ refit_models = Recipe(
     ),
     sections=("refit", "adapter", "tuned_embedder", "teacher", "passages", "embedder"),
     weights=("teacher", "embedder"),
-    calls=("retrieval.encoder",),
+    calls=("retrieval.encoder", "retrieval.words"),
 )
 
 

@@ -11,7 +11,7 @@ from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
-from ragft_pipeline.identities import SEARCHING
+from ragft_pipeline.identities import SCORING
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.datasets import PAIRS
 from ragft_pipeline.recipes.models import require_questions, scorer_folders
@@ -74,7 +74,13 @@ tool_catalog = Recipe(
     heavy=True,
     inputs=("corpus_snapshot", "chunked_nodes", "corpus_statistics"),
     sections=("router", "questions"),
-    calls=("routing.catalog", "questions.llm", "questions.embedded", "questions.replies"),
+    calls=(
+        "routing.catalog",
+        "questions.llm",
+        "questions.embedded",
+        "questions.replies",
+        "retrieval.words",
+    ),
     table=schemas.TOOL_CATALOG,
 )
 
@@ -108,7 +114,7 @@ router_questions = Recipe(
     inputs=("chunked_nodes", "passage_context", "tool_catalog", *PAIRS),
     sections=("router", "embedder"),
     weights=("embedder",),
-    calls=("retrieval.encoder", "routing.catalog"),
+    calls=("retrieval.encoder", "retrieval.words", "routing.catalog"),
     table=schemas.ROUTER_QUESTIONS,
 )
 
@@ -168,7 +174,7 @@ query_router = Recipe(
     ),
     sections=("router", "adapter", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),
-    calls=(*SEARCHING, "routing.catalog"),
+    calls=(*SCORING, "routing.catalog"),
 )  # fmt: skip
 
 
@@ -201,6 +207,6 @@ router_eval = Recipe(
     ),
     sections=("router", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),
-    calls=(*SEARCHING, "routing.catalog"),
+    calls=(*SCORING, "routing.catalog"),
     table=schemas.ROUTER_EVAL,
 )  # fmt: skip

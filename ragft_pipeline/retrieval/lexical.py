@@ -23,7 +23,8 @@ import pyarrow as pa
 from scipy import sparse
 
 from ragft_pipeline import schemas
-from ragft_pipeline.retrieval.words import AUTO, language_of, lexical_terms, words_of
+from ragft_pipeline.digests import digest_of
+from ragft_pipeline.retrieval.words import AUTO, TERMS_VERSION, language_of, lexical_terms, words_of
 
 K1, B = 1.5, 0.75
 _TEXTS_AT_ONCE = 65_536
@@ -81,6 +82,11 @@ class TermStatistics:
             for term, n in sorted(self.document_frequency.items())
         ]
         return pa.Table.from_pylist(rows, schema=schemas.CORPUS_STATISTICS.schema)
+
+    def digest(self) -> str:
+        """Return a digest of all that decides what is made with them."""
+        counted = sorted(self.document_frequency.items())
+        return digest_of(TERMS_VERSION, self.language, counted, self.nodes, self.mean_length)
 
     def idf(self, term: str) -> float:
         """Return Lucene's inverse document frequency of a term, known or not."""

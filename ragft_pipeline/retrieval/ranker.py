@@ -70,7 +70,7 @@ class Ranker:
         number = len(shown)
         if not number:
             return cls.prior(names)
-        documents = len({name for name, used in zip(clusters, usable) if used})
+        documents = len(set(np.array(clusters)[usable].tolist()))
         pull = max(0.01, 1 / number, 0.5 / documents)
 
         def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:

@@ -143,13 +143,12 @@ def make_catalog(
         statistics: frozen term statistics, for the choice of key phrases.
         summaries: a line about documents, by doc_key; none need be there.
     """
-    counted = digest_of(sorted(statistics.document_frequency.items()), statistics.nodes)
 
     def describe(batch: Sequence[ToolDocument]) -> pa.Table:
         rows = [{"row_key": one.key, **_entry(one, statistics)} for one in batch]
         return pa.Table.from_pylist(rows, schema=_ENTRIES)
 
-    cache = work.rows("tool_entries", digest_of(CATALOG_VERSION, counted), _ENTRIES)
+    cache = work.rows("tool_entries", digest_of(CATALOG_VERSION, statistics.digest()), _ENTRIES)
     found = cache.complete(documents, lambda one: one.key, describe, batch_size=1024)
     entries = {row["row_key"]: row for row in found.to_pylist()}
     tools = [

@@ -214,8 +214,8 @@ class Searcher:
             name = self.bundle.manifest.get(kind)
             if name is None:
                 raise RagftError(
-                    f"bundle {self.bundle.digest[:12]} has not the base embedder's vectors: "
-                    "the next one has them"
+                    f"bundle {self.bundle.digest[:12]} is of before bundles had the base "
+                    "embedder's vectors: the next one has them"
                 )
             if self._base is None:
                 encoder = self._encoder

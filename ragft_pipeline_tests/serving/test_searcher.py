@@ -7,10 +7,13 @@ from threading import Thread
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 
 from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
+from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.retrieval.reranking import blend
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.searcher import Searcher
@@ -65,3 +68,21 @@ def test_a_search_does_not_set_the_threads_of_what_is_born_meanwhile(tmp_path: P
     finally:
         torch.set_num_threads(before)
     assert found == {"searching": 1, "born meanwhile": 2, "afterwards": 2}
+
+
+def test_a_ranker_orders_as_its_evidence_adds_up(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    (tmp_path / "late").mkdir()
+    ranker = Ranker.prior((*FIRST_STAGE, LATE_INTERACTION)).weights
+    configuration = Configuration("base", 0.5, "ranker", 1.0, ranker)
+    models = Models(late_interaction=tmp_path / "late")
+    searcher = Searcher(make_bundle(store, "both", (*PUMP, *BREAD), configuration, models))
+    hits = searcher.search(QUESTION, 12)
+    assert hits[0].text == PUMP[0]
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    for hit in hits:
+        assert hit.parts.keys() == {name for name, weight in ranker.items() if weight}
+        assert sum(hit.parts.values()) == pytest.approx(hit.score, abs=1e-5)
+    again = searcher.second_scores(QUESTION, [BREAD[0], PUMP[0], "a passage of no document"])
+    assert again is not None
+    assert again.argmax() == 1
