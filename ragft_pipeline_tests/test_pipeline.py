@@ -192,7 +192,7 @@ def test_killed_run_is_finished_by_the_next(tmp_path: Path) -> None:
         "from ragft_pipeline.settings import load_settings\n"
         "from ragft_pipeline.steps import materialize\n"
         "from ragft_pipeline.recipes import RECIPES\n"
-        "for r in RECIPES[:12]:\n"
+        "for r in RECIPES[:13]:\n"
         "    say = lambda line: print(line, flush=True)\n"
         "    materialize(r, load_settings(sys.argv[1]), sys.argv[2], say)\n"
     )
@@ -204,7 +204,7 @@ def test_killed_run_is_finished_by_the_next(tmp_path: Path) -> None:
                 running.send_signal(signal.SIGKILL)
                 break
     assert project.store.linked(version, "train_qa_pairs") is None
-    for recipe in RECIPES[:12]:
+    for recipe in RECIPES[:13]:
         materialize(recipe, project.settings, version)
     encoded = _facts(project, "train_qa_pairs")
     assert encoded["rows_reused"] > 0  # the batch that was staged before the kill

@@ -61,6 +61,13 @@ node_embeddings = build_asset(
     "The base embedder's vector of every node: the untuned index.",
     {"sentencetransformers", "parquet"},
 )
+passage_context = build_asset(
+    recipes.passage_context,
+    "datasets",
+    "Whether models and BM25 read a passage below its title and headings: the choosing questions "
+    "say where that harms.",
+    {"json"},
+)
 teacher_scores = build_asset(
     recipes.teacher_scores,
     "datasets",

@@ -22,7 +22,7 @@ ROUNDS = int(os.environ.get("RAGFT_ROUNDS", "2"))
 DATA = (
     "corpus_snapshot", "chunked_nodes", "train_nodes", "val_nodes", "test_nodes",
     "gold_questions", "corpus_statistics", "node_embeddings", "train_qa_pairs", "val_qa_pairs",
-    "teacher_scores",
+    "passage_context", "teacher_scores",
 )  # fmt: skip
 
 
