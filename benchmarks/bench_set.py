@@ -64,7 +64,7 @@ class Bench:
         made = make(settings, version, recipes.node_embeddings, recipes.gold_questions)
         nodes = made["chunked_nodes"].table()
         gold = made["gold_questions"].table()
-        people = _joined([gold_set("people", gold, part, relevance(nodes)) for part in parts])
+        people = joined([gold_set("people", gold, part, relevance(nodes)) for part in parts])
         return cls(
             settings,
             version,
@@ -112,7 +112,8 @@ def columns(nodes: pa.Table) -> dict[str, int]:
     return {node_id: row for row, node_id in enumerate(nodes.column("node_id").to_pylist())}
 
 
-def _joined(sets: list[QuestionSet]) -> QuestionSet:
+def joined(sets: list[QuestionSet]) -> QuestionSet:
+    """Return sets of questions as one, under the first one's name."""
     fields = ("ids", "texts", "clusters", "held_out", "relevant")
     lists = {name: [v for s in sets for v in getattr(s, name)] for name in fields}
     return QuestionSet(sets[0].name, **lists)

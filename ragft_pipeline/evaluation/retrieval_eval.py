@@ -71,6 +71,7 @@ def evaluate_retrieval(
     counts = {f"questions_{name}": len(questions) for name, questions in sets.items()}
     facts: dict[str, Any] = {**counts, **trial.stages.index_facts}
     facts |= {"nodes": len(trial.node_ids), "dropped_seen_in_training": dropped}
+    facts["ranker_seconds"] = round(trial.ranker_seconds, 3)
     return rows, facts
 
 

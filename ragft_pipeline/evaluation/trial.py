@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,7 @@ class Trial:
     second_stages: list[SecondStage]
     evidence: Evidence
     settings: Settings
+    ranker_seconds: float = 0.0  # spent on evidence
 
     @classmethod
     def of(cls, nodes: pa.Table, models: Models, settings: Settings, work: Workspace) -> Trial:
@@ -141,7 +143,7 @@ class Trial:
 
     def gather(self, questions: QuestionSet) -> dict[str, Candidates]:
         """Return each hybrid's candidates and all evidence about them, by the hybrid's name."""
-        base = self.stages.retrievers[0]
+        start, base = time.monotonic(), self.stages.retrievers[0]
         parts: dict[str, list[Candidates]] = {}
         for block, _, scored in self.stages.blocks(questions):
             asked = self.stages.encoded(base, questions)[block]
@@ -158,6 +160,7 @@ class Trial:
                 name: found.with_scores(_SCORES[stage.name], stage.scores(questions, found.nodes))
                 for name, found in whole.items()
             }
+        self.ranker_seconds += time.monotonic() - start
         return whole
 
     def rows(self, sets: dict[str, QuestionSet], choices: Choices) -> pa.Table:

@@ -1,0 +1,63 @@
+"""One question in serving: with the ranker, and with late interaction beside the hybrid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from time import perf_counter
+
+from benchmarks.results_file import Results
+from ragft_pipeline.evaluation.second_stages import LATE_INTERACTION, RANKER
+from ragft_pipeline.evaluation.systems import BASE, CONTEXT
+from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.retrieval.evidence import FIRST_STAGE
+from ragft_pipeline.retrieval.ranker import Ranker
+from ragft_pipeline.retrieval.search import MIDDLE
+from ragft_pipeline.serving.bundle import BundleStore
+from ragft_pipeline.serving.configuration import Configuration
+from ragft_pipeline.serving.searcher import Searcher
+from ragft_pipeline.settings import Settings
+from ragft_pipeline.steps import Step
+
+QUESTIONS = 60
+
+
+def compare_latency(
+    name: str,
+    step: Step,
+    settings: Settings,
+    questions: Sequence[str],
+    most: float,
+    results: Results,
+) -> None:
+    """Time questions, turn by turn, and record the medians and their ratio."""
+    retriever = CONTEXT if settings.passages.context == "on" else BASE
+    weights = Ranker.prior((*FIRST_STAGE, LATE_INTERACTION)).weights
+    models = Models(late_interaction=step.artifact("late_interaction").model)
+    configurations = {
+        LATE_INTERACTION: Configuration(retriever, MIDDLE, LATE_INTERACTION, 0.5),
+        RANKER: Configuration(retriever, MIDDLE, RANKER, 1.0, weights),
+    }
+    bundles = BundleStore(step.store)
+    searchers = {
+        kind: Searcher(
+            bundles.build(
+                step.version, configuration, models, {}, step.table("chunked_nodes"), {},
+                settings, step.work,
+            ),
+            settings.compute,
+        )
+        for kind, configuration in configurations.items()
+    }  # fmt: skip
+    times: dict[str, list[float]] = {kind: [] for kind in searchers}
+    for question in [*questions[:2], *questions[:QUESTIONS]]:
+        for kind, searcher in searchers.items():
+            start = perf_counter()
+            searcher.search(question)
+            times[kind].append((perf_counter() - start) * 1000)
+    medians = {kind: median(found[2:]) for kind, found in times.items()}
+    for kind, found in medians.items():
+        results.add(f"{name}/p50/{kind}", found, "ms")
+    ratio = medians[RANKER] / medians[LATE_INTERACTION]
+    print(f"a question, p50: {medians}, {ratio:.2f} times", flush=True)
+    results.add(f"{name}/p50_ratio", ratio, "times", at_most=most)
