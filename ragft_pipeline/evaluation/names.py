@@ -16,6 +16,8 @@ _SPOKEN = {
     "bm25": "BM25",
     BASE: "base embedder",
     "hybrid(base)": "untuned hybrid",
+    "context": "base embedder below headings",
+    "hybrid(context)": "untuned hybrid below headings",
     "adapter": "base embedder + maps",
 }
 _FUSED = {"hybrid": "BM25", "rrf": "BM25 by ranks"}
