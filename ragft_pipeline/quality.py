@@ -42,11 +42,9 @@ def checks_of(recipe: Recipe) -> list[Check]:
     common = []
     if recipe.table is not None:
         common.append(_schema_check(recipe))
-<<<<<<< HEAD
-    elif recipe.name not in ("eval_report", "answering_report", "refit_models", "champion"):
-=======
-    elif recipe.name not in ("passage_context", "eval_report", "refit_models", "champion"):
->>>>>>> aa31fba (The choice of context is no model)
+    elif recipe.name not in (
+        "passage_context", "eval_report", "answering_report", "refit_models", "champion",
+    ):  # fmt: skip
         common.append(MODEL_FILES)
     return [*common, *CHECKS.get(recipe.name, [])]
 
