@@ -34,7 +34,8 @@ WORTH_COLLECTING = 50_000_000  # bytes that a test leaves behind
 SMALL = {
     "questions": {
         "generators": [
-            {"kind": "extractive"}, {"kind": "llm", "share_of_nodes": 0.08, "max_nodes": 1},
+            {"kind": "extractive", "claims": 2, "keywords": 1},
+            {"kind": "llm", "share_of_nodes": 0.08, "max_nodes": 1},
         ],
     },
     "adapter": {"checkpoints": 2},

@@ -105,7 +105,7 @@ def test_changed_settings_retrain_whatever_the_policy(project: Project) -> None:
     _extractive(project, retrain_policy=policy, adapter={"checkpoints": 2, "seed": 5})
     assert _bring_up_to_date(project).link.how == "computed"
     project.configure(
-        questions={"generators": [{"kind": "extractive", "keywords": 2}]}, retrain_policy=policy
+        questions={"generators": [{"kind": "extractive", "keywords": 1}]}, retrain_policy=policy
     )
     assert _bring_up_to_date(project).link.how == "computed"
 

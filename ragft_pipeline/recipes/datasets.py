@@ -12,6 +12,7 @@ from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.foresight import require_measurable
+from ragft_pipeline.identities import SCORING
 from ragft_pipeline.questions.pairs import make_qa_pairs
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.reading import read_nodes, read_statistics, reading
@@ -113,6 +114,7 @@ def _teach(step: Step) -> Produced:
         step.artifact("corpus_statistics").data_version,
         [encoder.identity(kind) for kind in ("query", "document")],
         step.settings.teacher.digest(),
+        step.settings.late_interaction.bits,
         weight.bm25_weight,
         _teacher_model(step.settings),
     )
@@ -129,8 +131,8 @@ teacher_scores = Recipe(
     _teach,
     heavy=True,
     inputs=(*TRAINING, "passage_context", "gold_questions", "corpus_statistics"),
-    sections=("teacher", "passages", "embedder"),
+    sections=("teacher", "passages", "late_interaction", "embedder"),
     weights=("teacher", "embedder"),
-    calls=("retrieval.encoder", "retrieval.words"),
+    calls=SCORING,
     table=schemas.TEACHER_SCORES,
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ragft_pipeline.identities import SEARCHING
+from ragft_pipeline.identities import SCORING, SEARCHING
 from ragft_pipeline.recipes.datasets import PAIRS
 from ragft_pipeline.recipes.evaluation import evaluation_data, released_models
 from ragft_pipeline.recipes.models import MEASURED, REFITTED, scorer_folders
@@ -47,9 +47,17 @@ refit_models = Recipe(
         "teacher_scores",
         *REFITTED,
     ),
-    sections=("refit", "adapter", "tuned_embedder", "teacher", "passages", "embedder"),
+    sections=(
+        "refit",
+        "adapter",
+        "tuned_embedder",
+        "teacher",
+        "passages",
+        "late_interaction",
+        "embedder",
+    ),
     weights=("teacher", "embedder"),
-    calls=("retrieval.encoder", "retrieval.words"),
+    calls=SCORING,
 )
 
 

@@ -208,7 +208,11 @@ def _codes(vectors: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _decode(codes: np.ndarray, bits: int) -> np.ndarray:
-    return normalise_rows(_numbers(bits)[codes].reshape(len(codes), -1 if len(codes) else 0))
+    if not len(codes):
+        return np.zeros((0, 0), np.float32)
+    vectors = np.take(_numbers(bits), codes, axis=0).reshape(len(codes), -1)
+    vectors /= np.sqrt(np.einsum("tw,tw->t", vectors, vectors))[:, None]  # no level is zero
+    return vectors
 
 
 def _levels(bits: int) -> np.ndarray:

@@ -39,8 +39,8 @@ class ExtractiveGenerator(Section):
     """Questions cut out of the node itself: no model, any language."""
 
     kind: Literal["extractive"] = "extractive"
-    claims: Count = 2
-    keywords: Count = 1
+    claims: Count = 5
+    keywords: Count = 2
     headings: bool = True
     max_words: Annotated[int, Field(ge=4, le=60)] = 16
     max_nodes: Count = 20_000
@@ -100,7 +100,7 @@ class QuestionSettings(Section):
     """Which generators write the synthetic questions, and what is filtered out."""
 
     generators: tuple[Generator, ...] = (ExtractiveGenerator(), LLMGenerator())
-    max_pairs: Positive = 6000
+    max_pairs: Positive = 20000
     min_words: Positive = 3
     max_words: Positive = 48
     min_grounding: Share = 0.3
