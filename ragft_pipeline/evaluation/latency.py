@@ -11,14 +11,22 @@ import pyarrow.parquet as pq
 
 from ragft_pipeline import schemas
 from ragft_pipeline.evaluation.choosing import Choices
-from ragft_pipeline.evaluation.second_stages import SecondStage, staged_name
+from ragft_pipeline.evaluation.second_stages import (
+    LATE_INTERACTION,
+    RANKER,
+    SecondStage,
+    by_scores,
+    staged_name,
+)
 from ragft_pipeline.evaluation.systems import (
     DenseRetriever,
     FirstStages,
     hybrid_name,
 )
+from ragft_pipeline.retrieval.evidence import Evidence
 from ragft_pipeline.retrieval.metrics import DEPTH
 from ragft_pipeline.retrieval.question_sets import QuestionSet
+from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.retrieval.search import fuse, top_k
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
@@ -30,6 +38,7 @@ def measure_latency(
     stages: FirstStages,
     choices: Choices,
     second_stages: Sequence[SecondStage],
+    evidence: Evidence,
     sets: dict[str, QuestionSet],
     settings: Settings,
     work: Workspace,
@@ -49,6 +58,9 @@ def measure_latency(
             for stage in second_stages:
                 name = staged_name(hybrid_name(retriever.name), stage.name)
                 rows.append(_timed(name, _staged(hybrid, stage), texts[:_RERANKED]))
+            name = staged_name(hybrid_name(retriever.name), RANKER)
+            ranked = _ranked(stages, retriever, evidence, second_stages)
+            rows.append(_timed(name, ranked, texts[:_RERANKED]))
     table = pa.Table.from_pylist(rows, schema=schemas.LATENCY.schema)
     pq.write_table(table, work.folder / f"{schemas.LATENCY.name}.parquet")
     return table
@@ -74,6 +86,27 @@ def _staged(first: Callable[[str], np.ndarray], stage: SecondStage) -> Callable[
         nodes = first(text)[0, : stage.depth]
         scores = stage.scorer.score([(text, stage.node_texts[i]) for i in nodes])
         return np.asarray(nodes[np.argsort(-scores)])
+
+    return search
+
+
+def _ranked(
+    stages: FirstStages,
+    retriever: DenseRetriever,
+    evidence: Evidence,
+    second_stages: Sequence[SecondStage],
+) -> Callable[[str], np.ndarray]:
+    late = [stage for stage in second_stages if stage.name == LATE_INTERACTION]
+
+    def search(text: str) -> np.ndarray:
+        words = retriever.lexical.scores([text])
+        scores = stages.score(retriever, retriever.encode([text]), words)
+        found = evidence.candidates([text], scores.dense, scores.words, scores.dense, scores.nodes)
+        for stage in late:
+            pairs = [(text, stage.node_texts[node]) for node in found.nodes[0]]
+            found = found.with_scores(LATE_INTERACTION, stage.scorer.score(pairs)[None])
+        ranked = Ranker.prior(found.names).scores(found.names, found.features)
+        return by_scores(found.nodes, ranked).nodes
 
     return search
 

@@ -67,7 +67,9 @@ def evaluate_retrieval(
     work.progress(f"chosen on {len(choosing)} {choosing.name} questions: {choices.fusion_weights}")
     rows = trial.rows(sets, choices)
     (work.folder / CHOICES_FILE).write_text(json.dumps(choices.to_json()), encoding="utf-8")
-    measure_latency(trial.stages, choices, trial.second_stages, sets, settings, work)
+    measure_latency(
+        trial.stages, choices, trial.second_stages, trial.evidence, sets, settings, work
+    )
     counts = {f"questions_{name}": len(questions) for name, questions in sets.items()}
     facts: dict[str, Any] = {**counts, **trial.stages.index_facts}
     facts |= {"nodes": len(trial.node_ids), "dropped_seen_in_training": dropped}
