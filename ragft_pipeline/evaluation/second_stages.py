@@ -14,6 +14,7 @@ from ragft_pipeline.retrieval.reranking import PairScorer, blend, cached_pair_sc
 from ragft_pipeline.store import Workspace
 
 RERANKER = "reranker"
+UNTUNED_RERANKER = "untuned reranker"  # what the reranker was tuned from, to compare
 RANKER = "ranker"
 STAGES = (RANKER, LATE_INTERACTION, RERANKER)
 

@@ -22,6 +22,7 @@ from ragft_pipeline.evaluation.second_stages import (
     LATE_INTERACTION,
     RANKER,
     RERANKER,
+    UNTUNED_RERANKER,
     SecondStage,
     by_scores,
     rerank,
@@ -35,9 +36,10 @@ from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import METRICS, score_rankings
 from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.ranker import Ranker, cross_fitted
-from ragft_pipeline.retrieval.reranking import Reranker
+from ragft_pipeline.retrieval.reranking import Reranker, is_cross_encoder
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
+from ragft_pipeline.weights import resolve_weights
 
 _SCORES = {LATE_INTERACTION: LATE_INTERACTION, RERANKER: CROSS_ENCODER}
 _REPORTED = ("gold_test", "synthetic_test", "gold_dev")
@@ -322,16 +324,20 @@ def _second_stages(
             )
         )
     if models.reranker is not None:
-        reranker = Reranker(models.reranker, settings.reranker, settings.compute)
-        stages.append(
-            SecondStage(
-                RERANKER,
-                reranker,
-                passages,
-                work,
-                depth=recipe.rerank_depth,
-                limit=recipe.max_reranked,
-                prior=0.0,
+        folders = {RERANKER: models.reranker}
+        begun_with = settings.reranker.model
+        if begun_with and is_cross_encoder(folder := resolve_weights(begun_with).folder):
+            folders[UNTUNED_RERANKER] = folder
+        for name, folder in folders.items():
+            stages.append(
+                SecondStage(
+                    name,
+                    Reranker(folder, settings.reranker, settings.compute),
+                    passages,
+                    work,
+                    depth=recipe.rerank_depth,
+                    limit=recipe.max_reranked,
+                    prior=0.0,
+                )
             )
-        )
     return stages

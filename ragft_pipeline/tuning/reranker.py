@@ -61,6 +61,11 @@ def train_reranker(
     task = ListTraining(weights, new_head, lists, val, settings, folder)
     end, fitted = run_training(task, settings.compute, work.progress, work.folder)
     shutil.rmtree(folder, ignore_errors=True)
+    if fitted.get("collapsed"):
+        work.progress(
+            "reranker: collapsed, it gives all candidates of a question the same score: training "
+            "stopped; try a lower reranker.learning_rate or recipe: bce"
+        )
     model = task.start()
     set_weights(model, end)
     model.save_pretrained(str(work.model), create_model_card=False, safe_serialization=True)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _NEW_HEAD_RATE, _CROSS_ENCODER_RATE = 1e-4, 2e-5
 _HEAD_FASTER = 10  # a new head learns at so many times the rate of what is below it
 _METRIC = "val_ndcg@10"
+_SPREAD = "val_spread"
+COLLAPSED = 1e-3  # scores of a question's candidates that differ by less say nothing
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class ListTraining:
             train_dataset=Dataset.from_dict(columns),
             loss=_loss(model, recipe),
             evaluator=_evaluator(val, self.settings) if val else None,
-            callbacks=[EarlyStoppingCallback(recipe.patience)] if val else [],
+            callbacks=[EarlyStoppingCallback(recipe.patience), _stop_collapsed()] if val else [],
         )
         report_to(trainer, "reranker", report)
         trainer.train()
@@ -212,6 +214,9 @@ def _fitted(state: Any, recipe: RerankerSettings) -> dict[str, float]:
         for depth in recipe.val_depths:
             facts[f"val_ndcg_at_10_of_{depth}"] = float(kept[f"eval_{_METRIC}_of_{depth}"])
         facts["val_ndcg_at_10"] = float(state.best_metric)
+        facts["val_spread"] = float(kept[f"eval_{_SPREAD}"])
+        last = [entry for entry in state.log_history if f"eval_{_SPREAD}" in entry][-1]
+        facts["collapsed"] = float(last[f"eval_{_SPREAD}"] < COLLAPSED)
     return facts
 
 
@@ -228,6 +233,22 @@ def _loss(model: CrossEncoder, recipe: RerankerSettings) -> torch.nn.Module:
         return BinaryCrossEntropyLoss(model, pos_weight=torch.tensor(float(negatives)))
     losses = {"lambda": LambdaLoss, "distill": ListNetLoss}
     return losses[recipe.recipe](model, mini_batch_size=-1)  # all candidates of a step at once
+
+
+def _stop_collapsed() -> Any:
+    """Return what ends a training that gives all candidates of a question the same score."""
+    from transformers import TrainerCallback
+
+    class Collapse(TrainerCallback):
+        """Looks at the spread of scores after each evaluation."""
+
+        def on_evaluate(self, args: Any, state: Any, control: Any, **known: Any) -> Any:
+            """Stop where there is none."""
+            if known["metrics"].get(f"eval_{_SPREAD}", 1.0) < COLLAPSED:
+                control.should_training_stop = True
+            return control
+
+    return Collapse()
 
 
 def _evaluator(candidates: Candidates, settings: Settings) -> Any:
@@ -249,6 +270,7 @@ def _evaluator(candidates: Candidates, settings: Settings) -> Any:
                 show_progress_bar=False,
             ).reshape(candidates.nodes.shape)
             found = {f"{_METRIC}_of_{depth}": candidates.ndcg(scores, depth) for depth in depths}
-            return {_METRIC: float(np.mean(list(found.values()))), **found}
+            spread = float(scores.std(axis=1).mean())
+            return {_METRIC: float(np.mean(list(found.values()))), _SPREAD: spread, **found}
 
     return ValRanking()
