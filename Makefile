@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 
 export TQDM_DISABLE := 1
 
-.PHONY: demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-demo bench-defaults clean
+.PHONY: bench-reranker demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-demo bench-defaults clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -46,6 +46,9 @@ ui: $(INSTALLED)
 
 bench-quality: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.quality $(EVAL)
+
+bench-reranker: $(INSTALLED)  # CROSS_ENCODER=a hub id or a folder
+	@$(BIN)/python -m benchmarks.reranker $(EVAL) --cross-encoder $(CROSS_ENCODER)
 
 bench-llamaindex: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.llamaindex $(EVAL)

@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from ragft_pipeline import schemas
 from ragft_pipeline.answering.distractors import Library
 from ragft_pipeline.corpus.nodes import node_texts
-from ragft_pipeline.identities import SEARCHING
 from ragft_pipeline.recipes.corpus import SPLITS, cut_version
 from ragft_pipeline.recipes.models import trained_reranker
 from ragft_pipeline.retrieval.encoder import Encoder

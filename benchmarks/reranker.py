@@ -1,0 +1,63 @@
+"""A cross-encoder before and after tuning, on people's questions.
+
+    python -m benchmarks.reranker FOLDER --cross-encoder MODEL
+
+FOLDER holds `docs/` and `queries.jsonl`; MODEL is a hub id or a local folder. People's test
+questions about documents that trained nothing report; the weight beside the first stage is chosen
+on dev questions.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from benchmarks.bench_set import make
+from benchmarks.results_file import Results
+from ragft_pipeline import recipes
+from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.evaluation.second_stages import RERANKER, UNTUNED_RERANKER, staged_name
+from ragft_pipeline.evaluation.summary import UNTUNED, EvaluationRows, primary_set
+from ragft_pipeline.settings import load_settings
+from ragft_pipeline.store import ArtifactStore
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--cross-encoder", required=True)
+    parser.add_argument("--questions", type=int, default=150, help="reranked, at most")
+    parser.add_argument("--store", type=Path, default=Path(".ragft/benchmarks/reranker"))
+    options = parser.parse_args()
+    settings = load_settings()
+    changed = {
+        "corpus": settings.corpus.model_copy(update={"source": str(options.folder)}),
+        "reranker": settings.reranker.model_copy(update={"model": options.cross_encoder}),
+        "evaluation": settings.evaluation.model_copy(update={"max_reranked": options.questions}),
+        "store": str(options.store / options.folder.name),
+    }
+    settings = settings.model_copy(update=changed)
+    version = SnapshotStore(ArtifactStore(settings.store)).freeze(settings, print).version
+    made = make(settings, version, recipes.retrieval_eval)
+    rows = EvaluationRows(made["retrieval_eval"].table(), settings.evaluation)
+    results, name = Results("reranker"), primary_set(rows)
+    facts = made["reranker"].facts
+    print(f"training: {facts}\n\n| over the untuned hybrid | nDCG@10 gain, 95% |\n|---|---|")
+    for stage in (UNTUNED_RERANKER, RERANKER):
+        system = staged_name(UNTUNED, stage)
+        if rows.has(name, system):
+            gain = rows.difference(name, system, UNTUNED)
+            print(f"| {stage} | {gain} on {gain.questions} {name} |")
+            results.add(f"{options.folder.name}/{stage}/gain", gain.mean, "nDCG@10")
+            results.add(f"{options.folder.name}/{stage}/gain_low", gain.low, "nDCG@10")
+    untuned, tuned = (staged_name(UNTUNED, stage) for stage in (UNTUNED_RERANKER, RERANKER))
+    if rows.has(name, untuned):
+        gain = rows.difference(name, tuned, untuned)
+        results.add(f"{options.folder.name}/tuning/gain_high", gain.high, "nDCG@10", at_least=0.0)
+    collapsed = float(facts.get("collapsed", 0.0))
+    results.add(f"{options.folder.name}/collapsed", collapsed, "", at_most=0.0)
+    return results.finish()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
