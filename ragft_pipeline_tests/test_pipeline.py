@@ -117,6 +117,7 @@ def test_white_space_and_rename_stop_at_chunked_nodes(copied: Project) -> None:
         "eval_report",
         "champion",
         # these read where documents lie, and people's questions, of which a rename loses some
+        "passage_context",
         "teacher_scores",
         "tool_catalog",
         "router_questions",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,7 @@ class Trial:
     evidence: Evidence
     settings: Settings
     ranker_seconds: float = 0.0  # spent on evidence
+    _gathered: dict[tuple[str, ...], dict[str, Candidates]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, nodes: pa.Table, models: Models, settings: Settings, work: Workspace) -> Trial:
@@ -145,6 +146,9 @@ class Trial:
 
     def gather(self, questions: QuestionSet) -> dict[str, Candidates]:
         """Return each hybrid's candidates and all evidence about them, by the hybrid's name."""
+        known = tuple(questions.ids)
+        if known in self._gathered:
+            return self._gathered[known]
         start, base = time.monotonic(), self.stages.retrievers[0]
         parts: dict[str, list[Candidates]] = {}
         for block, _, scored in self.stages.blocks(questions):
@@ -163,6 +167,7 @@ class Trial:
                 for name, found in whole.items()
             }
         self.ranker_seconds += time.monotonic() - start
+        self._gathered[known] = whole
         return whole
 
     def rows(self, sets: dict[str, QuestionSet], choices: Choices) -> pa.Table:
