@@ -83,6 +83,11 @@ def score_with_teacher(
         listed, listed_scores = _reranked(
             questions.texts, passages, listed, listed_scores, settings.teacher, settings, work
         )
+    for row, own in enumerate(answers):  # what a second judge told apart is as good again
+        if len(own) > 1:
+            places = np.isin(listed[row], own)
+            listed_scores[row, places] = listed_scores[row, places].max()
+    listed, listed_scores = _best_first(listed, listed_scores)
     return pa.table(
         {
             "question_id": questions.ids,
