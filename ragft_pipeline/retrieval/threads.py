@@ -17,6 +17,7 @@ def lone_threads(number: int) -> ThreadPoolExecutor:
     threads, born = torch.get_num_threads(), Barrier(number + 1)
 
     def alone() -> None:
+        torch.get_num_threads()  # a thread's first look takes the number of all: before, not after
         torch.set_num_threads(1)
         born.wait()
 

@@ -92,7 +92,7 @@ class Searcher:
         self._vectors = _vectors_of(bundle, VECTORS_FILE, self.node_ids)
         alone = self.configuration.retriever == BASE
         self._lexical = self._evidence.plain if alone else self._evidence.lexical
-        self._read = self._texts if alone else self._evidence.read
+        self._place = {text: node for node, text in enumerate(self._texts)}
         self._lexical.scores([""])  # builds the index now, not at the first question
         _ = encoder.model  # loads it now
         self._stage = _second_stage(bundle, settings)
@@ -278,22 +278,27 @@ class Searcher:
     def second_scores(self, question: str, passages: Sequence[str]) -> np.ndarray | None:
         """Return the second stage's score of each passage; None where there is no second stage.
 
-        A ranker knows the bundle's own passages; others get the lowest score of those it knows.
+        The bundle's own passages are read below their headings, as they were measured. A ranker
+        knows no others: they get the lowest score of those it knows.
         """
         if self._stage is None:
             return None
         if self.configuration.second_stage == RANKER:
-            place = {text: node for node, text in enumerate(self._texts)}
-            own = np.array(sorted({place[text] for text in passages if text in place}), np.int64)
+            known_places = {self._place[text] for text in passages if text in self._place}
+            own = np.array(sorted(known_places), np.int64)
             if not len(own):
                 return np.zeros(len(passages), np.float32)
             ranking, _ = self._by_evidence(question, own)
             known = dict(zip(ranking.nodes[0].tolist(), ranking.scores[0].tolist()))
             lowest = min(known.values())
-            found = [known.get(place.get(text, -1), lowest) for text in passages]
+            found = [known.get(self._place.get(text, -1), lowest) for text in passages]
             return np.array(found, np.float32)
+        read = [
+            text if (node := self._place.get(text)) is None else self._evidence.read[node]
+            for text in passages
+        ]
         with self._models:
-            return self._stage.score([(question, passage) for passage in passages])
+            return self._stage.score([(question, text) for text in read])
 
     def _ranked(
         self, question: str, within: np.ndarray | None = None
@@ -316,7 +321,7 @@ class Searcher:
         ranking = Ranking.of(first)
         ranking = Ranking(nodes[ranking.nodes], ranking.scores)
         asked = ranking.nodes[0, : self._depth]
-        second = self.second_scores(question, [self._read[node] for node in asked])
+        second = self.second_scores(question, [self._texts[node] for node in asked])
         if second is None:
             return ranking, parts
         parts[self.configuration.second_stage] = np.full(len(self), np.nan, np.float32)

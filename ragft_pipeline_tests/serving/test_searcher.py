@@ -11,13 +11,14 @@ import pytest
 import torch
 
 from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.retrieval import late_interaction
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
 from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.retrieval.reranking import blend
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.searcher import Searcher
-from ragft_pipeline.settings import ComputeSettings
+from ragft_pipeline.settings import ComputeSettings, Settings
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline_tests.serving.conftest import BREAD, PUMP, UNTUNED, make_bundle
 
@@ -86,3 +87,24 @@ def test_a_ranker_orders_as_its_evidence_adds_up(tmp_path: Path) -> None:
     again = searcher.second_scores(QUESTION, [BREAD[0], PUMP[0], "a passage of no document"])
     assert again is not None
     assert again.argmax() == 1
+
+
+@pytest.mark.parametrize("stage", ["late interaction", "ranker"])
+def test_a_second_stage_reads_what_the_bundle_stored_of_passages_below_their_headings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    def encoded_anew(*given: object) -> None:
+        raise AssertionError("the passage is not among the stored ones")
+
+    (tmp_path / "late").mkdir()
+    ranker = Ranker.prior((*FIRST_STAGE, LATE_INTERACTION)).weights
+    configuration = Configuration("base", 0.5, stage, 0.5, ranker if stage == "ranker" else {})
+    models = Models(late_interaction=tmp_path / "late")
+    settings = Settings.model_validate({"passages": {"context": "on"}})
+    bundle = make_bundle(ArtifactStore(tmp_path), "both", PUMP, configuration, models, settings)
+    monkeypatch.setattr(late_interaction, "store_tokens", encoded_anew)
+    searcher = Searcher(bundle)
+    assert searcher.search(QUESTION)[0].text == PUMP[0]
+    scores = searcher.second_scores(QUESTION, PUMP)  # as LlamaIndex shows them
+    assert scores is not None
+    assert scores.argmax() == 0
