@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -160,38 +159,10 @@ def load_language_model(
 
 
 def answering_dtype(compute: ComputeSettings) -> str:
-    """Return the number type that a language model answers in: the faster one on this machine.
+    """Return the number type that a language model answers in: the faster one on this machine."""
+    from ragft_pipeline.retrieval.encoder import faster_dtype
 
-    With `compute.dtype: bfloat16` it is that.
-    """
-    import torch
-
-    from ragft_pipeline.retrieval.encoder import pick_device
-
-    device = pick_device(compute)
-    faster = (
-        _faster_in_bfloat16()
-        if device == "cpu"
-        else device.startswith("cuda") and (torch.cuda.is_bf16_supported(including_emulation=False))
-    )
-    return "bfloat16" if compute.dtype == "bfloat16" or faster else "float32"
-
-
-@lru_cache(maxsize=1)
-def _faster_in_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 clearly faster; a matter of milliseconds."""
-    import torch
-
-    def seconds(dtype: torch.dtype) -> float:
-        left, right = (torch.ones((512, 512), dtype=dtype) for _ in range(2))
-        tries = []
-        for _ in range(8):
-            start = time.perf_counter()
-            torch.nn.functional.linear(left, right)
-            tries.append(time.perf_counter() - start)
-        return min(tries)
-
-    return seconds(torch.bfloat16) < seconds(torch.float32) / 1.5
+    return str(faster_dtype(compute)).removeprefix("torch.")
 
 
 def load_tokenizer(weights: Weights, trust_remote_code: bool = False) -> Any:

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from ragft_pipeline.answering.plan import Plan, plan_training
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.language_model import load_model, load_tokenizer
-from ragft_pipeline.retrieval.encoder import pick_device, quiet_transformers
+from ragft_pipeline.retrieval.encoder import autocast, faster_dtype, pick_device, quiet_transformers
 from ragft_pipeline.settings import ComputeSettings, TunedLLMSettings
 from ragft_pipeline.tuning.training import report_to
 from ragft_pipeline.weights import Weights
@@ -67,7 +67,7 @@ def fit_adapter(
     lengths = {name: [len(one["input_ids"]) for one in part] for name, part in parts.items()}
     plan = plan_training(
         folder / "plan.json", recipe, lengths["train"], lengths["val"],
-        lambda: _seconds_a_token(model, parts["train"], recipe),
+        lambda: _seconds_a_token(model, parts["train"], compute),
     )  # fmt: skip
     seen = parts["train"][: plan.steps * recipe.batch_size]  # the natural ones, where few can be
     clock = _clock(recipe, plan)
@@ -108,7 +108,7 @@ def _base(weights: Weights, recipe: TunedLLMSettings, compute: ComputeSettings) 
     if recipe.four_bit:
         given |= {"quantization_config": _four_bit(device), "dtype": "auto"}
     elif device == "cpu":
-        given["dtype"] = torch.float32  # others are slower there, and learn worse
+        given["dtype"] = torch.float32  # it learns worse in others; products may be (autocast)
     trust = recipe.trust_remote_code
     tokenizer = load_tokenizer(weights, trust)
     model = load_model(weights, compute, trust, **given)
@@ -172,7 +172,7 @@ def _dataset(examples: list[dict[str, list[int]]]) -> Any:
 
 
 def _seconds_a_token(
-    model: Any, examples: list[dict[str, list[int]]], recipe: TunedLLMSettings
+    model: Any, examples: list[dict[str, list[int]]], compute: ComputeSettings
 ) -> float:
     """Time forward and backward of an example of middling length, the second time round."""
     import torch
@@ -184,7 +184,9 @@ def _seconds_a_token(
     model.train()
     for _ in range(2):
         start = time.perf_counter()
-        model(**inputs).loss.backward()
+        with autocast(compute):
+            loss = model(**inputs).loss
+        loss.backward()
         seconds = time.perf_counter() - start
     model.zero_grad()
     return seconds / len(middling["input_ids"])
@@ -193,6 +195,7 @@ def _seconds_a_token(
 def _arguments(
     folder: Path, recipe: TunedLLMSettings, plan: Plan, compute: ComputeSettings, has_val: bool
 ) -> Any:
+    import torch
     from trl import SFTConfig
 
     device = pick_device(compute)
@@ -218,7 +221,7 @@ def _arguments(
         max_length=None,
         packing=recipe.packing,
         gradient_checkpointing=recipe.gradient_checkpointing,
-        bf16=device != "cpu" and compute.dtype == "bfloat16",
+        bf16=faster_dtype(compute) == torch.bfloat16,
         use_cpu=device == "cpu",
         dataloader_pin_memory=False,
         save_total_limit=2,

@@ -98,12 +98,15 @@ def _save(fit: Fit, weights: Weights, settings: Settings, work: Workspace) -> di
 
 def choose_strength(fit: Fit, settings: Settings, work: Workspace) -> dict[str, Any]:
     """Return the strength to save with, the val loss and the guard's change before and with it."""
+    from ragft_pipeline.retrieval.encoder import autocast
+
     recipe = settings.tuned_llm
     model, texts = LanguageModel(fit.tokenizer, fit.model.eval()), guard_texts("choosing")
     tried = {}
     for strength in sorted({0.0, *recipe.strengths}):
         _scale(fit.model, strength)
-        tried[strength] = fit.val_loss(), model.losses(texts)
+        with autocast(settings.compute):
+            tried[strength] = fit.val_loss(), model.losses(texts)
         changed = perplexity_change(tried[strength][1], tried[0.0][1])
         work.progress(
             f"tuned_llm: strength {strength}, val loss {tried[strength][0]:.3f}, "

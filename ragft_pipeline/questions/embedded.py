@@ -15,7 +15,7 @@ from ragft_pipeline.settings import ComputeSettings, LLMGenerator
 from ragft_pipeline.weights import Weights
 
 EMBEDDED_VERSION = 2  # raise it when some prompt would be answered otherwise
-MAX_NEW_TOKENS = 64
+MAX_NEW_TOKENS = 48
 _OPENERS = ("1. What", "1. How", "1. When", "1. Which", "1. Who", "1. Why", "1. Where")
 
 

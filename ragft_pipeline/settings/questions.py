@@ -59,7 +59,7 @@ class LLMGenerator(EndpointSettings):
     questions_per_node: Annotated[int, Field(ge=1, le=10)] = 2
     share_of_nodes: Rate = 0.1
     max_nodes: Count = 64
-    batch_size: Positive = 16
+    batch_size: Positive = 32
 
     @model_validator(mode="after")
     def _endpoint_or_embedded(self) -> LLMGenerator:

@@ -7,7 +7,6 @@ well as the source, the teacher's scores say so, and it is no negative.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragft_pipeline.compute import add_up, add_up_gradients, require_agreement, share
-from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype
+from ragft_pipeline.retrieval.encoder import autocast, pick_device
 from ragft_pipeline.settings import ComputeSettings, TunedEmbedderSettings
 from ragft_pipeline.tuning.checkpoint import Checkpoint
 from ragft_pipeline.tuning.teacher import TeacherLists
@@ -152,7 +151,7 @@ class Towers:
         self.model = model
         self._recipe = recipe
         self._device = pick_device(compute)
-        self._dtype = pick_dtype(compute)
+        self._compute = compute
 
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
         """Return vectors of texts of like length, float32 of shape (texts, dimension)."""
@@ -161,8 +160,7 @@ class Towers:
 
         features = self.model.preprocess(list(texts), max_length=self._recipe.passage_tokens)
         features = batch_to_device(features, torch.device(self._device))
-        reduced = self._dtype != torch.float32
-        with torch.autocast(self._device, self._dtype) if reduced else contextlib.nullcontext():
+        with autocast(self._compute):
             vectors: torch.Tensor = self.model(features)["sentence_embedding"]
         return vectors.float()
 
