@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ragft_pipeline.corpus.nodes import node_texts, with_context
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.questions.drafts import SourceNode
 from ragft_pipeline.questions.embedded import EmbeddedModel
@@ -45,9 +46,11 @@ def _unit(vectors: list[list[float]]) -> np.ndarray:
 
 
 def _node_texts(project: Project) -> list[str]:
+    """Return the passages as models read them, in the order of their ids."""
     table = project.artifact("chunked_nodes").table()
-    texts = dict(zip(table.column("node_id").to_pylist(), table.column("text").to_pylist()))
-    return [texts[node_id] for node_id in sorted(texts)]
+    if project.artifact("passage_context").facts["context"] == "on":
+        table = with_context(table)
+    return list(node_texts(table).values())
 
 
 def test_tuned_embedder_gives_the_reports_numbers_in_llamaindex(finished: Project) -> None:

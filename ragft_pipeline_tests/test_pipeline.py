@@ -38,7 +38,13 @@ def test_first_run_computes_every_asset_and_prints_the_verdict_before_answering(
     assert len(_how(finished)) == len(RECIPES)
     places = [
         output.index(text)
-        for text in ("untuned hybrid", "report: ", "champion: ", "_chats: computing", "Answering: ")
+        for text in (
+            "untuned hybrid",
+            "\nreport: ",
+            "champion: ",
+            "_chats: computing",
+            "\nAnswering: ",
+        )
     ]
     assert places == sorted(places)
     assert f"[{len(RECIPES)}/{len(RECIPES)}] answering_report: computed in" in output

@@ -97,7 +97,11 @@ def open_source(settings: CorpusSettings) -> Source:
 
 def _implied_gold(fs: Any, root: str) -> str | None:
     """Return the name of the folder's own file of questions, however its case was typed."""
-    names = sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in fs.ls(root, detail=False))
+    try:
+        paths = fs.ls(root, detail=False)
+    except OSError:  # the listing of documents says so
+        return None
+    names = sorted(path.rstrip("/").rsplit("/", 1)[-1] for path in paths)
     found = [name for kind in GOLD_FILES for name in names if name.lower() == kind]
     return next((name for name in found if fs.isfile(f"{root}/{name}")), None)
 

@@ -15,6 +15,7 @@ from ragft_pipeline.serving.bundle import (
     TOOL_VECTORS_FILE,
     TOOLS_FILE,
     Bundle,
+    read,
 )
 from ragft_pipeline.settings import Settings
 
@@ -53,7 +54,7 @@ def load_tool_router(
     folder = bundle.folder / ROUTING_FOLDER
     router = Router.load(bundle.router, encoder.weights.digest)
     nodes = bundle.nodes()
-    documents = tool_documents(nodes)
+    documents = tool_documents(read(nodes, settings))
     descriptions = describing(pq.read_table(folder / TOOLS_FILE))
     tools = pq.read_table(folder / TOOL_VECTORS_FILE)
     described = dict(zip(tools.column("text_id").to_pylist(), vectors_matrix(tools)))

@@ -50,8 +50,10 @@ def train_reranker(
     """
     recipe = settings.reranker
     assert recipe.model is not None, "reranker.model names none"
-    weights = require_embedder(resolve_weights(recipe.model))
+    weights = resolve_weights(recipe.model)
     new_head = not is_cross_encoder(weights.folder)
+    if new_head:
+        require_embedder(weights)
     questions = tables.questions(recipe.max_questions)
     maker = ListMaker(tables.train_nodes, teacher, recipe)
     lists = maker.lists(questions, recipe.easy_share if new_head else 0.0)
