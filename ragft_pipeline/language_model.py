@@ -160,7 +160,7 @@ def load_language_model(
 
 def answering_dtype(compute: ComputeSettings) -> str:
     """Return the number type that a language model answers in: the faster one on this machine."""
-    from ragft_pipeline.retrieval.encoder import faster_dtype
+    from ragft_pipeline.number_types import faster_dtype
 
     return str(faster_dtype(compute)).removeprefix("torch.")
 

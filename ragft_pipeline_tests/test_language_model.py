@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from ragft_pipeline import language_model
-from ragft_pipeline.retrieval import encoder
+from ragft_pipeline import language_model, number_types
 from ragft_pipeline.settings import ComputeSettings
 from ragft_pipeline.weights import resolve_weights
 
@@ -16,7 +15,7 @@ def test_answers_are_in_the_faster_number_type_or_the_one_that_is_set(
 ) -> None:
     cpu = ComputeSettings(device="cpu")
     for faster, dtype in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(encoder, "_cpu_is_faster_in_bfloat16", lambda found=faster: found)
+        monkeypatch.setattr(number_types, "_cpu_is_faster_in_bfloat16", lambda found=faster: found)
         assert language_model.answering_dtype(cpu) == dtype
     set_so = ComputeSettings(device="cpu", dtype="bfloat16")
     assert language_model.answering_dtype(set_so) == "bfloat16"

@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from ragft_pipeline.answering.plan import Plan, plan_training
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.language_model import load_model, load_tokenizer
-from ragft_pipeline.retrieval.encoder import autocast, faster_dtype, pick_device, quiet_transformers
+from ragft_pipeline.number_types import autocast, faster_dtype
+from ragft_pipeline.retrieval.encoder import pick_device, quiet_transformers
 from ragft_pipeline.settings import ComputeSettings, TunedLLMSettings
 from ragft_pipeline.tuning.training import report_to
 from ragft_pipeline.weights import Weights

@@ -98,7 +98,7 @@ def _save(fit: Fit, weights: Weights, settings: Settings, work: Workspace) -> di
 
 def choose_strength(fit: Fit, settings: Settings, work: Workspace) -> dict[str, Any]:
     """Return the strength to save with, the val loss and the guard's change before and with it."""
-    from ragft_pipeline.retrieval.encoder import autocast
+    from ragft_pipeline.number_types import autocast
 
     recipe = settings.tuned_llm
     model, texts = LanguageModel(fit.tokenizer, fit.model.eval()), guard_texts("choosing")

@@ -6,12 +6,10 @@ import json
 import logging
 import math
 import os
-import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -82,48 +80,6 @@ def pick_dtype(compute: ComputeSettings) -> torch.dtype:
     import torch
 
     return torch.bfloat16 if compute.dtype == "bfloat16" else torch.float32
-
-
-def faster_dtype(compute: ComputeSettings) -> torch.dtype:
-    """Return the type that models are trained and answer in, which is part of no identity.
-
-    bfloat16 where the settings say it, or this machine multiplies it faster.
-    """
-    import torch
-
-    device = pick_device(compute)
-    if device == "cpu":
-        faster = _cpu_is_faster_in_bfloat16()
-    else:
-        faster = device.startswith("cuda") and torch.cuda.is_bf16_supported(False)
-    return torch.bfloat16 if faster else pick_dtype(compute)
-
-
-def autocast(compute: ComputeSettings) -> AbstractContextManager[Any]:
-    """Return the context in which float32 models multiply in `faster_dtype`."""
-    import torch
-
-    dtype = faster_dtype(compute)
-    if dtype == torch.float32:
-        return nullcontext()
-    return torch.autocast(pick_device(compute).partition(":")[0], dtype)
-
-
-@lru_cache(maxsize=1)
-def _cpu_is_faster_in_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 clearly faster; a matter of milliseconds."""
-    import torch
-
-    def seconds(dtype: torch.dtype) -> float:
-        left, right = (torch.ones((512, 512), dtype=dtype) for _ in range(2))
-        tries = []
-        for _ in range(8):
-            start = time.perf_counter()
-            torch.nn.functional.linear(left, right)
-            tries.append(time.perf_counter() - start)
-        return min(tries)
-
-    return seconds(torch.bfloat16) < seconds(torch.float32) / 1.5
 
 
 class Encoder:

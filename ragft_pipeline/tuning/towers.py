@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragft_pipeline.compute import add_up, add_up_gradients, require_agreement, share
-from ragft_pipeline.retrieval.encoder import autocast, pick_device
+from ragft_pipeline.number_types import autocast
+from ragft_pipeline.retrieval.encoder import pick_device
 from ragft_pipeline.settings import ComputeSettings, TunedEmbedderSettings
 from ragft_pipeline.tuning.checkpoint import Checkpoint
 from ragft_pipeline.tuning.teacher import TeacherLists
