@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -46,7 +48,7 @@ class Display(logging.Handler):
         self._total = total
         self._expected = dict(expected)
         self._report = report
-        self._console = console or Console()
+        self._console = console or _terminal()
         self._asset = self._words = ""
         self._started = 0
         self._since = time.monotonic()
@@ -121,7 +123,14 @@ class Display(logging.Handler):
         if not found:
             return None
         done, of = (int(number) for number in found[-1])
-        return passed * (of - done) / done if 0 < done <= of else None
+        return passed * (of - done) / done if 0 < done < of else None
+
+
+def _terminal() -> Console:
+    """Return the terminal itself, where there is one: Dagster leads a step's stdout away."""
+    if not sys.stdout.isatty():
+        return Console()
+    return Console(file=os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8"))
 
 
 def _span(seconds: float) -> str:
