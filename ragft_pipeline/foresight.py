@@ -9,7 +9,7 @@ from typing import Any
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.snapshots import Snapshot
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.evaluation.significance import MIN_CLUSTERS
+from ragft_pipeline.evaluation.significance import MIN_UNITS
 from ragft_pipeline.settings import EmbedderSettings, Settings
 from ragft_pipeline.weights import (
     EMBEDDED,
@@ -65,22 +65,22 @@ def _of_the_split(snapshot: Snapshot) -> Iterator[str]:
                 f"no {split} documents ({_documents(rows)}): nothing can be {lost} on documents "
                 f"that no model was trained on; {_more(rows)}"
             )
-    if 0 < len(groups["test"]) < MIN_CLUSTERS:
+    if 0 < len(groups["test"]) < MIN_UNITS:
         yield (
             f"{len(groups['test'])} test {_units(snapshot, len(groups['test']))}: no gain on them "
-            f"can be proven with fewer than {MIN_CLUSTERS}; {_more(rows)}"
+            f"can be proven with fewer than {MIN_UNITS}; {_more(rows)}"
         )
 
 
 def _of_the_questions(snapshot: Snapshot, settings: Settings) -> Iterator[str]:
     if "gold_questions" not in snapshot.facts:
         return
-    number, enough = snapshot.facts["gold_reporting"], settings.evaluation.min_gold
+    number, enough = snapshot.facts["gold_questions"], settings.evaluation.min_gold
     if number < enough:
-        asked = f"{number} of people's questions report" if number else "none of people's questions"
+        asked = f"{number} of people's questions" if number else "none of people's questions"
         yield (
-            f"{asked}, and from {enough} (evaluation.min_gold) on they decide: "
-            "the verdict will rest on synthetic questions; add questions to queries.jsonl"
+            f"{asked}, and from {enough} (evaluation.min_gold) on they decide: without them the "
+            "shipped system is served and nothing is proven; add questions to queries.jsonl"
         )
     if whole := snapshot.facts["gold_whole"]:
         yield (

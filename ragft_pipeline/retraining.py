@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ragft_pipeline.evaluation.significance import MIN_CLUSTERS, unpaired_difference
+from ragft_pipeline.evaluation.significance import MIN_UNITS, unpaired_difference
 from ragft_pipeline.steps import Decision, Step
 from ragft_pipeline.store import Artifact
 from ragft_pipeline.taint import record_documents
@@ -93,7 +93,7 @@ def _drifted(
     old = _first(val, pc.is_in(val.column("node_id"), seen), policy.questions)
     enough = all(
         side.num_rows >= policy.min_questions
-        and len(pc.unique(side.column("cluster"))) >= MIN_CLUSTERS
+        and len(pc.unique(side.column("cluster"))) >= MIN_UNITS
         for side in (new, old)
     )
     if not enough:

@@ -55,7 +55,7 @@ SMALL = {
         "perplexity_texts": 2,
     },
     "evaluation": {
-        "max_synthetic": 40, "max_reranked": 3, "rerank_depth": 20, "bootstrap": 500,
+        "max_synthetic": 40, "bootstrap": 500,
         "latency_queries": 3, "min_gold": 5,
     },
 }  # fmt: skip

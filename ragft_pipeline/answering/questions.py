@@ -13,12 +13,11 @@ from ragft_pipeline.answering.focus import cut_to_sentences
 from ragft_pipeline.answering.prompts import read_answer
 from ragft_pipeline.answering.support import passages_shown
 from ragft_pipeline.corpus.nodes import node_texts
-from ragft_pipeline.evaluation.retrieval_eval import read_choices
-from ragft_pipeline.evaluation.summary import EvaluationRows
-from ragft_pipeline.evaluation.summary import decide as decide_retrieval
+from ragft_pipeline.evaluation.names import CANDIDATE
 from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.question_sets import TOMORROW
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.store import Artifact, Workspace
+from ragft_pipeline.store import Workspace
 
 PEOPLE, SYNTHETIC = "gold_test", "synthetic_test"
 
@@ -39,7 +38,7 @@ class Question:
 
 
 def questions_to_answer(
-    evaluated: Artifact,
+    evaluated: pa.Table,
     gold: pa.Table,
     test_chats: pa.Table,
     nodes: pa.Table,
@@ -50,15 +49,15 @@ def questions_to_answer(
 ) -> list[Question]:
     """Return people's test questions about held-out documents, where there are enough; test chats.
 
-    Passages are the first that the recommended retriever found in the whole corpus; of a test
-    chat, its own.
+    Passages are the first that the chosen retriever found in the whole corpus; of a test chat, its
+    own.
 
     Args:
-        evaluated: the retrieval_eval.
+        evaluated: EVAL_ROWS.
         gold: GOLD_QUESTIONS.
         text_of: the text of a doc_key.
     """
-    limits, found = settings.llm_eval, _retrieved(evaluated, settings)
+    limits, found = settings.llm_eval, _retrieved(evaluated)
     people: list[Question] = []
     if len(found) >= settings.evaluation.min_gold:
         rows = {row["question_id"]: row for row in gold.to_pylist()}
@@ -78,14 +77,10 @@ def questions_to_answer(
     return [*people, *(_of_chat(row, settings) for row in chats[:most])]
 
 
-def _retrieved(evaluated: Artifact, settings: Settings) -> list[dict[str, Any]]:
-    """Return EVAL_ROWS of the recommended system for people's held-out test questions."""
-    rows = evaluated.table()
-    choices = read_choices(evaluated.path).to_json()
-    system = decide_retrieval(EvaluationRows(rows, settings.evaluation), choices).recommended
+def _retrieved(rows: pa.Table) -> list[dict[str, Any]]:
+    """Return EVAL_ROWS of what was chosen, over people's questions about held-out documents."""
     wanted = pc.and_(
-        pc.and_(pc.equal(rows.column("question_set"), PEOPLE), rows.column("held_out")),
-        pc.equal(rows.column("system"), system),
+        pc.equal(rows.column("question_set"), TOMORROW), pc.equal(rows.column("system"), CANDIDATE)
     )
     return list(rows.filter(wanted).sort_by("question_id").to_pylist())
 

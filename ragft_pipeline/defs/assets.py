@@ -33,8 +33,8 @@ train_nodes, val_nodes, test_nodes = (
 gold_questions = build_asset(
     recipes.gold_questions,
     "datasets",
-    "What people ask, with the document and span that answers. Dev questions choose, test "
-    "questions report; none ever trains.",
+    "What people ask, with the document and span that answers. They choose, fit and report, none "
+    "what it fitted; none ever trains.",
     {"parquet"},
 )
 corpus_statistics = build_asset(
@@ -108,7 +108,8 @@ late_interaction = build_asset(
 retrieval_eval = build_asset(
     recipes.retrieval_eval,
     "evaluation",
-    "Every system on every question set: one row a question a system.",
+    "People's questions asked of what a release serves, cross-fitted, and those about held-out "
+    "documents of models that never saw these: one row a question a system.",
     {"parquet", "duckdb"},
 )
 tool_catalog = build_asset(
@@ -172,12 +173,6 @@ refit_models = build_asset(
     "models",
     "What refit.models names, trained once more on all documents at the strengths val chose.",
     {"torch"},
-)
-refit_eval = build_asset(
-    recipes.refit_eval,
-    "evaluation",
-    "The refitted models on people's questions: nothing here is held out.",
-    {"parquet"},
 )
 eval_report = build_asset(
     recipes.eval_report,

@@ -1,8 +1,8 @@
 """The ladder: the few systems that a person reads, from the base embedder to what is recommended.
 
 Which systems there are does not matter here. Three stand at its foot (the base embedder, BM25 and
-their untuned hybrid); then come those that lead to the recommended one, a part more each; then
-what else was decided on. Only systems measured on the same questions are on it.
+their untuned hybrid); then come those that lead to what the questions chose, a part more each, and
+it without one of its parts. Only systems measured on the same questions are on it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ragft_pipeline.evaluation.names import BASE, path_below, spoken
+from ragft_pipeline.evaluation.names import BASE, CANDIDATE, path_below, spoken
 from ragft_pipeline.evaluation.significance import Difference
-from ragft_pipeline.evaluation.summary import UNTUNED, EvaluationRows, Step, SystemResult, Verdict
+from ragft_pipeline.evaluation.summary import UNTUNED, EvaluationRows, SystemResult, Verdict
 
 _FOOT = (BASE, "bm25", UNTUNED)
 _MOST = 8
@@ -49,9 +49,9 @@ class Rung:
     @property
     def tone(self) -> str:
         """How its verdict reads: `gain`, `loss` or `open`."""
-        if self.verdict in ("recommended", "use", "better"):
+        if self.verdict in ("recommended", "better"):
             return "gain"
-        return "loss" if self.verdict in ("leave out", "worse") else "open"
+        return "loss" if self.verdict == "worse" else "open"
 
     @property
     def label(self) -> str:
@@ -129,23 +129,18 @@ def build_ladder(
         results: of every system on the verdict's primary set.
         milliseconds: median a query, by system.
     """
-    found = {result.system: result for result in results}
+    found = {each.system: each for each in results if each.system != CANDIDATE}
     asked = rows.count(verdict.primary_set)
     whole = {name for name, result in found.items() if result.questions == asked}
-    decided = {step.challenger: step for step in verdict.steps}
-    compared = [name for step in verdict.steps for name in (step.reference, step.challenger)]
-    wanted = [*_FOOT, verdict.recommended, *path_below(verdict.recommended), *compared]
-    wanted += [name for challenger in decided for name in path_below(challenger)]
+    chosen = verdict.candidate
+    wanted = [*_FOOT, chosen, *path_below(chosen), *(part.without for part in verdict.ablations)]
     fit = whole | ({verdict.recommended} & found.keys())
     shown = [name for name in dict.fromkeys(wanted) if name in fit][:_MOST]
     shown.sort(key=lambda name: _place(name, found))
-    taken = [verdict.recommended, *path_below(verdict.recommended)]
     places = {name: place for place, name in enumerate(shown, start=1)}
     rungs = []
     for name, number in places.items():
-        step = decided.get(name)
-        beneath = ([step.reference] if step else []) + list(path_below(name))
-        below = next((other for other in beneath if other in places), name)
+        below = next((other for other in path_below(name) if other in places), name)
         adds = rows.difference(verdict.primary_set, name, below) if below != name else None
         rungs.append(
             Rung(
@@ -155,11 +150,11 @@ def build_ladder(
                 places[below] if adds else 0,
                 adds,
                 _milliseconds(name, milliseconds),
-                _word(name, adds, step if step and step.reference == below else None, taken),
+                _word(name, adds, verdict),
                 name == verdict.recommended,
             )
         )
-    rest = [result for result in results if result.system not in places]
+    rest = [result for name, result in found.items() if name not in places]
     return Ladder(
         rungs,
         [result for result in rest if result.system in whole],
@@ -174,11 +169,11 @@ def _place(name: str, found: Mapping[str, SystemResult]) -> tuple[int, int, floa
     return (1, len(list(path_below(name))), found[name].means["ndcg_at_10"])
 
 
-def _word(name: str, adds: Difference | None, step: Step | None, taken: Sequence[str]) -> str:
-    if name == taken[0]:
+def _word(name: str, adds: Difference | None, verdict: Verdict) -> str:
+    if name == verdict.recommended:
         return "recommended"
-    if step is not None:
-        return "gains, not taken" if step.proven and name not in taken else step.decision
+    if name == verdict.candidate:
+        return "not proven"
     if adds is None or name == "bm25":
         return ""
     return "better" if adds.gain else "worse" if adds.loss else "no difference shown"

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 
 BASE = "base"
+CANDIDATE = "candidate"  # on each fold what the other folds' questions chose
+_HYBRID = "hybrid"
 _MADE = re.compile(r"(\w+)\((.+)\)")
 _SPOKEN = {
     "bm25": "BM25",
@@ -19,16 +21,16 @@ _SPOKEN = {
     "context": "base embedder below headings",
     "hybrid(context)": "untuned hybrid below headings",
     "adapter": "base embedder + maps",
+    CANDIDATE: "what the questions choose",
 }
-_FUSED = {"hybrid": "BM25", "rrf": "BM25 by ranks"}
 
 
 def spoken(system: str) -> str:
     """Return what a person calls a system: `tuned embedder + maps, with BM25`."""
     first, *stages = system.split(" + ")
     made = _MADE.fullmatch(first)
-    if first not in _SPOKEN and made and made[1] in _FUSED:
-        first, stages = made[2], [_FUSED[made[1]], *stages]
+    if first not in _SPOKEN and made and made[1] == _HYBRID:
+        first, stages = made[2], ["BM25", *stages]
     beside = " and ".join(filter(None, (", ".join(stages[:-1]), *stages[-1:])))
     return _retriever(first) + (f", with {beside}" if beside else "")
 
@@ -56,4 +58,4 @@ def _below(system: str) -> str:
     made = _MADE.fullmatch(system)
     if made is None or made[2] == BASE:
         return BASE
-    return f"{made[1]}({_below(made[2])})" if made[1] in _FUSED else made[2]
+    return f"{_HYBRID}({_below(made[2])})" if made[1] == _HYBRID else made[2]

@@ -1,12 +1,13 @@
-"""Scores of questions over nodes, and the rankings they give."""
+"""Scores of questions over nodes, the rankings they give, and what these are worth."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
 
-from ragft_pipeline.retrieval.metrics import DEPTH
+from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, score_rankings
 from ragft_pipeline.retrieval.search import top_k
 
 
@@ -48,3 +49,40 @@ class Scores:
         if self.nodes is None:
             return ranking
         return Ranking(np.take_along_axis(self.nodes, ranking.nodes, axis=1), ranking.scores)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What rankings are worth: every metric of each question, and its best ten nodes.
+
+    Attributes:
+        scores: float (questions,) by metric, and `first_rank`.
+        top: int (questions, up to 10).
+    """
+
+    scores: dict[str, np.ndarray]
+    top: np.ndarray
+
+    @classmethod
+    def of(cls, nodes: np.ndarray, relevant: Sequence[Set[int]]) -> Found:
+        """Score rankings, int (questions, up to 100), best first."""
+        return cls(score_rankings(nodes, relevant), nodes[:, :10])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Found], places: Sequence[np.ndarray]) -> Found:
+        """Return parts of a set as one, each in its places."""
+        order = np.argsort(np.concatenate(places))
+        scores = {
+            name: np.concatenate([part.scores[name] for part in parts])[order]
+            for name in parts[0].scores
+        }
+        return cls(scores, np.concatenate([part.top for part in parts])[order])
+
+    @property
+    def primary(self) -> np.ndarray:
+        """nDCG@10 of each question."""
+        return self.scores[PRIMARY]
+
+    def at(self, rows: np.ndarray) -> Found:
+        """Return the part of some questions."""
+        return Found({name: one[rows] for name, one in self.scores.items()}, self.top[rows])

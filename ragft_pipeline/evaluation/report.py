@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ragft_pipeline.evaluation.choosing import Choices
 from ragft_pipeline.evaluation.ladder import HEADER, Ladder, build_ladder
 from ragft_pipeline.evaluation.names import spoken
 from ragft_pipeline.evaluation.plots import differences_plot, hit_rate_plot, latency_plot
@@ -22,6 +23,7 @@ from ragft_pipeline.evaluation.summary import (
     decide,
 )
 from ragft_pipeline.retrieval.metrics import METRICS, PRIMARY
+from ragft_pipeline.retrieval.question_sets import SERVED, SYNTHETIC, TOMORROW
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 
@@ -30,11 +32,9 @@ SUMMARY_FILE = "summary.json"
 TEXT_FILE = "report.txt"
 _EXAMPLES = 5
 _SET_TITLES = {
-    "gold_test_held_out": "People's test questions about documents no model was trained on",
-    "gold_test": "People's test questions, all",
-    "gold_dev": "People's dev questions: what choices were made on",
-    "synthetic_test": "Synthetic questions about test documents",
-    "synthetic_val": "Synthetic questions about val documents (used for choosing)",
+    SERVED: "As served: people's questions, asked of models trained on all documents",
+    TOMORROW: "Tomorrow's documents: people's questions about documents no model was trained on",
+    SYNTHETIC: "Synthetic questions about test documents",
 }
 
 
@@ -64,10 +64,9 @@ class ReportInput:
 
     version: str
     rows: pa.Table
-    refitted: pa.Table
     latency: pa.Table
     nodes: pa.Table
-    choices: dict[str, Any]
+    choices: Choices
     corpus: dict[str, Any]
     skipped: list[dict[str, str]]
     warnings: list[dict[str, str]]
@@ -98,6 +97,7 @@ class Report:
         }
         return {
             "verdict": self.verdict.sentence,
+            "power": self.verdict.power,
             "ladder": self.ladder.markdown(),
             "names": self.ladder.names(),
             "recommended": self.verdict.recommended,
@@ -109,7 +109,7 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
     """Write the page, its plots, its first screen as text, and all of it as JSON."""
     rows = EvaluationRows(given.rows, settings.evaluation)
     tables = _by_set(rows.results())
-    verdict = decide(rows, given.choices)
+    verdict = decide(rows, given.choices, settings.gate)
     title = _SET_TITLES[verdict.primary_set]
     latency = given.latency.to_pylist()
     milliseconds = {row["system"]: row["p50_ms"] for row in latency}
@@ -120,11 +120,9 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
         "hit_rate": hit_rate_plot(whole, title),
         "latency": latency_plot(whole, title),
     }
-    refitted = EvaluationRows(given.refitted, settings.evaluation)
-    refit = _by_set(refitted.results()) if given.refitted.num_rows else {}
     page = render_page(
         "report.html.j2", f"Which retriever to serve: {given.version}", verdict.sentence,
-        given.sections, given=given, verdict=verdict, ladder=ladder, tables=tables, refit=refit,
+        given.sections, given=given, verdict=verdict, ladder=ladder, tables=tables,
         plots={name: _encoded(data) for name, data in plots.items()},
         examples=_examples(given, verdict, rows), latency=latency,
         asked=rows.count(verdict.primary_set), documents=rows.documents(verdict.primary_set),
@@ -133,7 +131,8 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
     )  # fmt: skip
     (work.folder / REPORT_FILE).write_text(page, encoding="utf-8")
     told = [*given.notes, ""] if given.notes else []
-    text = "\n".join([*told, *ladder.lines(), "", verdict.sentence])
+    power = [verdict.power] if verdict.power else []
+    text = "\n".join([*told, *ladder.lines(), "", verdict.sentence, *power])
     (work.folder / TEXT_FILE).write_text(text, encoding="utf-8")
     for section in given.sections:
         plots |= section.plots
@@ -141,11 +140,10 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
         (work.folder / f"{name}.png").write_bytes(data)
     summary = {
         "version": given.version,
-        "verdict": {**asdict(verdict), "decisions": [step.decision for step in verdict.steps]},
+        "verdict": {**asdict(verdict), "proven": verdict.proven},
         "ladder": [asdict(rung) for rung in ladder.rungs],
-        "choices": given.choices,
+        "choices": asdict(given.choices),
         "tables": {name: [asdict(result) for result in part] for name, part in tables.items()},
-        "refit": {name: [asdict(result) for result in part] for name, part in refit.items()},
         "latency": latency,
         "sections": {s.title: {"sentences": s.sentences, "table": s.table} for s in given.sections},
         "notes": given.notes,
@@ -169,10 +167,8 @@ def _encoded(image: bytes) -> str:
 def _examples(
     given: ReportInput, verdict: Verdict, rows: EvaluationRows
 ) -> dict[str, list[dict[str, Any]]]:
-    """Return the questions that gained and lost most between base and the tuned candidate."""
-    shown = next(
-        (s.challenger for s in verdict.steps if s.part == "tuned retriever"), verdict.recommended
-    )
+    """Return the questions that gained and lost most between base and what was chosen."""
+    shown = verdict.candidate
     wanted = {BASE, shown}
     by_question: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows.rows.to_pylist():

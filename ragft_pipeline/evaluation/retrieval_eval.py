@@ -1,40 +1,46 @@
 """The evaluation of retrieval: every system on every question set, a row a question a system.
 
-Choices (fusion weights, second stages' weights) are made on questions that never report; test
-sets only report.
+People's questions are put to what a release serves (`as served`): each is scored by weights and by
+a choice between systems that no question of its fold had a part in. Those about held-out documents
+are put once more to the models that never saw these (`tomorrow's documents`). Where people ask too
+little, synthetic questions are put to the shipped system, and decide nothing.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
-from ragft_pipeline import schemas
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.evaluation.choosing import PEOPLE, Choices
+from ragft_pipeline.evaluation.choosing import (
+    Choice,
+    Choices,
+    CrossFit,
+    System,
+    out_of_fold,
+    prior_choice,
+)
 from ragft_pipeline.evaluation.latency import measure_latency
+from ragft_pipeline.evaluation.names import CANDIDATE
+from ragft_pipeline.evaluation.second_stages import UNTUNED_CROSS_ENCODER_RANKER
+from ragft_pipeline.evaluation.significance import units_of
+from ragft_pipeline.evaluation.systems import BASE, hybrid_name
 from ragft_pipeline.evaluation.trial import Models, Trial
 from ragft_pipeline.retrieval.question_sets import (
+    SERVED,
+    SYNTHETIC,
+    TOMORROW,
     QuestionSet,
     RelevanceIndex,
     gold_set,
-    in_own_words,
     synthetic_set,
     unseen,
 )
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
-
-CHOICES_FILE = "choices.json"
-
-
-def read_choices(folder: Path) -> Choices:
-    """Return the choices that an evaluation's artifact folder holds."""
-    return Choices(**json.loads((folder / CHOICES_FILE).read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -42,95 +48,99 @@ class EvaluationData:
     """The tables an evaluation reads."""
 
     nodes: pa.Table
-    val_pairs: pa.Table
     test_pairs: pa.Table
     train_pairs: pa.Table
     gold: pa.Table
 
 
 def evaluate_retrieval(
-    data: EvaluationData, models: Models, settings: Settings, work: Workspace
+    data: EvaluationData, released: Models, measured: Models, settings: Settings, work: Workspace
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Return the EVAL_ROWS table and facts (counts).
 
     The artifact also gets the LATENCY table and the choices as JSON.
+
+    Args:
+        released: what a release serves, trained on all documents.
+        measured: the same, trained without the test documents.
     """
-    trial = Trial.of(data.nodes, models, settings, work)
-    sets, dropped = question_sets(data, trial, settings)
-    if not sets:
+    trial = Trial.of(data.nodes, released, settings, work)
+    people = peoples_questions(data, trial, settings)
+    enough = len(people) >= settings.evaluation.min_gold
+    asked = {SERVED: people, TOMORROW: tomorrows(people)}
+    dropped = 0
+    if not enough:
+        asked[SYNTHETIC], dropped = _synthetic(data, trial, settings)
+    asked = {name: questions for name, questions in asked.items() if len(questions)}
+    if not asked:
         raise RagftError(
             "retrieval_eval: there is no question to measure with; add documents, loosen "
             "questions.* in ragft.yaml, or give gold questions"
         )
-    choosing = choosing_set(sets, data, trial, settings)
-    choices = trial.choose(choosing)
-    work.progress(f"chosen on {len(choosing)} {choosing.name} questions: {choices.fusion_weights}")
-    rows = trial.rows(sets, choices)
-    (work.folder / CHOICES_FILE).write_text(json.dumps(choices.to_json()), encoding="utf-8")
-    measure_latency(
-        trial.stages, choices, trial.second_stages, trial.evidence, sets, settings, work
-    )
-    counts = {f"questions_{name}": len(questions) for name, questions in sets.items()}
+    unseeing = trial if measured == released else Trial.of(data.nodes, measured, settings, work)
+    trials = {SERVED: trial, TOMORROW: unseeing, SYNTHETIC: unseeing}
+    systems = {name: trials[name].measure(questions) for name, questions in asked.items()}
+    if enough:
+        choices = _chosen(systems[SERVED], people, trial)
+        work.progress(f"{choices.whole.system}, chosen by {len(people)} questions of people")
+    else:
+        choices = prior_choice(next(iter(systems.values())), trial.prior)
+    choices.save(work.folder)
+    rows = [
+        part
+        for name, questions in asked.items()
+        for part in rows_of(trials[name], questions, systems[name], choices)
+    ]
+    first = next(iter(asked.values())).texts[: settings.evaluation.latency_queries]
+    measure_latency(trial, choices.whole, first, work)
+    counts = {f"questions_{name}": len(questions) for name, questions in asked.items()}
     facts: dict[str, Any] = {**counts, **trial.stages.index_facts}
     facts |= {"nodes": len(trial.node_ids), "dropped_seen_in_training": dropped}
-    facts["ranker_seconds"] = round(trial.ranker_seconds, 3)
-    return rows, facts
+    facts["ranker_seconds"] = round(trial.ranker_seconds + unseeing.ranker_seconds, 3)
+    return pa.concat_tables(rows), facts
 
 
-def evaluate_refit(
-    nodes: pa.Table,
-    gold: pa.Table,
-    models: Models,
-    choices: Choices,
-    settings: Settings,
-    work: Workspace,
-) -> pa.Table:
-    """Return EVAL_ROWS of refitted models on people's questions, with choices made before.
+def rows_of(
+    trial: Trial, questions: QuestionSet, systems: list[System], choices: Choices
+) -> list[pa.Table]:
+    """Return the rows of every system, and of what the folds chose as the system `candidate`."""
+    by_name = {system.name: system for system in systems}
 
-    The refit has seen every document (never a question), so no row is held out.
-    """
-    trial = Trial.of(nodes, models, settings, work)
-    index = RelevanceIndex(nodes, trial.column)
-    sets = [gold_set(f"gold_{part}", gold, part, index) for part in ("test", "dev")]
-    seen = {questions.name: questions.all_seen() for questions in sets if len(questions)}
-    return trial.rows(seen, choices) if seen else schemas.EVAL_ROWS.schema.empty_table()
+    def scored(name: str | None) -> pa.Table:
+        def found(choice: Choice, rows: np.ndarray) -> Any:
+            system = by_name[name or choice.system]
+            return system.found(choice.weights[system.name], rows)
+
+        results = out_of_fold(choices, questions.clusters, found)
+        return trial.rows(questions, name or CANDIDATE, results)
+
+    return [scored(name) for name in (None, *by_name)]
 
 
-def question_sets(
-    data: EvaluationData, trial: Trial, settings: Settings
-) -> tuple[dict[str, QuestionSet], int]:
-    """Return the sets that have questions; test questions word for word in train are left out."""
-    column = trial.column
-    index = RelevanceIndex(data.nodes, column)
-    test_pairs = unseen(data.test_pairs, data.train_pairs)
-    limit = settings.evaluation.max_synthetic
-    sets = [
-        gold_set("gold_test", data.gold, "test", index),
-        gold_set("gold_dev", data.gold, "dev", index),
-        synthetic_set("synthetic_test", test_pairs, index, column, True).first(limit),
-        synthetic_set("synthetic_val", data.val_pairs, index, column, False).first(limit),
-    ]
-    dropped = data.test_pairs.num_rows - test_pairs.num_rows
-    return {questions.name: questions for questions in sets if len(questions)}, dropped
-
-
-def choosing_set(
-    sets: dict[str, QuestionSet], data: EvaluationData, trial: Trial, settings: Settings
-) -> QuestionSet:
-    """Return the questions that choose: people's dev questions, else synthetic val ones."""
-    people = sets.get(PEOPLE, QuestionSet.empty())
-    if len(people) >= settings.evaluation.min_gold:
-        return people
-    return own_words_set(data, trial, settings)
-
-
-def own_words_set(data: EvaluationData, trial: Trial, settings: Settings) -> QuestionSet:
-    """Return the val questions that may choose: those not cut out of their node word for word.
-
-    Empty where they are fewer than `evaluation.min_gold`.
-    """
+def peoples_questions(data: EvaluationData, trial: Trial, settings: Settings) -> QuestionSet:
+    """Return the people's questions that some node answers, at most `evaluation.max_questions`."""
     index = RelevanceIndex(data.nodes, trial.column)
-    own_words = in_own_words(data.val_pairs)
-    questions = synthetic_set("synthetic_val", own_words, index, trial.column, False)
-    enough = len(questions) >= settings.evaluation.min_gold
-    return questions.first(settings.evaluation.max_synthetic) if enough else QuestionSet.empty()
+    return gold_set(SERVED, data.gold, index).first(settings.evaluation.max_questions)
+
+
+def tomorrows(people: QuestionSet) -> QuestionSet:
+    """Return the questions about documents that trained nothing."""
+    return replace(people.at(np.flatnonzero(people.held_out)), name=TOMORROW)
+
+
+def _chosen(systems: list[System], people: QuestionSet, trial: Trial) -> Choices:
+    """Choose among what can be served: the base embedder, hybrids and rankers."""
+    tuned = [s for s in systems if not s.name.endswith(UNTUNED_CROSS_ENCODER_RANKER)]
+    first = [hybrid_name(each.name) for each in trial.stages.retrievers]
+    served = [s.name for s in tuned if s.name == BASE or s.name.split(" + ")[0] in first]
+    units = units_of(people.clusters, people.relevant)
+    return CrossFit(systems, served, people.clusters, units, trial.prior).choices()
+
+
+def _synthetic(data: EvaluationData, trial: Trial, settings: Settings) -> tuple[QuestionSet, int]:
+    """Return synthetic questions about test documents, and how many stand in train as well."""
+    pairs = unseen(data.test_pairs, data.train_pairs)
+    index = RelevanceIndex(data.nodes, trial.column)
+    questions = synthetic_set(SYNTHETIC, pairs, index, trial.column, True)
+    dropped = data.test_pairs.num_rows - pairs.num_rows
+    return questions.first(settings.evaluation.max_synthetic), dropped

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import duckdb
-import numpy as np
 import pyarrow as pa
 
-from ragft_pipeline.evaluation.names import BASE, spoken
-from ragft_pipeline.evaluation.second_stages import STAGES, staged_name
-from ragft_pipeline.evaluation.significance import (
-    MIN_CLUSTERS,
-    Difference,
-    holm,
-    paired_difference,
-    randomization_p,
-)
-from ragft_pipeline.evaluation.systems import hybrid_name
+from ragft_pipeline.evaluation.choosing import Choices
+from ragft_pipeline.evaluation.claim import ClaimTest, Paired, not_worse, superior
+from ragft_pipeline.evaluation.names import BASE, CANDIDATE, spoken
+from ragft_pipeline.evaluation.power import power_sentence
+from ragft_pipeline.evaluation.second_stages import RANKER, staged_name
+from ragft_pipeline.evaluation.significance import Difference, units_of
+from ragft_pipeline.evaluation.systems import CONTEXT, hybrid_name
 from ragft_pipeline.retrieval.metrics import METRICS, PRIMARY
-from ragft_pipeline.retrieval.question_sets import CHOOSING, HELD_OUT, REPORTING, with_held_out
-from ragft_pipeline.settings import EvaluationSettings
+from ragft_pipeline.retrieval.question_sets import SERVED, SYNTHETIC, TOMORROW
+from ragft_pipeline.settings import EvaluationSettings, GateSettings
 
-ALPHA = 0.05
 UNTUNED = hybrid_name(BASE)
-_RETRIEVERS = ("context", "adapter", "tuned_embedder", "adapter(tuned_embedder)")
-TUNED = (*_RETRIEVERS, *map(hybrid_name, _RETRIEVERS))
 
 
 @dataclass(frozen=True)
@@ -41,58 +33,33 @@ class SystemResult:
     to_base: Difference
 
 
-@dataclass(frozen=True)
-class Step:
-    """One decision: is `challenger` proven better than `reference` on the primary set?
-
-    `p` is of a randomization test, adjusted by Holm's method for the number of decisions.
-    """
-
-    part: str
-    challenger: str
-    reference: str
-    difference: Difference
-    p: float = 1.0
-
-    @property
-    def proven(self) -> bool:
-        """Whether the interval and the p value both say that it is better."""
-        return self.difference.gain and self.p <= ALPHA
-
-    @property
-    def decision(self) -> str:
-        """`use`, `leave out` (proven worse) or `not proven`."""
-        if self.proven:
-            return "use"
-        return "leave out" if self.difference.loss else "not proven"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the numbers say a team should serve."""
-
-    primary_set: str
-    recommended: str
-    steps: list[Step]
-    to_base: Difference
-    sentence: str
-
-
 class EvaluationRows:
-    """Reads an EVAL_ROWS table by set and system.
-
-    People's test questions about held-out documents are a set of their own as well.
-    """
+    """Reads an EVAL_ROWS table by set and system."""
 
     def __init__(self, rows: pa.Table, settings: EvaluationSettings) -> None:
         self.settings = settings
-        self.rows = rows = pa.concat_tables([rows, with_held_out(rows, "gold_test", HELD_OUT)])
+        self.rows = rows
         self._groups: dict[tuple[str, str], dict[str, tuple[float, str]]] = {}
-        columns = ("question_set", "system", "question_id", PRIMARY, "cluster")
-        for name, system, question, score, cluster in zip(
+        self._units: dict[str, dict[str, str]] = {}
+        self._documents: dict[str, int] = {}
+        columns = ("question_set", "question_id", "cluster", "relevant")
+        asked: dict[str, dict[str, tuple[str, list[str]]]] = {}
+        for name, question, cluster, relevant in zip(
             *(rows.column(column).to_pylist() for column in columns)
         ):
-            self._groups.setdefault((name, system), {})[question] = (score, cluster)
+            asked.setdefault(name, {})[question] = (cluster, relevant)
+        for name, found in asked.items():
+            clusters, passages = zip(*found.values())
+            self._units[name] = dict(zip(found, units_of(clusters, passages)))
+            self._documents[name] = len(set(clusters))
+        for name, system, question, score in zip(
+            *(
+                rows.column(column).to_pylist()
+                for column in ("question_set", "system", "question_id", PRIMARY)
+            )
+        ):
+            scored = (score, self._units[name][question])
+            self._groups.setdefault((name, system), {})[question] = scored
 
     def has(self, question_set: str, system: str) -> bool:
         """Say whether a system was run on a set."""
@@ -100,47 +67,29 @@ class EvaluationRows:
 
     def count(self, question_set: str) -> int:
         """Return the number of questions of a set."""
-        return len(self._groups.get((question_set, BASE), {}))
+        return len(self._units.get(question_set, {}))
 
     def documents(self, question_set: str) -> int:
         """Return how many document clusters a set's questions are about."""
-        return len({cluster for _, cluster in self.scores(question_set, BASE).values()})
+        return self._documents.get(question_set, 0)
 
     def scores(self, question_set: str, system: str) -> dict[str, tuple[float, str]]:
-        """Return nDCG@10 and the document cluster of each question that a system answered."""
+        """Return nDCG@10 and the unit of each question that a system answered."""
         return dict(self._groups.get((question_set, system), {}))
+
+    def paired(self, question_set: str, challenger: str, reference: str, title: str = "") -> Paired:
+        """Return the scores of two systems on the questions that both answered."""
+        left, right = (self.scores(question_set, name) for name in (challenger, reference))
+        return Paired.of(title or question_set, left, right)
 
     def difference(self, question_set: str, challenger: str, reference: str) -> Difference:
         """Return the paired difference in nDCG@10 over the questions both systems answered."""
-        left = self._groups.get((question_set, challenger), {})
-        right = self._groups.get((question_set, reference), {})
-        shared = sorted(left.keys() & right.keys())
-        return paired_difference(
-            np.array([left[q][0] for q in shared]),
-            np.array([right[q][0] for q in shared]),
-            [left[q][1] for q in shared],
-            self.settings.bootstrap,
-            self.settings.seed,
-        )
-
-    def step(self, question_set: str, part: str, challenger: str, reference: str) -> Step:
-        """Return a decision with its difference and its uncorrected p value."""
-        left, right = (self.scores(question_set, name) for name in (challenger, reference))
-        shared = sorted(left.keys() & right.keys())
-        p = randomization_p(
-            np.array([left[q][0] for q in shared]),
-            np.array([right[q][0] for q in shared]),
-            [left[q][1] for q in shared],
-            self.settings.bootstrap,
-            self.settings.seed,
-        )
-        difference = self.difference(question_set, challenger, reference)
-        return Step(part, challenger, reference, difference, p)
+        return self.paired(question_set, challenger, reference).difference(self.settings)
 
     def mean(self, question_set: str, system: str) -> float:
         """Return the mean nDCG@10 of a system on a set."""
-        values = [score for score, _ in self._groups.get((question_set, system), {}).values()]
-        return float(np.mean(values)) if values else 0.0
+        scores = self._groups.get((question_set, system), {}).values()
+        return sum(score for score, _ in scores) / max(1, len(scores))
 
     def results(self) -> list[SystemResult]:
         """Return every system on every set, in the order they were run."""
@@ -167,107 +116,144 @@ class EvaluationRows:
         ]
 
 
+@dataclass(frozen=True)
+class Ablation:
+    """What a part adds to the system that was chosen: its scores less those of it without."""
+
+    part: str
+    without: str
+    difference: Difference
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the numbers say a team should serve.
+
+    Attributes:
+        primary_set: the questions that the tables are about.
+        candidate: what the questions chose; without people's, the shipped system.
+        recommended: the candidate where the claim holds, else the untuned hybrid.
+        tests: of the claim that the candidate is better than the untuned hybrid; none without
+            people's questions.
+        ablations: what each of the candidate's parts adds; they decide nothing.
+        to_base: the recommended system's difference to the base embedder.
+        sentence: the verdict, in words.
+        power: what gain these questions could have shown.
+    """
+
+    primary_set: str
+    candidate: str
+    recommended: str
+    tests: list[ClaimTest]
+    ablations: list[Ablation]
+    to_base: Difference
+    sentence: str
+    power: str
+
+    @property
+    def proven(self) -> bool:
+        """Whether people's questions prove the candidate better than the untuned hybrid."""
+        return bool(self.tests) and all(test.passed is not False for test in self.tests)
+
+
 def primary_set(rows: EvaluationRows) -> str:
-    """Return the set the verdict is on.
+    """Return the set that the tables are about: people's questions where there are enough."""
+    if rows.count(SERVED) >= rows.settings.min_gold or not rows.count(SYNTHETIC):
+        return SERVED
+    return SYNTHETIC
 
-    People's test questions where there are enough, about enough documents to prove anything; of
-    these the ones about held-out documents where they are enough alone. Else synthetic test
-    questions, else whatever there is.
+
+def claim_tests(
+    rows: EvaluationRows, reference: str, level: float, gate: GateSettings
+) -> list[ClaimTest]:
+    """Test the claim that the candidate is better than another system of the same rows.
+
+    Better as served, at a level that is spent; not worse on tomorrow's documents.
     """
-    *people, synthetic = REPORTING
-    for name in people:
-        enough = rows.count(name) >= rows.settings.min_gold
-        if enough and rows.documents(name) >= MIN_CLUSTERS:
-            return name
-    found = [name for name in (synthetic, *people, *CHOOSING) if rows.count(name)]
-    return found[0] if found else synthetic
+    served = rows.paired(SERVED, CANDIDATE, reference, "people's")
+    tomorrow = rows.paired(TOMORROW, CANDIDATE, reference, "people's held-out")
+    tests = [superior(served, level, gate, rows.settings)]
+    return [*tests, not_worse(tomorrow, gate, rows.settings)] if len(tomorrow) else tests
 
 
-def decide(rows: EvaluationRows, choices: dict[str, Any]) -> Verdict:
-    """Walk from the base embedder up, taking each part only where its gain is proven.
+def decide(rows: EvaluationRows, choices: Choices, gate: GateSettings) -> Verdict:
+    """Say whether what the questions chose is better than the untuned hybrid, and by what.
 
-    The tuned candidate is the best on the choosing questions; each step must beat what is held so
-    far on the primary set: its whole 95% interval above zero, and its p value, corrected by Holm's
-    method for the number of steps, at most .05. A step that the correction rules out is walked
-    past, and what stood on it is measured anew. Of several second stages that pass, the one with
-    the larger gain on the choosing questions is taken.
+    One claim and one paired test, at the level of a first candidate. Without people's questions
+    nothing is tested: the shipped system is served, which other corpora's questions chose.
     """
-    ruled_out: set[str] = set()
-    while True:
-        held, steps = _walk(rows, choices, ruled_out)
-        claims = [s for s in steps if s.difference.low < s.difference.high]  # else both are alike
-        adjusted = dict(zip(map(id, claims), holm([step.p for step in claims])))
-        judged = [replace(step, p=adjusted.get(id(step), 1.0)) for step in steps]
-        doubtful = {
-            after.challenger for before, after in zip(steps, judged) if before.proven > after.proven
-        }
-        if not doubtful - ruled_out:
-            break
-        ruled_out |= doubtful
-    name = primary_set(rows)
-    to_base = rows.difference(name, held, BASE)
-    return Verdict(name, held, judged, to_base, _sentence(rows, name, held, to_base))
-
-
-def _walk(
-    rows: EvaluationRows, choices: dict[str, Any], ruled_out: Collection[str]
-) -> tuple[str, list[Step]]:
-    """Return the system that the walk ends at, and its steps with uncorrected p values."""
-    name = primary_set(rows)
-    choosing = choices["chosen_on"]
-    tuned = max(
-        (s for s in TUNED if rows.has(name, s)), key=lambda s: rows.mean(choosing, s), default=None
-    )
-    held, steps = BASE, []
-    candidates = [("BM25 beside the base embedder", UNTUNED), ("tuned retriever", tuned)]
-    for part, challenger in candidates:
-        if challenger is not None and rows.has(name, challenger):
-            steps.append(rows.step(name, part, challenger, held))
-            taken = steps[-1].proven and challenger not in ruled_out
-            held = challenger if taken else held
-    first = held
-    proven: list[tuple[float, str]] = []
-    for stage in STAGES:
-        measured = [s for s in (first, UNTUNED) if rows.has(name, staged_name(s, stage))]
-        if not measured:
-            continue
-        below = measured[0]
-        challenger = staged_name(below, stage)
-        weight = choices["second_stage_weights"].get(challenger, 0.0)
-        part = f"{stage}, weight {weight:g} (chosen on {choosing})"
-        step = rows.step(name, part, challenger, below)
-        steps.append(step)
-        if below == first and step.proven and weight > 0 and challenger not in ruled_out:
-            proven.append((rows.difference(choosing, challenger, below).mean, challenger))
-    return max(proven)[1] if proven else held, steps
-
-
-def _sentence(rows: EvaluationRows, name: str, held: str, to_base: Difference) -> str:
-    asked = {
-        HELD_OUT: "people's test questions about documents no model was trained on",
-        "gold_test": "people's test questions, most about documents that trained the models,",
-        "gold_dev": "people's dev questions (too few to report on others)",
-        "synthetic_test": "synthetic test questions",
-        "synthetic_val": "synthetic val questions (there are no others)",
-    }[name]
-    if held == BASE:
-        return f"Keep the base embedder: on {rows.count(name)} {asked} nothing is proven better."
-    return (
-        f"Use the {spoken(held)}: nDCG@10 {rows.mean(name, held):.3f} on {to_base.questions} "
-        f"{asked}, {to_base} to the base embedder alone."
-    )
-
-
-def markdown_table(results: list[SystemResult], question_set: str) -> str:
-    """Return one set's table in Markdown."""
-    lines = [
-        "| system | n | hit@1 | hit@5 | hit@10 | MRR@10 | nDCG@10 | recall@100 "
-        "| nDCG@10 to base, 95% |",
-        "|---|---|---|---|---|---|---|---|---|",
+    name, candidate = primary_set(rows), choices.whole.system
+    asked = bool(choices.questions) and candidate != UNTUNED
+    tests = claim_tests(rows, UNTUNED, gate.alpha / 2, gate) if asked else []
+    holds = all(test.passed is not False for test in tests)
+    recommended = candidate if holds else UNTUNED
+    parts = [
+        Ablation(part, other, rows.difference(name, candidate, other))
+        for part, other in _without(candidate)
+        if rows.has(name, other)
     ]
-    for result in results:
-        if result.question_set == question_set:
-            values = " | ".join(f"{result.means[metric]:.3f}" for metric in METRICS)
-            difference = "" if result.system == BASE else str(result.to_base)
-            lines.append(f"| {result.system} | {result.questions} | {values} | {difference} |")
-    return "\n".join(lines)
+    to_base = rows.difference(name, recommended, BASE)
+    sentence = _sentence(rows, name, choices, recommended, tests, to_base)
+    return Verdict(
+        name, candidate, recommended, tests, parts, to_base, sentence,
+        _power(rows, name, candidate, gate.alpha / 2) if choices.questions else "",
+    )  # fmt: skip
+
+
+def _without(system: str) -> Iterator[tuple[str, str]]:
+    """Yield a system's parts and the system without each."""
+    first, *stages = system.split(" + ")
+    for number, stage in enumerate(stages):
+        yield stage, " + ".join([first, *stages[:number]])
+    retriever = first.removeprefix("hybrid(").removesuffix(")")
+    simpler = {BASE: (), CONTEXT: (BASE,)}.get(retriever, (CONTEXT, BASE))
+    for other in simpler:
+        part = "headings above passages" if retriever == CONTEXT else "tuning"
+        yield part, system.replace(first, hybrid_name(other), 1)
+
+
+def _power(rows: EvaluationRows, name: str, candidate: str, level: float) -> str:
+    """Say what gain the questions could have shown.
+
+    By the spread of what they chose, or where that is the untuned hybrid, of a ranker over it.
+    """
+    other = CANDIDATE if candidate != UNTUNED else staged_name(UNTUNED, RANKER)
+    pair = rows.paired(name, other, UNTUNED)
+    if not len(pair):
+        return ""
+    about = f"{rows.documents(name)} documents"
+    return power_sentence(pair.candidate - pair.reference, pair.units, about, level)
+
+
+def _sentence(
+    rows: EvaluationRows,
+    name: str,
+    choices: Choices,
+    recommended: str,
+    tests: list[ClaimTest],
+    to_base: Difference,
+) -> str:
+    served = f"nDCG@10 {rows.mean(name, recommended):.3f}"
+    if not choices.questions:
+        people, synthetic = rows.count(SERVED), rows.count(SYNTHETIC)
+        asked = f"only {people} questions of people" if people else "no question of people"
+        return (
+            f"There is {asked} to decide with, and synthetic ones decide nothing: serve the "
+            f"{spoken(recommended)}, which was best on other corpora's questions; {served} on "
+            f"{synthetic or people} {'synthetic ' if synthetic else ''}questions."
+        )
+    asked = f"{rows.count(name)} people's questions about {rows.documents(name)} documents"
+    if not tests:
+        return f"Keep the untuned hybrid: {served} on {asked}, which choose nothing beside it."
+    failed = [test.finding for test in tests if test.passed is False]
+    if failed:
+        chosen = spoken(choices.whole.system)
+        return (
+            f"Keep the untuned hybrid: {served} on {asked}. They choose the {chosen}, but it is "
+            f"not proven better: {'; '.join(failed)}."
+        )
+    return (
+        f"Use the {spoken(recommended)}: {served} on {asked}, "
+        f"{rows.difference(name, CANDIDATE, UNTUNED)} to the untuned hybrid and {to_base} to the "
+        "base embedder alone."
+    )

@@ -1,4 +1,4 @@
-"""First stages: BM25, dense retrievers and their hybrids, ranked block by block."""
+"""First stages: BM25 and dense retrievers, scored block by block."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ragft_pipeline.evaluation.approximate import CandidateIndex
-from ragft_pipeline.evaluation.ranking import Ranking, Scores
+from ragft_pipeline.evaluation.ranking import Scores
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import DEPTH
 from ragft_pipeline.retrieval.question_sets import QuestionSet
-from ragft_pipeline.retrieval.search import fuse, rows_at_once, top_k
+from ragft_pipeline.retrieval.search import rows_at_once, top_k
 
+BM25 = "bm25"
 BASE = "base"  # the base embedder over the passages alone: what everything is compared with
 CONTEXT = "context"  # the base embedder over passages below their titles and headings
 BLOCK = 256
@@ -37,7 +38,7 @@ class DenseRetriever:
 
 @dataclass
 class FirstStages:
-    """First-stage rankings over a set of questions, block by block.
+    """First stages' scores of a set of questions, block by block.
 
     Above `exact_up_to` nodes a dense retriever and its hybrids rank candidates: the best by an
     approximate index and by BM25. The index is probed until `recall` of the first questions' best
@@ -52,28 +53,6 @@ class FirstStages:
     index_facts: dict[str, float | str] = field(default_factory=dict)
     _vectors: dict[tuple[str, tuple[str, ...]], np.ndarray] = field(default_factory=dict)
     _indexes: dict[str, CandidateIndex] = field(default_factory=dict)
-
-    def rank(self, questions: QuestionSet, weights: dict[str, float]) -> dict[str, Ranking]:
-        """Return the rankings of bm25, every dense retriever and its hybrid.
-
-        Args:
-            weights: dense weight of each retriever's hybrid; a retriever without one gets none.
-        """
-        parts: dict[str, list[Ranking]] = {}
-        for _, words, scored in self.blocks(questions):
-            parts.setdefault("bm25", []).append(Ranking.of(words))
-            for retriever, found in scored:
-                parts.setdefault(retriever.name, []).append(found.best(found.dense))
-                if retriever.name in weights:
-                    mixed = fuse(found.dense, found.words, weights[retriever.name])
-                    parts.setdefault(hybrid_name(retriever.name), []).append(found.best(mixed))
-        return {
-            name: Ranking(
-                np.concatenate([part.nodes for part in rankings]),
-                np.concatenate([part.scores for part in rankings]),
-            )
-            for name, rankings in parts.items()
-        }
 
     def blocks(
         self, questions: QuestionSet

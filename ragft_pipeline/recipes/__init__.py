@@ -33,7 +33,6 @@ from ragft_pipeline.recipes.datasets import (
 )
 from ragft_pipeline.recipes.evaluation import (
     eval_report,
-    refit_eval,
     released_models,
     retrieval_eval,
 )
@@ -82,7 +81,6 @@ RECIPES: tuple[Recipe, ...] = (
     retrieval_eval,
     router_eval,
     refit_models,
-    refit_eval,
     eval_report,
     champion,
     train_chats,
@@ -109,7 +107,6 @@ __all__ = [
     "node_embeddings",
     "passage_context",
     "query_router",
-    "refit_eval",
     "refit_models",
     "released_models",
     "reranker",

@@ -145,7 +145,7 @@ def _evaluate(step: Step) -> Produced:
 
     judge = _judge(step)
     questions = questions_to_answer(
-        step.artifact("retrieval_eval"),
+        step.table("retrieval_eval"),
         step.table("gold_questions"),
         step.table("test_chats"),
         step.table("chunked_nodes"),

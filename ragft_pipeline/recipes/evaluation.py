@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,6 @@ def evaluation_data(step: Step) -> EvaluationData:
     return EvaluationData(
         nodes=step.table("chunked_nodes"),
         train_pairs=step.table("train_qa_pairs"),
-        val_pairs=step.table("val_qa_pairs"),
         test_pairs=step.table("test_qa_pairs"),
         gold=step.table("gold_questions"),
     )
@@ -44,69 +44,36 @@ def measured_models(step: Step) -> Models:
     )
 
 
+def released_models(step: Step) -> Models:
+    """Return what a release of this version serves: refitted parts, else the measured ones."""
+    measured, refitted = measured_models(step), step.artifact("refit_models").model
+
+    def released(asset: str, model: Path | None) -> Path | None:
+        return refitted / asset if (refitted / asset).is_dir() else model
+
+    return replace(
+        measured,
+        tuned_embedder=released("tuned_embedder", measured.tuned_embedder),
+        adapter=released("embedding_adapter", measured.adapter),
+        stacked_adapter=released("stacked_adapter", measured.stacked_adapter),
+    )
+
+
 def _evaluate(step: Step) -> Produced:
     from ragft_pipeline.evaluation.retrieval_eval import evaluate_retrieval
 
-    data, models = evaluation_data(step), measured_models(step)
-    return Produced(*evaluate_retrieval(data, models, reading(step), step.work))
+    data, released, measured = evaluation_data(step), released_models(step), measured_models(step)
+    return Produced(*evaluate_retrieval(data, released, measured, reading(step), step.work))
 
 
 retrieval_eval = Recipe(
     "retrieval_eval",
     _evaluate,
-    code=2,
+    code=3,
     heavy=True,
     inputs=(
-        "chunked_nodes", "node_embeddings", "train_qa_pairs", "val_qa_pairs", "test_qa_pairs",
-        "gold_questions", "tuned_embedder", "embedding_adapter", "stacked_adapter", "reranker",
-        "late_interaction", "passage_context",
-    ),
-    sections=("evaluation", "late_interaction", "passages", "embedder"),
-    weights=("embedder",),
-    calls=SEARCHING,
-    table=schemas.EVAL_ROWS,
-)  # fmt: skip
-
-
-def released_models(step: Step) -> Models:
-    """Return what a release of this version serves: refitted parts, else the measured ones."""
-    from ragft_pipeline.evaluation.trial import Models
-
-    def released(asset: str) -> Path:
-        refitted = step.artifact("refit_models").model / asset
-        return refitted if refitted.is_dir() else step.artifact(asset).model
-
-    return Models(
-        tuned_embedder=released("tuned_embedder"),
-        adapter=released("embedding_adapter"),
-        stacked_adapter=released("stacked_adapter"),
-        late_interaction=step.artifact("late_interaction").model,
-        reranker=trained_reranker(step),
-    )
-
-
-def _evaluate_refit(step: Step) -> Produced:
-    from ragft_pipeline.evaluation.retrieval_eval import evaluate_refit, read_choices
-
-    return Produced(
-        evaluate_refit(
-            step.table("chunked_nodes"),
-            step.table("gold_questions"),
-            released_models(step),
-            read_choices(step.artifact("retrieval_eval").path),
-            reading(step),
-            step.work,
-        )
-    )
-
-
-refit_eval = Recipe(
-    "refit_eval",
-    _evaluate_refit,
-    heavy=True,
-    inputs=(
-        "chunked_nodes", "node_embeddings", "gold_questions", "refit_models", *REFITTED,
-        "late_interaction", "reranker", "retrieval_eval", "passage_context",
+        "chunked_nodes", "node_embeddings", "train_qa_pairs", "test_qa_pairs", "gold_questions",
+        *REFITTED, "refit_models", "reranker", "late_interaction", "passage_context",
     ),
     sections=("evaluation", "late_interaction", "reranker", "passages", "embedder"),
     weights=("embedder",),
@@ -116,8 +83,8 @@ refit_eval = Recipe(
 
 
 def _report(step: Step) -> Produced:
+    from ragft_pipeline.evaluation.choosing import Choices
     from ragft_pipeline.evaluation.report import ReportInput, write_report
-    from ragft_pipeline.evaluation.retrieval_eval import read_choices
     from ragft_pipeline.recipes import RECIPES
     from ragft_pipeline.routing.report import routing_section
 
@@ -133,8 +100,7 @@ def _report(step: Step) -> Produced:
         rows=evaluated.table(),
         latency=evaluated.table(schemas.LATENCY.name),
         nodes=step.table("chunked_nodes"),
-        refitted=step.table("refit_eval"),
-        choices=read_choices(evaluated.path).to_json(),
+        choices=Choices.load(evaluated.path),
         corpus=corpus_facts(step),
         skipped=step.snapshot.table(schemas.SKIPPED).to_pylist(),
         warnings=step.snapshot.table(schemas.WARNINGS).to_pylist(),
@@ -181,7 +147,7 @@ def corpus_facts(step: Step) -> dict[str, object]:
 eval_report = Recipe(
     "eval_report",
     _report,
-    code=4,
-    inputs=("retrieval_eval", "refit_eval", "router_eval", "corpus_snapshot", "chunked_nodes"),
-    sections=("evaluation", "chunking", "embedder"),
+    code=5,
+    inputs=("retrieval_eval", "router_eval", "corpus_snapshot", "chunked_nodes"),
+    sections=("evaluation", "gate", "chunking", "embedder"),
 )

@@ -24,6 +24,7 @@ def _choose(step: Step) -> Produced:
 passage_context = Recipe(
     "passage_context",
     _choose,
+    code=2,
     heavy=True,
     inputs=("train_nodes", "val_nodes", "val_qa_pairs", "gold_questions"),
     sections=("passages", "embedder"),

@@ -62,7 +62,7 @@ refit_models = Recipe(
 
 
 def _champion(step: Step) -> Produced:
-    from ragft_pipeline.evaluation.retrieval_eval import read_choices
+    from ragft_pipeline.evaluation.choosing import Choices
     from ragft_pipeline.release.judging import Candidate
     from ragft_pipeline.release.promotion import promote_if_better
     from ragft_pipeline.serving.bundle import RoutingParts
@@ -72,7 +72,7 @@ def _champion(step: Step) -> Produced:
     candidate = Candidate(
         step.version,
         evaluated.table(),
-        read_choices(evaluated.path),
+        Choices.load(evaluated.path),
         evaluation_data(step),
         released_models(step),
         {name: step.artifact(name).action for name in MEASURED},
@@ -97,12 +97,12 @@ def _turn(snapshot: Snapshot) -> str:
 champion = Recipe(
     "champion",
     _champion,
-    code=2,
+    code=3,
     heavy=True,
     inputs=(
         "corpus_snapshot", "chunked_nodes", "node_embeddings", *PAIRS, "gold_questions",
-        *MEASURED, "retrieval_eval", "refit_models", "refit_eval", "eval_report", "query_router",
-        "tool_catalog", "passage_context",
+        *MEASURED, "retrieval_eval", "refit_models", "eval_report", "query_router", "tool_catalog",
+        "passage_context",
     ),
     sections=("gate", "evaluation", "passages", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),

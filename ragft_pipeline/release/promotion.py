@@ -1,8 +1,7 @@
 """From an evaluated corpus version to what is served: judge, bundle, and move the pointer.
 
-What is judged are the measured models, which saw no test document, on both sides; what is served
-are the refitted ones. Whatever the gate says, the documents move on: where it keeps the champion's
-models, these get an index over the new documents.
+What is judged is what is served, on both sides. Whatever the gate says, the documents move on:
+where it keeps the champion's models, these get an index over the new documents.
 """
 
 from __future__ import annotations
@@ -13,15 +12,9 @@ from typing import Any
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.names import spoken
-from ragft_pipeline.evaluation.summary import (
-    BASE,
-    UNTUNED,
-    EvaluationRows,
-    decide,
-)
-from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.evaluation.summary import UNTUNED
 from ragft_pipeline.release.gate import Judgement
-from ragft_pipeline.release.judging import Candidate, judge_bundles, measured_models
+from ragft_pipeline.release.judging import Candidate, judge_champion, judge_untuned
 from ragft_pipeline.release.notify import tell
 from ragft_pipeline.release.turns import is_current
 from ragft_pipeline.retrieval.encoder import Encoder
@@ -32,7 +25,7 @@ from ragft_pipeline.serving.history import Entry, Event, History, current_user
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 
-_PEOPLE = "gold_test"
+_MORE_QUESTIONS = 1.1
 
 
 @dataclass(frozen=True)
@@ -68,7 +61,8 @@ class Decision:
         """Return the gate's tests as a Markdown table."""
         lines = ["| test | passed | finding |", "|---|---|---|"]
         for test in self.judgement.tests if self.judgement else ():
-            lines.append(f"| {test.name} | {'yes' if test.passed else 'no'} | {test.finding} |")
+            passed = {True: "yes", False: "no", None: "not asked"}[test.passed]
+            lines.append(f"| {test.name} | {passed} | {test.finding} |")
         return "\n".join(lines)
 
 
@@ -81,42 +75,51 @@ def promote_if_better(candidate: Candidate, settings: Settings, work: Workspace)
     store = work.store
     history, bundles = History(store), BundleStore(store)
     now = history.current()
-    offered = _offered(candidate, settings)
-    if not is_current(SnapshotStore(store), candidate.version):
-        bundle = _bundle(offered, candidate, settings, work)
-        return Decision(
-            None, "not the corpus as it is now: nothing is decided", bundle, bundle, None
-        )
-    if now is None:
-        return _first(offered, candidate, settings, work)
-    champion = bundles.load(now.bundle)
+    offered = Configuration.of(candidate.choices.whole.system, candidate.choices)
     fresh = _bundle(offered, candidate, settings, work)
-    measured = measured_models(champion, store)
-    based = settings.embedder.model_dump(mode="json")
-    same = (
-        offered.parts == champion.configuration.parts
-        and champion.manifest["settings"]["embedder"] == based
-        and all(
-            candidate.actions[ASSETS[part]] == champion.measured[ASSETS[part]]
-            for part in offered.parts
-        )
-    )
-    kept = _over_new_documents(champion, candidate, same, settings, work)
-    judgement, passed, why = None, False, "the same models as before"
-    if measured is None:
-        why = "what the champion was measured with has left the store, so nothing can be compared"
-    elif not same:
+    if not is_current(SnapshotStore(store), candidate.version):
+        return Decision(None, "not the corpus as it is now: nothing is decided", fresh, fresh, None)
+    if now is None:
+        return _first(fresh, candidate, settings, work)
+    champion = bundles.load(now.bundle)
+    why = _nothing_to_judge(fresh, champion, history, bundles)
+    kept = _over_new_documents(champion, candidate, bool(why), settings, work)
+    judgement = None
+    if not why:
         known = frozenset(champion.nodes().column("node_id").to_pylist())
-        judgement = judge_bundles(
-            candidate, fresh, kept, measured, known, history.judgements(), settings, work
+        judgement = judge_champion(
+            candidate, fresh, kept, known, history.judgements(), settings, work
         )
-        passed, why = judgement.passed, judgement.why
-    if passed:
-        return _record(now, "promoted", fresh, fresh, candidate, why, judgement, settings, work)
+        why = judgement.why
+        if judgement.passed:
+            return _record(now, "promoted", fresh, fresh, candidate, why, judgement, settings, work)
     event: Event = "refreshed" if judgement is None else "kept"
     if event == "refreshed" and kept.digest == now.bundle:
         return Decision(None, f"{why}, over the same documents", kept, fresh, None)
     return _record(now, event, kept, fresh, candidate, why, judgement, settings, work)
+
+
+def _nothing_to_judge(
+    fresh: Bundle, champion: Bundle, history: History, bundles: BundleStore
+) -> str:
+    """Say why a candidate is no other than the champion, or not one to promote; else nothing.
+
+    Weights fitted anew are another candidate once a tenth more people's questions have a say.
+    """
+    offered, served = fresh.configuration, champion.configuration
+    if not offered.questions and served.questions:
+        return "too few of people's questions to compare anything"
+    more = offered.questions >= _MORE_QUESTIONS * max(1, served.questions)
+    if fresh.models_digest == champion.models_digest and not more:
+        return "the same models as before"
+    taken_back = history.rolled_back()
+    known = bundles.peek(taken_back) if taken_back else None
+    if known is not None and known.configuration.name == offered.name:
+        return (
+            f"{spoken(offered.name)}: a person rolled one back ({known.digest[:12]}), so "
+            "`ragft promote` decides"
+        )
+    return ""
 
 
 def promote(store: ArtifactStore, version: str, force: bool, why: str, settings: Settings) -> Entry:
@@ -151,24 +154,22 @@ def roll_back(store: ArtifactStore, why: str, settings: Settings) -> Entry:
     return entry
 
 
-def _offered(candidate: Candidate, settings: Settings) -> Configuration:
-    """Return the system that the evaluation recommends; at least the untuned hybrid."""
-    rows = EvaluationRows(candidate.rows, settings.evaluation)
-    recommended = decide(rows, candidate.choices.to_json()).recommended
-    return Configuration.of(UNTUNED if recommended == BASE else recommended, candidate.choices)
+def _first(fresh: Bundle, candidate: Candidate, settings: Settings, work: Workspace) -> Decision:
+    """Serve the candidate if it beats the untuned hybrid, else the untuned hybrid.
 
-
-def _first(
-    offered: Configuration, candidate: Candidate, settings: Settings, work: Workspace
-) -> Decision:
-    """Serve the candidate if it beats the untuned hybrid, else the untuned hybrid."""
-    untuned = Configuration.of(UNTUNED, candidate.choices)
-    fresh = _bundle(offered, candidate, settings, work)
-    if offered == untuned:
-        why = "the first champion: nothing tuned is proven better than the untuned hybrid"
+    Without people's questions nothing is judged: the shipped system is served, which was best on
+    other corpora.
+    """
+    choices = candidate.choices
+    if not choices.questions or fresh.configuration.name == UNTUNED:
+        why = (
+            "the first champion: nothing that people's questions choose is beside it"
+            if choices.questions
+            else "the first champion: the shipped system, as nobody's questions say otherwise"
+        )
         return _record(None, "promoted", fresh, fresh, candidate, why, None, settings, work)
-    plain = _bundle(untuned, candidate, settings, work)
-    judgement = judge_bundles(candidate, fresh, plain, Models(), frozenset(), 0, settings, work)
+    plain = _bundle(Configuration.of(UNTUNED, choices), candidate, settings, work)
+    judgement = judge_untuned(candidate, fresh, plain, settings)
     served = fresh if judgement.passed else plain
     event: Event = "promoted" if judgement.passed else "kept"
     why = f"the first champion, against the untuned hybrid: {judgement.why}"

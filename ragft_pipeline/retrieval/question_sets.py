@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-CHOOSING = ("gold_dev", "synthetic_val")
-HELD_OUT = "gold_test_held_out"
-REPORTING = (HELD_OUT, "gold_test", "synthetic_test")
+SERVED = "as_served"  # people's questions, asked of what a release serves
+TOMORROW = "tomorrow"  # those about held-out documents, of models that never saw these
+SYNTHETIC = "synthetic_test"
+PEOPLE = "people"
 _VERBATIM = ("claim", "keywords")  # question kinds that are cut out of their node word for word
 
 
@@ -38,13 +39,14 @@ class QuestionSet:
         """Return question id to text."""
         return dict(zip(self.ids, self.texts))
 
-    def all_seen(self) -> QuestionSet:
-        """Return the set with no question held out: for models that trained on all documents."""
-        return replace(self, held_out=[False] * len(self))
-
     def first(self, limit: int) -> QuestionSet:
         """Return `limit` of the questions: held-out documents' first, then by hash."""
         keep = sorted(range(len(self)), key=lambda i: (not self.held_out[i], self.ids[i]))[:limit]
+        return self.at(keep)
+
+    def at(self, places: Iterable[int]) -> QuestionSet:
+        """Return the questions at some places, in their order."""
+        keep = list(places)
 
         def pick(values: list[Any]) -> list[Any]:
             return [values[i] for i in keep]
@@ -148,22 +150,24 @@ def questions_that_choose(
     nodes: pa.Table,
     column: dict[str, int],
     enough: int,
+    part: str | None = None,
     most: int = 1000,
 ) -> QuestionSet:
     """Return what may choose how a model is made, and never trains it.
 
-    People's dev questions about train and val documents where there are enough, else val questions
-    in their own words where these are enough, else none: a handful proves nothing.
+    People's questions about train and val documents where there are enough, else val questions in
+    their own words where these are enough, else none: a handful proves nothing. A choice by
+    people's questions must not depend on those of any one fold (`folds.agreed`).
 
     Args:
-        gold: GOLD_QUESTIONS.
+        gold: GOLD_QUESTIONS; `part` is which of them, dev or test, or all.
         val_pairs: QA_PAIRS of val.
         nodes: NODES that the questions are searched among; `column` is the place of each.
         enough, most: how many questions a set has at least, and at most.
     """
     index = RelevanceIndex(nodes, column)
     seen = gold.filter(pc.not_equal(gold.column("split"), "test"))
-    people = gold_set("gold_dev", seen, "dev", index)
+    people = gold_set(PEOPLE, seen, index, part)
     own_words = synthetic_set("synthetic_val", in_own_words(val_pairs), index, column, False)
     found = (questions for questions in (people, own_words) if len(questions) >= enough)
     return next(found, QuestionSet.empty()).first(most)
@@ -175,12 +179,14 @@ def unseen(pairs: pa.Table, trained: pa.Table) -> pa.Table:
     return pairs.filter(pc.invert(pc.is_in(pairs.column("question"), value_set=known)))
 
 
-def gold_set(name: str, gold: pa.Table, part: str, index: RelevanceIndex) -> QuestionSet:
-    """Return the people's questions of one part (dev or test) that some node answers."""
+def gold_set(
+    name: str, gold: pa.Table, index: RelevanceIndex, part: str | None = None
+) -> QuestionSet:
+    """Return the people's questions, of one part (dev or test) or all, that some node answers."""
     rows = []
     for row in gold.sort_by("question_id").to_pylist():
         relevant = index.answering(row)
-        if row["part"] == part and relevant:
+        if relevant and part in (None, row["part"]):
             rows.append((row, relevant))
     return QuestionSet(
         name,

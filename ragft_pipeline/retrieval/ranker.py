@@ -13,9 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ragft_pipeline.digests import digest_of
-
-FOLDS = 5
 # Set after a look at weights fitted on a product manual, the documentation of five tools and the
 # sample handbook; COVID-QA and government guidance were not looked at. On people's questions of
 # these, none of which fitted anything, it scores as well as two weights fitted on them.
@@ -94,21 +91,3 @@ class Ranker:
     def vector(self, names: Sequence[str]) -> np.ndarray:
         """Return the weights in the order of `names`, float32."""
         return np.array([self.weights.get(name, 0.0) for name in names], np.float32)
-
-
-def folds_of(clusters: Sequence[str], number: int = FOLDS) -> np.ndarray:
-    """Return each question's fold, int (questions,), by its document cluster: the same for ever."""
-    return np.array([int(digest_of("fold", name)[:8], 16) % number for name in clusters], np.int64)
-
-
-def cross_fitted(
-    names: Sequence[str], features: np.ndarray, relevant: np.ndarray, clusters: Sequence[str]
-) -> np.ndarray:
-    """Return scores (questions, candidates), each question's by a ranker fitted on other folds."""
-    folds, names_of = folds_of(clusters), np.array(clusters)
-    scores = np.empty(features.shape[:2], np.float32)
-    for fold in np.unique(folds):
-        own = folds == fold
-        ranker = Ranker.fitted(names, features[~own], relevant[~own], names_of[~own])
-        scores[own] = ranker.scores(names, features[own])
-    return scores

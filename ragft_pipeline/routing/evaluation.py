@@ -75,7 +75,7 @@ def evaluate_routing(
     nodes = RelevanceIndex(data.nodes, column)
     own_words = in_own_words(data.test_pairs)
     sets = [
-        gold_set("gold_test", data.gold, "test", nodes).first(_MOST),
+        gold_set("gold_test", data.gold, nodes, "test").first(_MOST),
         synthetic_set("synthetic_test", own_words, nodes, column, True).first(_MOST),
     ]
     parts = [_kind_rows(data.questions, router, encoder, work)]

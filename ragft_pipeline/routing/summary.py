@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline.evaluation.significance import Difference, paired_difference
-from ragft_pipeline.retrieval.question_sets import HELD_OUT, with_held_out
+from ragft_pipeline.retrieval.question_sets import with_held_out
 from ragft_pipeline.routing.catalog import KINDS
 from ragft_pipeline.routing.evaluation import KIND_SET, ROUTER, UNTUNED, WORDS
 
+HELD_OUT = "gold_test_held_out"
 SYSTEMS = (ROUTER, UNTUNED, WORDS)
 _NUMBERS = (
     "first_rank", "recall_at_1", "recall_at_5", "recall_at_10", "confidence", "picked",

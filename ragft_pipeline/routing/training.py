@@ -88,8 +88,9 @@ def train_router(
     )
     passages = Passages.of(tables.documents, encoder, work)
     questions = questions_that_choose(
-        tables.gold, tables.val_pairs, tables.nodes, passages.column, settings.router.min_questions
-    )
+        tables.gold, tables.val_pairs, tables.nodes, passages.column,
+        settings.router.min_questions, part="dev",
+    )  # fmt: skip
     asked = Asked.of(questions, passages, encoder, work)
     router, losses = _trained_maps(tables, encoder, settings, work)
     kinds = _kinds(tables, encoder, work)

@@ -31,7 +31,6 @@ import pyarrow.parquet as pq
 from ragft_pipeline.corpus.nodes import node_texts, with_context
 from ragft_pipeline.digests import digest_of, file_sha256
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.evaluation.second_stages import LATE_INTERACTION
 from ragft_pipeline.evaluation.systems import BASE
 from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.identities import SEARCHING, versions
@@ -41,7 +40,6 @@ from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.settings import (
     ComputeSettings,
     EmbedderSettings,
-    EvaluationSettings,
     LateInteractionSettings,
     PassageSettings,
     RerankerSettings,
@@ -121,6 +119,20 @@ class Bundle:
         """The action of the measured model behind each part, by asset."""
         return dict(self.manifest["measured"])
 
+    @property
+    def models_digest(self) -> str:
+        """What answers, but for its weights and its documents: the system, its models, how texts
+        are read.
+        """
+        models = {
+            name: digest
+            for name, digest in self.manifest["files"].items()
+            if name.startswith(f"{MODELS_FOLDER}/")
+        }
+        kept = self.manifest["settings"]
+        base = self.manifest["base_identities"]
+        return digest_of([self.configuration.name, models, kept["passages"], base])
+
     def nodes(self) -> pa.Table:
         """Return the NODES table, with the column `path`."""
         return pq.read_table(self.folder / NODES_FILE)
@@ -139,7 +151,6 @@ class Bundle:
             passages=PassageSettings(**kept["passages"]),
             reranker=RerankerSettings(**kept["reranker"]),
             late_interaction=LateInteractionSettings(**kept["late_interaction"]),
-            evaluation=EvaluationSettings(rerank_depth=self.manifest["second_stage_depth"]),
             compute=compute.model_copy(update={"dtype": kept["dtype"]}),
         )
 
@@ -228,7 +239,6 @@ class BundleStore:
                     "late_interaction": settings.late_interaction.model_dump(mode="json"),
                     "dtype": settings.compute.dtype,
                 },
-                "second_stage_depth": _second_stage_depth(configuration, settings),
                 "nodes": nodes.num_rows,
                 "files": {
                     path.relative_to(staged).as_posix(): file_sha256(path)
@@ -240,12 +250,6 @@ class BundleStore:
             write_json(staged / MANIFEST, manifest)
             self.store.publish_folder(f"bundles/{digest}", staged, MANIFEST)
         return self.load(digest)
-
-
-def _second_stage_depth(configuration: Configuration, settings: Settings) -> int:
-    if configuration.second_stage == LATE_INTERACTION:
-        return settings.late_interaction.depth
-    return settings.evaluation.rerank_depth
 
 
 def retriever_parts(

@@ -8,13 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.evaluation.choosing import Choices
-from ragft_pipeline.evaluation.second_stages import (
-    LATE_INTERACTION,
-    RANKER,
-    RERANKER,
-    staged_name,
-)
+from ragft_pipeline.evaluation.choosing import Choice, Choices, Weights
+from ragft_pipeline.evaluation.second_stages import CROSS_ENCODER_RANKER, RANKER, staged_name
 from ragft_pipeline.evaluation.systems import CONTEXT, hybrid_name
 from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.retrieval.search import MIDDLE
@@ -29,8 +24,7 @@ _PARTS = {  # the models of each retriever, as fields of Models
 _STAGE_PARTS = {
     "": (),
     RANKER: ("late_interaction",),
-    LATE_INTERACTION: ("late_interaction",),
-    RERANKER: ("reranker",),
+    CROSS_ENCODER_RANKER: ("late_interaction", "reranker"),
 }
 ASSETS = {  # the asset that makes each field of Models
     "tuned_embedder": "tuned_embedder",
@@ -49,16 +43,19 @@ class Configuration:
         retriever: the dense retriever: `base`, `context`, `adapter`, `tuned_embedder` or
             `adapter(tuned_embedder)`.
         dense_weight: its weight beside BM25; None searches without BM25.
-        second_stage: `ranker`, `late interaction`, `reranker`, or nothing.
-        second_weight: the second stage's weight against the first's.
+        second_stage: `ranker`, `ranker + cross-encoder`, or nothing.
         ranker: of a ranker, the weight of each piece of evidence.
+        questions: people's questions that fitted the weights.
+        folds: by fold, the weights that its questions had no part in: the system is measured by
+            these, and served with its own.
     """
 
     retriever: str
     dense_weight: float | None = None
     second_stage: str = ""
-    second_weight: float = 0.0
     ranker: dict[str, float] = field(default_factory=dict)
+    questions: int = 0
+    folds: dict[str, Weights] = field(default_factory=dict)
 
     @classmethod
     def of(cls, system: str, choices: Choices) -> Configuration:
@@ -66,9 +63,11 @@ class Configuration:
 
         Raises RagftError for a system that is measured but not served, as BM25 alone.
         """
-        for candidate in _all(choices):
-            if candidate.name == system:
-                return candidate
+        for plain in _all():
+            if plain.name == system:
+                made = plain._weighted(choices.whole.weights[system])
+                folds = {fold: one.weights[system] for fold, one in choices.folds.items()}
+                return replace(made, questions=choices.questions, folds=folds)
         raise RagftError(f"{system!r} is not a system that can be served")
 
     @property
@@ -85,14 +84,12 @@ class Configuration:
     @property
     def choices(self) -> Choices:
         """Its weights, in the form evaluation reads them."""
-        choices = Choices("", 0)
-        if self.dense_weight is not None:
-            choices.fusion_weights[self.retriever] = self.dense_weight
-        if self.second_stage:
-            choices.second_stage_weights[self.name] = self.second_weight
-        if self.ranker:
-            choices.rankers[self.name] = self.ranker
-        return choices
+
+        def choice(weights: Weights) -> Choice:
+            return Choice(self.name, {self.name: weights})
+
+        folds = {fold: choice(weights) for fold, weights in self.folds.items()}
+        return Choices(self.questions, choice(self.ranker or self.dense_weight), folds)
 
     def models(self, models: Models) -> Models:
         """Return of all models those that it needs.
@@ -111,16 +108,14 @@ class Configuration:
         """Return the fields as plain values."""
         return asdict(self)
 
+    def _weighted(self, weights: Weights) -> Configuration:
+        if isinstance(weights, dict):
+            return replace(self, ranker=weights)
+        return self if weights is None else replace(self, dense_weight=weights)
 
-def _all(choices: Choices) -> Iterator[Configuration]:
+
+def _all() -> Iterator[Configuration]:
     for retriever in _PARTS:
         yield Configuration(retriever)
-        if retriever in choices.fusion_weights:
-            first = Configuration(retriever, choices.fusion_weights[retriever])
-            yield first
-            for stage in (LATE_INTERACTION, RERANKER):
-                staged = replace(first, second_stage=stage)
-                weight = choices.second_stage_weights.get(staged.name, 0.0)
-                yield replace(staged, second_weight=weight)
-            ranked = replace(first, second_stage=RANKER, dense_weight=MIDDLE, second_weight=1.0)
-            yield replace(ranked, ranker=choices.rankers.get(ranked.name, {}))
+        for stage in _STAGE_PARTS:
+            yield Configuration(retriever, MIDDLE, stage)

@@ -115,14 +115,31 @@ class History:
     def judgements(self) -> int:
         """Return how many candidates were judged against the models in force.
 
-        Promotions, roll-backs and forced changes begin a new count; a refresh does not.
+        A promotion and a forced change begin a new count; a refresh does not, and a roll-back goes
+        on with that of what it went back to, with what was judged since.
         """
-        count = 0
-        for entry in reversed(self.entries()):
-            if entry.event in ("promoted", "forced", "rolled back"):
-                break
-            count += entry.event == "kept"
+        entries, count = self.entries(), 0
+        place = len(entries) - 1
+        while place >= 0 and entries[place].event not in ("promoted", "forced"):
+            if entries[place].event == "rolled back":
+                target = entries[place].origin - 1
+                since = entries[target + 1 : place]
+                count += sum(entry.event in ("promoted", "kept") for entry in since)
+                place = target
+            else:
+                count += entries[place].event == "kept"
+                place -= 1
         return count
+
+    def rolled_back(self) -> str | None:
+        """Return the bundle that a person took back last; None where more was promoted since."""
+        entries = self.entries()
+        for before, entry in zip(entries[-2::-1], entries[:0:-1]):
+            if entry.event == "rolled back":
+                return before.bundle
+            if entry.event in ("promoted", "forced"):
+                break
+        return None
 
     def before(self) -> Entry:
         """Return the entry that stood before the bundle in force; RagftError where none did."""

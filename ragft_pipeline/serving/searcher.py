@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,11 +16,11 @@ import numpy as np
 from ragft_pipeline.corpus.nodes import nearest_heading
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.ranking import Ranking
-from ragft_pipeline.evaluation.second_stages import RANKER, PairScorer, by_scores, rerank
+from ragft_pipeline.evaluation.second_stages import PairScorer, by_scores
 from ragft_pipeline.evaluation.systems import BASE
 from ragft_pipeline.retrieval.adapters import Adapter, load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, vectors_matrix
-from ragft_pipeline.retrieval.evidence import LATE_INTERACTION, Evidence
+from ragft_pipeline.retrieval.evidence import CROSS_ENCODER, LATE_INTERACTION, Evidence
 from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.retrieval.reranking import Reranker
 from ragft_pipeline.retrieval.search import MIDDLE, fuse
@@ -41,9 +41,8 @@ Result = TypeVar("Result")
 class Hit:
     """A passage that answers: its score, and the same passage's score in each part.
 
-    Scores of different questions or bundles do not compare, nor those of passages that the second
-    stage saw with those below, which it did not see and which have no score of it in `parts`. With
-    a ranker the parts are what each piece of evidence adds to the score, so that they sum to it.
+    Scores of different questions or bundles do not compare. With a ranker the parts are what each
+    piece of evidence adds to the score, so that they sum to it.
     """
 
     node_id: str
@@ -95,15 +94,14 @@ class Searcher:
         self._place = {text: node for node, text in enumerate(self._texts)}
         self._lexical.scores([""])  # builds the index now, not at the first question
         _ = encoder.model  # loads it now
-        self._stage = _second_stage(bundle, settings)
-        self._depth = int(bundle.manifest["second_stage_depth"])
+        self._scorers = _scorers(bundle, settings)
         self._models = Lock()  # tokenizers refuse to be used by two threads at once
         self._loading_base = Lock()
         self._base: Encoder | None = None
         self._base_vectors: dict[str, np.ndarray] = {}
         self._loading_router = Lock()
         self._router: ToolRouter | None = None
-        if self.configuration.second_stage == RANKER:
+        if self.configuration.second_stage:
             self._base_parts("base_vectors")
             self._evidence.warm()
 
@@ -276,39 +274,31 @@ class Searcher:
         return vectors if self._adapter is None else self._adapter.documents(vectors)
 
     def second_scores(self, question: str, passages: Sequence[str]) -> np.ndarray | None:
-        """Return the second stage's score of each passage; None where there is no second stage.
+        """Return the ranker's score of each passage; None where there is no second stage.
 
-        The bundle's own passages are read below their headings, as they were measured. A ranker
-        knows no others: they get the lowest score of those it knows.
+        A ranker knows the bundle's own passages alone: others get the lowest score of those.
         """
-        if self._stage is None:
+        if not self.configuration.second_stage:
             return None
-        if self.configuration.second_stage == RANKER:
-            known_places = {self._place[text] for text in passages if text in self._place}
-            own = np.array(sorted(known_places), np.int64)
-            if not len(own):
-                return np.zeros(len(passages), np.float32)
-            ranking, _ = self._by_evidence(question, own)
-            known = dict(zip(ranking.nodes[0].tolist(), ranking.scores[0].tolist()))
-            lowest = min(known.values())
-            found = [known.get(self._place.get(text, -1), lowest) for text in passages]
-            return np.array(found, np.float32)
-        read = [
-            text if (node := self._place.get(text)) is None else self._evidence.read[node]
-            for text in passages
-        ]
-        with self._models:
-            return self._stage.score([(question, text) for text in read])
+        known_places = {self._place[text] for text in passages if text in self._place}
+        own = np.array(sorted(known_places), np.int64)
+        if not len(own):
+            return np.zeros(len(passages), np.float32)
+        ranking, _ = self._by_evidence(question, own)
+        known = dict(zip(ranking.nodes[0].tolist(), ranking.scores[0].tolist()))
+        lowest = min(known.values())
+        found = [known.get(self._place.get(text, -1), lowest) for text in passages]
+        return np.array(found, np.float32)
 
     def _ranked(
         self, question: str, within: np.ndarray | None = None
     ) -> tuple[Ranking, Mapping[str, Mapping[int, float] | np.ndarray]]:
-        """Return the ranking and each part's scores of all nodes; NaN where it was not asked.
+        """Return the ranking, and each part's scores of the nodes.
 
         Args:
             within: places of the nodes to rank; all of them by default.
         """
-        if self.configuration.second_stage == RANKER:
+        if self.configuration.second_stage:
             return self._by_evidence(question, within)
         nodes = np.arange(len(self)) if within is None else within
         dense = self.query_vectors([question]) @ self._vectors.T
@@ -319,20 +309,12 @@ class Searcher:
             parts["bm25"] = words[0]
             first = fuse(first, words[:, nodes], self.configuration.dense_weight)
         ranking = Ranking.of(first)
-        ranking = Ranking(nodes[ranking.nodes], ranking.scores)
-        asked = ranking.nodes[0, : self._depth]
-        second = self.second_scores(question, [self._texts[node] for node in asked])
-        if second is None:
-            return ranking, parts
-        parts[self.configuration.second_stage] = np.full(len(self), np.nan, np.float32)
-        parts[self.configuration.second_stage][asked] = second
-        return rerank(ranking, second[None], self.configuration.second_weight), parts
+        return Ranking(nodes[ranking.nodes], ranking.scores), parts
 
     def _by_evidence(
         self, question: str, within: np.ndarray | None
     ) -> tuple[Ranking, dict[str, dict[int, float]]]:
         """Return the ranker's order of the candidates, and what each piece of evidence adds."""
-        assert self._stage is not None
         base, alone = self._base_parts("base_vectors")
         with self._models:
             plain = _alone(lambda: base.encode([question], "query"))
@@ -348,10 +330,10 @@ class Searcher:
             None if within is None else within[None],
         )
         nodes = found.nodes[0].tolist()
-        stage, pairs = self._stage, [(question, self._evidence.read[node]) for node in nodes]
-        with self._models:
-            late = _alone(lambda: stage.score(pairs))
-        found = found.with_scores(LATE_INTERACTION, late[None])
+        pairs = [(question, self._evidence.read[node]) for node in nodes]
+        for name, scorer in self._scorers.items():
+            with self._models:
+                found = found.with_scores(name, _alone(partial(scorer.score, pairs))[None])
         ranker = Ranker(self.configuration.ranker)
         added = found.features[0] * ranker.vector(found.names)
         parts = {
@@ -396,17 +378,18 @@ def _vectors_of(bundle: Bundle, name: str, node_ids: Sequence[str]) -> np.ndarra
     return vectors_matrix(table)
 
 
-def _second_stage(bundle: Bundle, settings: Settings) -> PairScorer | None:
-    models = bundle.models
+def _scorers(bundle: Bundle, settings: Settings) -> dict[str, PairScorer]:
+    """Return what scores the pairs that a bundle's ranker looks at, by the evidence's name."""
+    models, found = bundle.models, dict[str, PairScorer]()
     if models.late_interaction is not None:
         from ragft_pipeline.retrieval.late_interaction import LateInteraction
         from ragft_pipeline.retrieval.token_vectors import StoredTokens
 
         base = Encoder.base(settings.embedder, settings.compute)
         stored = StoredTokens.load(bundle.folder / TOKENS_FOLDER, base)
-        return LateInteraction.load(
+        found[LATE_INTERACTION] = LateInteraction.load(
             models.late_interaction, settings.embedder, settings.compute, stored
         )
     if models.reranker is not None:
-        return Reranker(models.reranker, settings.reranker, settings.compute)
-    return None
+        found[CROSS_ENCODER] = Reranker(models.reranker, settings.reranker, settings.compute)
+    return found

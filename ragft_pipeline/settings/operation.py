@@ -12,12 +12,10 @@ from ragft_pipeline.settings.section import Count, Positive, Rate, Section, Shar
 class EvaluationSettings(Section):
     """What is measured, and how surely."""
 
+    max_questions: Positive = 2000
     max_synthetic: Positive = 300
-    rerank_depth: Annotated[int, Field(ge=1, le=100)] = 100
-    max_reranked: Positive = 25
-    max_late_interaction: Positive = 1000
+    max_reranked: Positive = 400
     fusion_weights: tuple[Share, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-    rerank_weights: tuple[Share, ...] = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
     bootstrap: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
     min_gold: Positive = 20
     latency_queries: Positive = 20

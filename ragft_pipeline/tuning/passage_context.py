@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ragft_pipeline.corpus.nodes import node_texts, with_context
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.folds import agreed
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import (
     DEPTH,
@@ -44,11 +45,12 @@ def choose_context(
 
     It helps on four of five corpora that we know; where it does not, every chunk of a document has
     the same long title. So it is taken back where the choosing questions tell the plain passages
-    from the best by more than a standard error, and where nothing is in a passage's context.
+    from the best by more than a standard error, whichever fold of them is left out, and where
+    nothing is in a passage's context.
 
     Args:
         nodes: NODES of train and val.
-        gold: GOLD_QUESTIONS; of these, dev questions about train and val documents choose.
+        gold: GOLD_QUESTIONS; of these, questions about train and val documents choose.
         val_pairs: QA_PAIRS of val; those in their own words choose where people's are too few.
     """
     if settings.passages.context != "auto":
@@ -61,7 +63,11 @@ def choose_context(
     if not len(questions):
         return ContextChoice(_ON, "nothing")
     found = [_hybrid_scores(texts, questions, settings, work) for texts in (read, plain)]
-    best = (_ON, _OFF)[smallest_sufficient((0.0, 1.0), found)]
+
+    def choose(rows: np.ndarray) -> str:
+        return (_ON, _OFF)[smallest_sufficient((0.0, 1.0), [one[rows] for one in found])]
+
+    best = agreed(choose, questions.clusters, _ON)
     return ContextChoice(best, questions.name, len(questions), *(mean_of(one) for one in found))
 
 

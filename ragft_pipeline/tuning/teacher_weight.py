@@ -1,6 +1,6 @@
 """How much the teacher trusts BM25 against the base embedder: chosen per corpus, never trained on.
 
-People's dev questions say it best; synthetic val questions that are cut out of their node would
+People's questions say it best; synthetic val questions that are cut out of their node would
 give BM25 all the weight, so of those only the others may say it, and test documents never do.
 """
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.folds import agreed
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, nearest_sufficient, score_rankings
 from ragft_pipeline.retrieval.question_sets import questions_that_choose
@@ -21,7 +22,7 @@ from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import TrainingTables
 
-_WEIGHTS = tuple(n / 10 for n in range(11))
+_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _ENOUGH = 20  # fewer questions choose nothing
 
 
@@ -43,8 +44,10 @@ def choose_teacher_weight(
 ) -> TeacherWeight:
     """Return the weight nearest to one half that the choosing questions cannot tell from the best.
 
+    It is one half unless they say the same whichever fold of them is left out.
+
     Args:
-        gold: GOLD_QUESTIONS; of these, dev questions about train and val documents choose.
+        gold: GOLD_QUESTIONS; of these, questions about train and val documents choose.
         statistics: of the corpus, for BM25.
     """
     if settings.teacher.bm25_weight is not None:
@@ -68,5 +71,9 @@ def choose_teacher_weight(
         for weight, found in zip(_WEIGHTS, results):
             ranking = top_k(mix(dense, words, 1 - weight), DEPTH)
             found[part] = score_rankings(ranking, questions.relevant[part])[PRIMARY]
-    chosen = nearest_sufficient(_WEIGHTS, results, 1 - MIDDLE)
+
+    def choose(rows: np.ndarray) -> float:
+        return nearest_sufficient(_WEIGHTS, [found[rows] for found in results], 1 - MIDDLE)
+
+    chosen = agreed(choose, questions.clusters, 1 - MIDDLE)
     return TeacherWeight(chosen, questions.name, len(questions))
