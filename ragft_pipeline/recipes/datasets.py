@@ -129,6 +129,7 @@ def _teacher_model(settings: Settings) -> str:
 teacher_scores = Recipe(
     "teacher_scores",
     _teach,
+    code=2,
     heavy=True,
     inputs=(*TRAINING, "passage_context", "gold_questions", "corpus_statistics"),
     sections=("teacher", "passages", "late_interaction", "embedder"),
