@@ -22,8 +22,6 @@ from ragft_pipeline.steps import Recipe, materialize
 from ragft_pipeline.store import Artifact, ArtifactStore
 from ragft_pipeline.weights import Weights, require_embedder, resolve_weights
 
-PARTS = ("dev", "test")
-
 
 @dataclass
 class Bench:
@@ -39,13 +37,10 @@ class Bench:
     question_vectors: np.ndarray
 
     @classmethod
-    def begin(
-        cls, folder: Path, store: Path, parts: tuple[str, ...] = PARTS, fresh: bool = True
-    ) -> Bench:
+    def begin(cls, folder: Path, store: Path, fresh: bool = True) -> Bench:
         """Freeze the folder into a store.
 
         Args:
-            parts: which of the people's questions score.
             fresh: empty the store first, so that every time is of this run.
         """
         if fresh:
@@ -64,7 +59,7 @@ class Bench:
         made = make(settings, version, recipes.node_embeddings, recipes.gold_questions)
         nodes = made["chunked_nodes"].table()
         gold = made["gold_questions"].table()
-        people = joined([gold_set("people", gold, part, relevance(nodes)) for part in parts])
+        people = gold_set("people", gold, relevance(nodes))
         return cls(
             settings,
             version,
@@ -110,13 +105,6 @@ def relevance(nodes: pa.Table) -> RelevanceIndex:
 
 def columns(nodes: pa.Table) -> dict[str, int]:
     return {node_id: row for row, node_id in enumerate(nodes.column("node_id").to_pylist())}
-
-
-def joined(sets: list[QuestionSet]) -> QuestionSet:
-    """Return sets of questions as one, under the first one's name."""
-    fields = ("ids", "texts", "clusters", "held_out", "relevant")
-    lists = {name: [v for s in sets for v in getattr(s, name)] for name in fields}
-    return QuestionSet(sets[0].name, **lists)
 
 
 def make(

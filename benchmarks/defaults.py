@@ -4,8 +4,8 @@
 
 Each folder holds `docs/` and `queries.jsonl`. The documents alone train adapters: one with the
 shipped settings, and one with each of the alternatives below, all of them settings that a user
-might turn. What counts is nDCG@10 on the people's test questions, over the base embedder (their dev
-half may have chosen the teacher's weight). Then, for every way to part the corpora in two halves:
+might turn. What counts is nDCG@10 on people's questions, over the base embedder (they may have
+chosen the teacher's weight). Then, for every way to part the corpora in two halves:
 which settings would the one half have chosen, and what do these do on the other, beside the shipped
 ones? Where both do the same, the shipped settings are not fitted to any of these corpora.
 """
@@ -74,7 +74,7 @@ class Gains:
 
 def measure(folder: Path, store: Path) -> Gains:
     """Train every alternative on one corpus, and score it on people's test questions."""
-    bench = Bench.begin(folder, store, ("test",), fresh=False)
+    bench = Bench.begin(folder, store, fresh=False)
     base = bench.score(bench.question_vectors, bench.node_vectors)
     gains = {}
     for name, sections in ALTERNATIVES.items():

@@ -107,9 +107,8 @@ def measure(
     chunks = nodes.column("text").to_pylist()
     columns = {node_id: row for row, node_id in enumerate(nodes.column("node_id").to_pylist())}
     index = RelevanceIndex(nodes, columns)
-    sets = [gold_set("people", gold, part, index) for part in ("dev", "test")]
-    questions = [text for part in sets for text in part.texts]
-    relevant = [wanted for part in sets for wanted in part.relevant]
+    people = gold_set("people", gold, index)
+    questions, relevant = people.texts, people.relevant
     before = product_rates()
     run_in_turn(every, "chunks", chunks, 1)
     run_in_turn(every, "questions", questions, QUESTION_ROUNDS)

@@ -1,35 +1,29 @@
-"""People's questions put to systems whose weights come from questions about other documents.
+"""Today's system before context, stems and rankers, and rankers fitted on fewer questions.
 
-Nothing that a question fitted or chose scores it: weights, and which of several systems, come from
-the other folds (`folds_of`, by document cluster).
+Nothing that a question fitted or chose scores it: weights come from the other folds (`folds_of`, by
+document cluster).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from ragft_pipeline.evaluation.second_stages import LATE_INTERACTION, by_scores, rerank
-from ragft_pipeline.evaluation.systems import BASE, hybrid_name
+from ragft_pipeline.evaluation.choosing import Ranked
+from ragft_pipeline.evaluation.ranking import Ranking
+from ragft_pipeline.evaluation.second_stages import by_scores
 from ragft_pipeline.evaluation.trial import Trial
-from ragft_pipeline.retrieval.evidence import Candidates
+from ragft_pipeline.retrieval.folds import folds_of
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
 from ragft_pipeline.retrieval.question_sets import QuestionSet
-from ragft_pipeline.retrieval.ranker import Ranker, folds_of
+from ragft_pipeline.retrieval.reranking import blend
+from ragft_pipeline.retrieval.search import fuse
 
 FUSION = tuple(n / 10 for n in range(1, 10))
-SECOND = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # today's grid of the second stage's weight
+SECOND = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)  # the grid of late interaction's weight
+DEPTH = 50  # the candidates that it reordered
 DRAWS = 3  # of the questions that fit, where fewer than all do
-
-
-@dataclass(frozen=True)
-class Scored:
-    """nDCG@10 of every question, float (questions,), by the name of what answered."""
-
-    questions: QuestionSet
-    scores: dict[str, np.ndarray]
 
 
 def scored(questions: QuestionSet, ranked: np.ndarray) -> np.ndarray:
@@ -37,22 +31,28 @@ def scored(questions: QuestionSet, ranked: np.ndarray) -> np.ndarray:
     return score_rankings(ranked, questions.relevant)[PRIMARY]
 
 
-def first_stages(trial: Trial, questions: QuestionSet) -> dict[str, np.ndarray]:
-    """Return nDCG@10 of BM25, the dense retrievers and their hybrids at equal weights."""
-    weights = {each.name: 0.5 for each in trial.stages.retrievers}
-    found = trial.stages.rank(questions, weights)
-    return {name: scored(questions, ranking.nodes) for name, ranking in found.items()}
-
-
 def two_weights(trial: Trial, questions: QuestionSet) -> np.ndarray:
     """Return nDCG@10 of base, BM25 and late interaction, two weights from the other folds' best."""
-    stage = next(each for each in trial.second_stages if each.name == LATE_INTERACTION)
-    grid = []
+    late = trial.late_interaction
+    assert late is not None
+    base, grid = trial.stages.retrievers[0], []
     for fusion in FUSION:
-        first = trial.stages.rank(questions, {BASE: fusion})[hybrid_name(BASE)]
-        stage.ensure(questions, [first.nodes[:, : stage.depth]])
-        late = stage.scores(questions, first.nodes[:, : stage.depth])
-        grid += [scored(questions, rerank(first, late, weight).nodes) for weight in SECOND]
+        parts = [
+            scores.best(fuse(scores.dense, scores.words, fusion))
+            for _, _, scored_block in trial.stages.blocks(questions)
+            for retriever, scores in scored_block
+            if retriever is base
+        ]
+        nodes, first = (
+            np.concatenate([getattr(part, name) for part in parts]) for name in ("nodes", "scores")
+        )
+        best = nodes[:, :DEPTH]
+        late.ensure(questions, [best])
+        found = late.scores(questions, best)
+        for weight in SECOND:
+            mixed = by_scores(best, blend(first[:, :DEPTH], found, weight))
+            whole = Ranking(np.concatenate([mixed.nodes, nodes[:, DEPTH:]], axis=1), first)
+            grid.append(scored(questions, whole.nodes))
     return best_elsewhere(grid, questions.clusters)
 
 
@@ -67,22 +67,19 @@ def best_elsewhere(systems: Sequence[np.ndarray], clusters: Sequence[str]) -> np
     return found
 
 
-def ranked(found: Candidates, questions: QuestionSet, number: int | None = None) -> np.ndarray:
+def ranked(system: Ranked, questions: QuestionSet, number: int | None = None) -> np.ndarray:
     """Return nDCG@10 of a ranker fitted on the other folds.
 
     Args:
         number: of the other folds' questions that fit, drawn three times; None: all.
     """
-    right = found.relevant(questions.relevant)
-    clusters, folds = np.array(questions.clusters), folds_of(questions.clusters)
-    results = []
+    folds, results = folds_of(questions.clusters), []
     for draw in range(1 if number in (None, 0) else DRAWS):
         random = np.random.default_rng(draw)
-        scores = np.empty(found.nodes.shape, np.float32)
+        found = np.empty(len(questions))
         for fold in np.unique(folds):
-            own = folds == fold
-            fits = random.permutation(np.flatnonzero(~own))[:number]
-            ranker = Ranker.fitted(found.names, found.features[fits], right[fits], clusters[fits])
-            scores[own] = ranker.scores(found.names, found.features[own])
-        results.append(scored(questions, by_scores(found.nodes, scores).nodes))
+            own, fits = folds == fold, np.zeros(len(questions), bool)
+            fits[random.permutation(np.flatnonzero(folds != fold))[:number]] = True
+            found[own] = system.found(system.fit(fits), own).primary
+        results.append(found)
     return np.asarray(np.mean(results, axis=0))

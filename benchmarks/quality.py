@@ -3,11 +3,9 @@
     python -m benchmarks.quality FOLDER [FOLDER …]
 
 Each folder holds `docs/` and `queries.jsonl`. The pipeline runs on it with the settings in
-ragft.yaml and every question that people asked scores what is released (`as served`), with weights
-from questions about other documents; those about documents that trained nothing score the measured
-models as well (`tomorrow's documents`). No question that a person asked trains anything. Beside
-them stands today's system: base embedder, BM25 without stems and late interaction, passages alone,
-two weights from the other folds.
+ragft.yaml, and its own evaluation says what people's questions find as served and of tomorrow's
+documents. No question that a person asked trains anything. Beside it stands today's system: base
+embedder, BM25 without stems and late interaction, passages alone, two weights from the other folds.
 
 A store keeps what is made: a run that was stopped goes on where it was.
 """
@@ -22,23 +20,29 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bench_set import joined, make
-from benchmarks.people import best_elsewhere, first_stages, ranked, two_weights
+from benchmarks.bench_set import make
+from benchmarks.people import ranked, two_weights
 from benchmarks.question_latency import compare_latency
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.evaluation.significance import Difference, paired_difference
-from ragft_pipeline.evaluation.systems import BASE, hybrid_name
+from ragft_pipeline.evaluation.choosing import Choices, Ranked
+from ragft_pipeline.evaluation.claim import Paired
+from ragft_pipeline.evaluation.names import CANDIDATE
+from ragft_pipeline.evaluation.retrieval_eval import peoples_questions
+from ragft_pipeline.evaluation.significance import paired_difference, units_of
+from ragft_pipeline.evaluation.summary import UNTUNED, EvaluationRows
+from ragft_pipeline.evaluation.systems import BASE, BM25, CONTEXT
 from ragft_pipeline.evaluation.trial import Models, Trial
 from ragft_pipeline.recipes import released_models
-from ragft_pipeline.recipes.evaluation import measured_models
+from ragft_pipeline.recipes.evaluation import evaluation_data
 from ragft_pipeline.recipes.reading import reading
-from ragft_pipeline.retrieval.question_sets import QuestionSet, RelevanceIndex, gold_set
+from ragft_pipeline.retrieval.question_sets import SERVED, TOMORROW, QuestionSet
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.steps import Step
 from ragft_pipeline.store import ArtifactStore, Workspace
 
+DENSE_RETRIEVERS = (CONTEXT, "adapter", "tuned_embedder", "adapter(tuned_embedder)")
 FULL = {"covidqa-ccby": 0.745, "tools-faq": 0.69, "sample": 0.515}  # nDCG@10 wanted, as served
 DENSE = {"covidqa-ccby": 0.13, "tools-faq": 0.13}  # gain of the best dense retriever over base
 DENSE_MEAN = {"cmrc2018": 0.478}
@@ -100,7 +104,8 @@ def measure(folder: Path, name: str, store: Path, results: Results) -> None:
     version, seconds = run(settings)
     results.add(f"{name}/pipeline", seconds, "s")
     artifacts = ArtifactStore(settings.store)
-    facts = artifacts.read(version, "retrieval_eval").facts
+    evaluated = artifacts.read(version, "retrieval_eval")
+    facts = evaluated.facts
     share = float(facts["ranker_seconds"]) / max(1e-9, float(facts["compute_seconds"]))
     results.add(f"{name}/ranker_share_of_evaluation", share, "share", at_most=SHARE)
     with artifacts.staging("benchmark") as staged:
@@ -108,12 +113,14 @@ def measure(folder: Path, name: str, store: Path, results: Results) -> None:
         step = Step(settings, artifacts, version, work)
         read = reading(step)
         print(f"\n## {name}: context {read.passages.context}", flush=True)
-        served = Trial.of(step.table("chunked_nodes"), released_models(step), read, work)
-        people = asked(step, served)
+        trial = Trial.of(step.table("chunked_nodes"), released_models(step), read, work)
+        people = peoples_questions(evaluation_data(step), trial, read)
+        units = units_of(people.clusters, people.relevant)
         today = two_weights(today_trial(step, settings, work), people)
-        as_served(name, served, people, today, results)
-        measured = Trial.of(step.table("chunked_nodes"), measured_models(step), read, work)
-        tomorrow(name, measured, people, today, results)
+        rows = EvaluationRows(evaluated.table(), settings.evaluation)
+        choices = Choices.load(evaluated.path)
+        as_served(name, rows, choices, dict(zip(people.ids, zip(today, units))), results)
+        numbers(name, trial, people, units, today, results)
         compare_latency(name, step, read, people.texts, SLOWER, results)
 
 
@@ -125,89 +132,81 @@ def today_trial(step: Step, settings: Settings, work: Workspace) -> Trial:
     return Trial.of(step.table("chunked_nodes"), models, plain, work)
 
 
-def asked(step: Step, trial: Trial) -> QuestionSet:
-    """Return every question that people asked."""
-    nodes, gold = step.table("chunked_nodes"), step.table("gold_questions")
-    index = RelevanceIndex(nodes, trial.column)
-    return joined([gold_set("people", gold, part, index) for part in ("dev", "test")])
-
-
 def as_served(
-    name: str, trial: Trial, people: QuestionSet, today: np.ndarray, results: Results
+    name: str,
+    rows: EvaluationRows,
+    choices: Choices,
+    today: dict[str, tuple[float, str]],
+    results: Results,
 ) -> None:
-    """Score what is released on every question."""
-    found = first_stages(trial, people)
-    gathered = trial.gather(people)
-    systems = {hybrid: ranked(candidates, people) for hybrid, candidates in gathered.items()}
-    full = best_elsewhere(list(systems.values()), people.clusters)
-    rows = {**found, **{f"{hybrid} + ranker": scores for hybrid, scores in systems.items()}}
-    rows |= {"today: two weights": today, "served: the best ranker on other folds": full}
-    print(f"\n### {name}, as served: {len(people)} questions\n")
-    print("| system | nDCG@10 | to today's, 95% | to base |\n|---|---|---|---|")
-    for system, scores in rows.items():
-        gains = (difference(scores, other, people) for other in (today, found[BASE]))
-        print(f"| {system} | {scores.mean():.4f} | {' | '.join(map(str, gains))} |", flush=True)
-        results.add(f"{name}/served/{system}", scores.mean(), "nDCG@10")
-    gain = difference(full, today, people)
+    """Print what the evaluation found, each question by what it did not fit, beside today's."""
+    for asked in (SERVED, TOMORROW):
+        systems = [r.system for r in rows.results() if r.question_set == asked]
+        print(f"\n### {name}, {asked}: {rows.count(asked)} questions\n")
+        print("| system | nDCG@10 | to today's, 95% | to the untuned hybrid | to base |")
+        print("|---|---|---|---|---|")
+        for system in systems:
+            to_today = Paired.of(asked, rows.scores(asked, system), today).difference(rows.settings)
+            others = [rows.difference(asked, system, other) for other in (UNTUNED, BASE)]
+            gains = " | ".join(map(str, (to_today, *others)))
+            print(f"| {system} | {rows.mean(asked, system):.4f} | {gains} |", flush=True)
+            results.add(f"{name}/{asked}/{system}", rows.mean(asked, system), "nDCG@10")
+    mean = float(np.mean([score for score, _ in today.values()]))
+    results.add(f"{name}/{SERVED}/today: two weights", mean, "nDCG@10")
+    chosen = choices.whole.system
+    print(f"\nchosen: {chosen}; today's: {mean:.4f}", flush=True)
+    full = rows.mean(SERVED, chosen)
+    gain = Paired.of(SERVED, rows.scores(SERVED, CANDIDATE), today).difference(rows.settings)
     low = 0.0 if name in GAINS else None
-    results.add(f"{name}/full", full.mean(), "nDCG@10", at_least=FULL.get(name))
+    results.add(f"{name}/full", full, "nDCG@10", at_least=FULL.get(name))
     results.add(f"{name}/full/gain_low", gain.low, "nDCG@10", at_least=low)
     results.add(f"{name}/full/gain_high", gain.high, "nDCG@10", at_least=0.0)
+    untuned = rows.difference(SERVED, CANDIDATE, UNTUNED)
+    results.add(f"{name}/full/over_untuned", untuned.mean, "nDCG@10")
+    results.add(
+        f"{name}/full/over_untuned_low", untuned.low, "nDCG@10",
+        at_least=None if name.startswith("cmrc") else 0.0,
+    )  # fmt: skip
     if name.startswith("cmrc"):
-        results.add(f"{name}/full/over_bm25", full.mean() - found["bm25"].mean(), "", at_least=0.0)
-    dense = {each.name: found[each.name] for each in trial.stages.retrievers[1:]}
-    best = max(dense, key=lambda each: dense[each].mean())
-    gain = difference(dense[best], found[BASE], people)
-    results.add(f"{name}/dense/gain", gain.mean, "nDCG@10", at_least=DENSE.get(name))
-    mean = dense[best].mean()
+        results.add(f"{name}/full/over_bm25", full - rows.mean(SERVED, BM25), "", at_least=0.0)
+    dense = [each for each in DENSE_RETRIEVERS if rows.has(SERVED, each)]
+    best = max(dense, key=lambda each: rows.mean(SERVED, each))
+    over = rows.difference(SERVED, best, BASE)
+    results.add(f"{name}/dense/gain", over.mean, "nDCG@10", at_least=DENSE.get(name))
+    mean = rows.mean(SERVED, best)
     results.add(f"{name}/dense", mean, "nDCG@10", at_least=DENSE_MEAN.get(name))
-    unfitted = [hybrid for hybrid in gathered if hybrid in map(hybrid_name, (BASE, "context"))]
-    numbers(name, {h: gathered[h] for h in (*unfitted, hybrid_name(best))}, people, today, results)
 
 
 def numbers(
-    name: str, gathered: dict, people: QuestionSet, today: np.ndarray, results: Results
+    name: str,
+    trial: Trial,
+    people: QuestionSet,
+    units: list[str],
+    today: np.ndarray,
+    results: Results,
 ) -> None:
     """Print what so many questions about other documents make of each ranker."""
     print(f"\n### {name}: questions that fit the ranker\n")
-    print("| over | 0 | 30 | 60 | 120 | all |\n|---|---|---|---|---|---|")
-    for hybrid, candidates in gathered.items():
-        scores = [ranked(candidates, people, number) for number in NUMBERS]
-        print(f"| {hybrid} | {' | '.join(f'{each.mean():.4f}' for each in scores)} |", flush=True)
+    print("| system | 0 | 30 | 60 | 120 | all |\n|---|---|---|---|---|---|")
+    for system in trial.measure(people):
+        if not isinstance(system, Ranked):
+            continue
+        scores = [ranked(system, people, number) for number in NUMBERS]
+        print(f"| {system.name} | {' | '.join(f'{each.mean():.4f}' for each in scores)} |")
         for number, each in zip(NUMBERS, scores):
             label = "all" if number is None else number
-            results.add(f"{name}/fitted_on_{label}/{hybrid}", each.mean(), "nDCG@10")
-        last = difference(scores[0], today, people)
-        print(f"without a question, to today's: {last}", flush=True)
-    results.add(f"{name}/unasked/gain_low", last.low, "nDCG@10", at_least=UNASKED)
-
-
-def tomorrow(
-    name: str, trial: Trial, people: QuestionSet, today: np.ndarray, results: Results
-) -> None:
-    """Score the measured models on questions about documents that trained nothing."""
-    own = np.flatnonzero(people.held_out)
-    if not len(own):
-        return
-    print(f"\n### {name}, tomorrow's documents: {len(own)} questions\n")
-    clusters = [people.clusters[row] for row in own]
-    for hybrid, candidates in trial.gather(people).items():
-        scores = ranked(candidates, people)
-        gain = paired_difference(scores[own], today[own], clusters)
-        print(f"{hybrid} + ranker: {scores[own].mean():.4f}, to today's {gain}", flush=True)
-        results.add(f"{name}/tomorrow/{hybrid} + ranker", scores[own].mean(), "nDCG@10")
-    results.add(f"{name}/tomorrow/today", today[own].mean(), "nDCG@10")
-
-
-def difference(scores: np.ndarray, other: np.ndarray, people: QuestionSet) -> Difference:
-    return paired_difference(scores, other, people.clusters)
+            results.add(f"{name}/fitted_on_{label}/{system.name}", each.mean(), "nDCG@10")
+        if system.name == trial.prior:
+            unasked = paired_difference(scores[0], today, units)
+            print(f"without a question, to today's: {unasked}", flush=True)
+            results.add(f"{name}/unasked/gain_low", unasked.low, "nDCG@10", at_least=UNASKED)
 
 
 def run(settings: Settings) -> tuple[str, float]:
     """Freeze and materialize all that is measured; return the version and the seconds it took."""
     start = time.monotonic()
     version = SnapshotStore(ArtifactStore(settings.store)).freeze(settings, print).version
-    make(settings, version, recipes.refit_eval)
+    make(settings, version, recipes.retrieval_eval)
     return version, time.monotonic() - start
 
 

@@ -63,15 +63,15 @@ def _evaluate(step: Step) -> Produced:
     from ragft_pipeline.evaluation.trial import Models
     from ragft_pipeline.recipes.evaluation import evaluation_data
 
-    return Produced(*evaluate_retrieval(evaluation_data(step), Models(), step.settings, step.work))
+    data = evaluation_data(step)
+    return Produced(*evaluate_retrieval(data, Models(), Models(), step.settings, step.work))
 
 
 EVALUATION = Recipe(
     "retrieval_eval",
     _evaluate,
     inputs=(
-        "chunked_nodes", "node_embeddings", "train_qa_pairs", "val_qa_pairs", "test_qa_pairs",
-        "gold_questions",
+        "chunked_nodes", "node_embeddings", "train_qa_pairs", "test_qa_pairs", "gold_questions",
     ),
     sections=("evaluation", "embedder"),
     weights=("embedder",),

@@ -18,7 +18,7 @@ from ragft_pipeline.answering.evaluation import _answers
 from ragft_pipeline.corpus.chunking import chunk_documents
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.evaluation.second_stages import LATE_INTERACTION
+from ragft_pipeline.evaluation.second_stages import RANKER
 from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.identities import SEARCHING
 from ragft_pipeline.questions.endpoint import EndpointModel
@@ -216,7 +216,7 @@ def test_what_searching_calls_is_what_a_bundle_remembers() -> None:
 def test_a_bundle_of_other_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, store = tmp_path / "late", ArtifactStore(tmp_path / "store")
     model.mkdir()
-    configuration = Configuration("base", 0.5, LATE_INTERACTION, 0.5)
+    configuration = Configuration("base", 0.5, RANKER)
     late = make_bundle(store, "pump", PUMP[:2], configuration, Models(late_interaction=model))
     plain = make_bundle(store, "pump", PUMP[:2])
     for module, constant in CONSTANTS:

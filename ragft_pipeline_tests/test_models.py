@@ -27,7 +27,7 @@ TEXTS = ["The duty engineer may start CHP-1.", "A strainer is cleaned every spri
 
 def _report_rows(project: Project, system: str) -> list[dict]:  # type: ignore[type-arg]
     rows = project.artifact("retrieval_eval").table().to_pylist()
-    return [r for r in rows if r["system"] == system and r["question_set"] == "gold_test"]
+    return [r for r in rows if r["system"] == system and r["question_set"] == "tomorrow"]
 
 
 def _ndcg(project: Project, system: str, queries: np.ndarray, nodes: np.ndarray) -> float:

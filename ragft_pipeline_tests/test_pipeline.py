@@ -119,7 +119,6 @@ def test_white_space_and_rename_stop_at_chunked_nodes(copied: Project) -> None:
         "chunked_nodes",
         "gold_questions",
         "retrieval_eval",
-        "refit_eval",
         "eval_report",
         "champion",
         # these read where documents lie, and people's questions, of which a rename loses some

@@ -8,6 +8,7 @@ little, synthetic questions are put to the shipped system, and decide nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,12 +129,23 @@ def tomorrows(people: QuestionSet) -> QuestionSet:
     return replace(people.at(np.flatnonzero(people.held_out)), name=TOMORROW)
 
 
-def _chosen(systems: list[System], people: QuestionSet, trial: Trial) -> Choices:
-    """Choose among what can be served: the base embedder, hybrids and rankers."""
-    tuned = [s for s in systems if not s.name.endswith(UNTUNED_CROSS_ENCODER_RANKER)]
+def served_names(systems: Sequence[System], trial: Trial) -> list[str]:
+    """Return the names of what can be served: the base embedder, hybrids and rankers."""
     first = [hybrid_name(each.name) for each in trial.stages.retrievers]
-    served = [s.name for s in tuned if s.name == BASE or s.name.split(" + ")[0] in first]
+    return [
+        system.name
+        for system in systems
+        if system.name == BASE
+        or (
+            system.name.split(" + ")[0] in first
+            and not system.name.endswith(UNTUNED_CROSS_ENCODER_RANKER)
+        )
+    ]
+
+
+def _chosen(systems: list[System], people: QuestionSet, trial: Trial) -> Choices:
     units = units_of(people.clusters, people.relevant)
+    served = served_names(systems, trial)
     return CrossFit(systems, served, people.clusters, units, trial.prior).choices()
 
 

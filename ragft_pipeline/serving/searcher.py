@@ -82,6 +82,7 @@ class Searcher:
         passages = settings.passages
         self._evidence = Evidence(nodes, passages.context == "on", passages.language)
         self._texts = self._evidence.texts
+        self.read = self._evidence.read  # the passages as models read them
         rows = nodes.to_pylist()
         self._about: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
@@ -94,7 +95,7 @@ class Searcher:
         self._place = {text: node for node, text in enumerate(self._texts)}
         self._lexical.scores([""])  # builds the index now, not at the first question
         _ = encoder.model  # loads it now
-        self._scorers = _scorers(bundle, settings)
+        self.scorers = _scorers(bundle, settings)
         self._models = Lock()  # tokenizers refuse to be used by two threads at once
         self._loading_base = Lock()
         self._base: Encoder | None = None
@@ -140,7 +141,7 @@ class Searcher:
         """
         router = self.tool_router
         with self._models:
-            route = _alone(lambda: router.route(question))
+            route = on_one_thread(lambda: router.route(question))
         return route, router.doc_keys(route)
 
     @property
@@ -165,7 +166,9 @@ class Searcher:
         place = {key: at for at, key in enumerate(tools.index.doc_keys)}
         wanted = np.array([place[key] for key in documents])
         with self._models:
-            return _alone(lambda: (tools.confidences(question, wanted), tools.kinds(question)))
+            return on_one_thread(
+                lambda: (tools.confidences(question, wanted), tools.kinds(question))
+            )
 
     def described_confidences(self, question: str, descriptions: Sequence[str]) -> np.ndarray:
         """Return how sure the router is of tools by their descriptions alone."""
@@ -191,7 +194,7 @@ class Searcher:
         """
         encoder, vectors = self._base_parts("base_vectors")
         with self._models:
-            asked = _alone(lambda: encoder.encode([question], "query"))
+            asked = on_one_thread(lambda: encoder.encode([question], "query"))
         dense, words = asked @ vectors.T, self._evidence.plain.scores([question])
         ranking = Ranking.of(fuse(dense, words, self.base_weight))
         return self._hits(ranking, {"dense": dense[0], "bm25": words[0]}, top)
@@ -265,7 +268,7 @@ class Searcher:
             return vectors if self._adapter is None else self._adapter.queries(vectors)
 
         with self._models:
-            return encoded() if len(questions) > 1 else _alone(encoded)
+            return encoded() if len(questions) > 1 else on_one_thread(encoded)
 
     def document_vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return texts as the retriever compares them, float32 of shape (texts, width)."""
@@ -317,7 +320,7 @@ class Searcher:
         """Return the ranker's order of the candidates, and what each piece of evidence adds."""
         base, alone = self._base_parts("base_vectors")
         with self._models:
-            plain = _alone(lambda: base.encode([question], "query"))
+            plain = on_one_thread(lambda: base.encode([question], "query"))
         asked = plain if self._encoder is base else self.query_vectors([question])
         if self._encoder is base and self._adapter is not None:
             asked = self._adapter.queries(asked)
@@ -330,10 +333,10 @@ class Searcher:
             None if within is None else within[None],
         )
         nodes = found.nodes[0].tolist()
-        pairs = [(question, self._evidence.read[node]) for node in nodes]
-        for name, scorer in self._scorers.items():
+        pairs = [(question, self.read[node]) for node in nodes]
+        for name, scorer in self.scorers.items():
             with self._models:
-                found = found.with_scores(name, _alone(partial(scorer.score, pairs))[None])
+                found = found.with_scores(name, on_one_thread(partial(scorer.score, pairs))[None])
         ranker = Ranker(self.configuration.ranker)
         added = found.features[0] * ranker.vector(found.names)
         parts = {
@@ -344,7 +347,7 @@ class Searcher:
         return by_scores(found.nodes, added.sum(axis=1)[None]), parts
 
 
-def _alone(work: Callable[[], Result]) -> Result:
+def on_one_thread(work: Callable[[], Result]) -> Result:
     """Run a question's work where torch computes with one thread.
 
     One question is too little to share: on idle cores two threads are no faster, and on busy ones

@@ -8,33 +8,26 @@ import pyarrow as pa
 import pytest
 
 from ragft_pipeline import schemas
-from ragft_pipeline.evaluation.second_stages import RERANKER, staged_name
-from ragft_pipeline.evaluation.summary import (
-    BASE,
-    EvaluationRows,
-    decide,
-    markdown_table,
-    primary_set,
-)
+from ragft_pipeline.evaluation.choosing import Choice, Choices
+from ragft_pipeline.evaluation.names import BASE, CANDIDATE
+from ragft_pipeline.evaluation.second_stages import RANKER, staged_name
+from ragft_pipeline.evaluation.summary import UNTUNED, EvaluationRows, Verdict, decide, primary_set
 from ragft_pipeline.evaluation.systems import hybrid_name
 from ragft_pipeline.retrieval.metrics import METRICS
-from ragft_pipeline.retrieval.question_sets import HELD_OUT
-from ragft_pipeline.settings import EvaluationSettings
+from ragft_pipeline.retrieval.question_sets import SERVED, SYNTHETIC, TOMORROW
+from ragft_pipeline.settings import EvaluationSettings, GateSettings
 
-SETS = ("gold_test", "gold_dev", HELD_OUT)
 SETTINGS = EvaluationSettings(bootstrap=500, min_gold=20)
-CHOICES: dict[str, Any] = {"chosen_on": "gold_dev", "second_stage_weights": {}}
-UNTUNED = hybrid_name(BASE)
-RERANKED = staged_name(UNTUNED, RERANKER)
-ADAPTER, EMBEDDER = hybrid_name("adapter"), hybrid_name("tuned_embedder")
+TUNED, RANKED = hybrid_name("adapter"), staged_name(UNTUNED, RANKER)
 
 
 def rows_of(
     systems: Mapping[str, float],
-    question_set: str = "gold_test",
+    question_set: str = SERVED,
     questions: int = 60,
     seed: int = 1,
     noise: float = 0.02,
+    documents: int = 20,
 ) -> list[dict[str, Any]]:
     """Return rows of systems by name with their mean score, over the same questions."""
     draw = np.random.default_rng(seed)
@@ -46,8 +39,9 @@ def rows_of(
             rows.append(
                 {
                     "question_id": f"q{number}", "question": "?", "question_set": question_set,
-                    "system": system, "cluster": f"c{number % 20}", "held_out": number % 2 == 0,
-                    "relevant": ["n"], "top_nodes": ["n"], "first_rank": 1,
+                    "system": system, "cluster": f"c{number % documents}",
+                    "held_out": question_set == TOMORROW,
+                    "relevant": [f"n{number}"], "top_nodes": ["n"], "first_rank": 1,
                     **dict.fromkeys(METRICS, float(score)),
                 }
             )  # fmt: skip
@@ -59,99 +53,101 @@ def evaluated(*parts: list[dict[str, Any]]) -> EvaluationRows:
     return EvaluationRows(pa.Table.from_pylist(rows, schema=schemas.EVAL_ROWS.schema), SETTINGS)
 
 
-def both(systems: Mapping[str, float], dev: Mapping[str, float] | None = None) -> EvaluationRows:
-    return evaluated(rows_of(systems), rows_of(dev or systems, "gold_dev", seed=2))
+def choices_of(system: str, questions: int = 60) -> Choices:
+    return Choices(questions, Choice(system, {}), {})
 
 
-def test_the_base_is_kept_where_nothing_is_proven() -> None:
-    systems = {BASE: 0.5, UNTUNED: 0.5, "adapter": 0.5, ADAPTER: 0.5}
-    verdict = decide(evaluated(rows_of(systems), rows_of(systems, "gold_dev")), CHOICES)
-    assert verdict.recommended == BASE
-    assert verdict.sentence.startswith("Keep the base embedder: on 30 people's test questions")
-    assert not any(step.decision == "use" for step in verdict.steps)
-    assert (verdict.to_base.mean, verdict.to_base.gain) == (0, False)
+def decided(
+    systems: Mapping[str, float],
+    system: str,
+    tomorrow: Mapping[str, float] | None = None,
+    **rows: Any,
+) -> Verdict:
+    """Return the verdict where the questions chose a system, which did as well in their folds."""
+    parts = [rows_of({**systems, CANDIDATE: systems[system]}, **rows)]
+    if tomorrow:
+        parts.append(rows_of({**tomorrow, CANDIDATE: tomorrow[system]}, TOMORROW, **rows))
+    return decide(evaluated(*parts), choices_of(system), GateSettings())
 
 
-def test_what_is_proven_is_used_step_by_step() -> None:
-    verdict = decide(both({BASE: 0.4, UNTUNED: 0.5, "adapter": 0.45, ADAPTER: 0.6}), CHOICES)
-    assert verdict.recommended == ADAPTER
-    assert [(s.challenger, s.reference, s.decision) for s in verdict.steps] == [
-        (UNTUNED, BASE, "use"),
-        (ADAPTER, UNTUNED, "use"),
-    ]
-    assert verdict.to_base.mean == pytest.approx(0.2, abs=0.02)
-    assert verdict.sentence.startswith("Use the base embedder + maps, with BM25: nDCG@10 0.")
+def test_one_claim_decides_on_the_whole_system() -> None:
+    systems = {BASE: 0.4, UNTUNED: 0.5, RANKED: 0.6, f"{TUNED} + {RANKER}": 0.605}
+    verdict = decided(systems, f"{TUNED} + {RANKER}", systems)
+    assert verdict.proven
+    assert verdict.recommended == verdict.candidate == f"{TUNED} + {RANKER}"
+    assert [test.name for test in verdict.tests] == ["superior", "not worse: people's held-out"]
+    assert "to the untuned hybrid" in verdict.sentence
 
 
-def test_a_tuned_retriever_must_beat_bm25_beside_the_base() -> None:
-    verdict = decide(both({BASE: 0.4, UNTUNED: 0.6, ADAPTER: 0.5}), CHOICES)
+def test_what_each_part_adds_is_shown_and_decides_nothing() -> None:
+    systems = {BASE: 0.4, UNTUNED: 0.5, TUNED: 0.5, RANKED: 0.65, f"{TUNED} + {RANKER}": 0.6}
+    verdict = decided(systems, f"{TUNED} + {RANKER}")
+    assert verdict.recommended == f"{TUNED} + {RANKER}"
+    parts = {part.part: (part.without, part.difference) for part in verdict.ablations}
+    assert (parts[RANKER][0], parts["tuning"][0]) == (TUNED, RANKED)
+    assert parts[RANKER][1].gain
+    assert parts["tuning"][1].loss  # though the claim holds
+
+
+def test_the_untuned_hybrid_is_kept_where_the_claim_fails() -> None:
+    verdict = decided({BASE: 0.4, UNTUNED: 0.5, RANKED: 0.501}, RANKED, noise=0.1)
+    assert not verdict.proven
     assert verdict.recommended == UNTUNED
-    assert verdict.steps[1].decision == "leave out"
+    assert verdict.sentence.startswith("Keep the untuned hybrid: nDCG@10 0.")
+    assert "not proven better" in verdict.sentence
+    assert verdict.power.startswith("With these 60 questions about 20 documents a gain under 0.0")
 
 
-def test_the_tuned_candidate_is_chosen_on_the_choosing_questions() -> None:
-    rows = both({BASE: 0.4, ADAPTER: 0.8, EMBEDDER: 0.6}, {BASE: 0.4, ADAPTER: 0.5, EMBEDDER: 0.7})
-    verdict = decide(rows, CHOICES)
-    assert verdict.recommended == EMBEDDER
+def test_a_loss_on_tomorrows_documents_keeps_it_out() -> None:
+    served = {BASE: 0.4, UNTUNED: 0.5, TUNED: 0.6}
+    verdict = decided(served, TUNED, {BASE: 0.4, UNTUNED: 0.5, TUNED: 0.45})
+    assert [test.passed for test in verdict.tests] == [True, False]
+    assert verdict.recommended == UNTUNED
 
 
-def test_a_reranker_is_used_where_it_is_proven_on_what_is_held() -> None:
-    systems = {BASE: 0.4, UNTUNED: 0.5, RERANKED: 0.6}
-    choices = CHOICES | {"second_stage_weights": {RERANKED: 0.3}}
-    verdict = decide(both(systems), choices)
-    assert verdict.recommended == RERANKED
-    assert verdict.steps[-1].part == "reranker, weight 0.3 (chosen on gold_dev)"
-    assert decide(both(systems), CHOICES).recommended == UNTUNED
-
-
-def test_a_reranker_of_a_part_that_is_not_held_is_only_reported() -> None:
-    systems = {BASE: 0.6, UNTUNED: 0.4, RERANKED: 0.5}
-    verdict = decide(both(systems), CHOICES | {"second_stage_weights": {RERANKED: 0.3}})
+def test_a_base_that_is_best_is_kept() -> None:
+    verdict = decided({BASE: 0.6, UNTUNED: 0.55, TUNED: 0.56, RANKED: 0.57}, BASE)
     assert verdict.recommended == BASE
-    assert verdict.steps[-1].challenger == RERANKED
+    assert verdict.to_base.mean == 0
 
 
-def test_a_reranker_run_on_fewer_questions_is_compared_on_those() -> None:
-    rows = evaluated(rows_of({BASE: 0.4, UNTUNED: 0.5}), rows_of({RERANKED: 0.7}, questions=40))
-    found = rows.difference("gold_test", RERANKED, UNTUNED)
-    assert (found.questions, found.gain) == (40, True)
+def test_where_the_questions_choose_the_untuned_hybrid_nothing_is_tested() -> None:
+    verdict = decided({BASE: 0.5, UNTUNED: 0.55, RANKED: 0.55}, UNTUNED)
+    assert (verdict.recommended, verdict.tests) == (UNTUNED, [])
+    assert "choose nothing beside it" in verdict.sentence
+    assert verdict.power
 
 
-@pytest.mark.parametrize(("gold", "name"), [(20, "gold_test"), (19, "synthetic_test")])
-def test_people_decide_where_there_are_enough_of_their_questions(gold: int, name: str) -> None:
-    rows = evaluated(rows_of({BASE: 0.5}, questions=gold), rows_of({BASE: 0.5}, "synthetic_test"))
+def test_without_peoples_questions_the_shipped_system_is_served_and_said_so_first() -> None:
+    rows = evaluated(rows_of({BASE: 0.6, UNTUNED: 0.9, RANKED: 0.5, CANDIDATE: 0.5}, SYNTHETIC))
+    verdict = decide(rows, choices_of(RANKED, 0), GateSettings())
+    assert (verdict.recommended, verdict.tests, verdict.power) == (RANKED, [], "")
+    assert verdict.sentence.startswith("There is no question of people to decide with")
+
+
+@pytest.mark.parametrize(("people", "name"), [(60, SERVED), (19, SYNTHETIC)])
+def test_synthetic_questions_never_decide_against_enough_of_peoples(people: int, name: str) -> None:
+    rows = evaluated(rows_of({BASE: 0.5}, questions=people), rows_of({BASE: 0.4}, SYNTHETIC))
     assert primary_set(rows) == name
-    assert decide(rows, CHOICES).primary_set == name
 
 
-def test_an_evaluation_without_questions_keeps_the_base() -> None:
-    verdict = decide(evaluated(), CHOICES)
-    assert verdict.recommended == BASE
-    assert verdict.steps == []
+def test_questions_about_few_documents_depend_on_each_other_by_passage() -> None:
+    many, few = (evaluated(rows_of({BASE: 0.5}, documents=number)) for number in (20, 4))
+    assert len({unit for _, unit in many.scores(SERVED, BASE).values()}) == 20
+    assert len({unit for _, unit in few.scores(SERVED, BASE).values()}) == 60
+    assert few.documents(SERVED) == 4
 
 
-def test_results_are_in_the_order_they_were_run() -> None:
-    rows = both({"bm25": 0.3, BASE: 0.4, ADAPTER: 0.5})
-    results = rows.results()
-    assert [(r.question_set, r.system) for r in results] == [
-        (name, system) for name in SETS for system in ("bm25", BASE, ADAPTER)
-    ]
-    for result in results:
-        expected = rows.mean(result.question_set, result.system)
-        assert result.means["ndcg_at_10"] == pytest.approx(expected)
-    assert results[0].to_base.loss
-    assert results[2].to_base.gain
+def test_an_empty_evaluation_keeps_the_shipped_system() -> None:
+    verdict = decide(evaluated(), choices_of(RANKED, 0), GateSettings())
+    assert verdict.recommended == RANKED
+    assert verdict.to_base.questions == 0
 
 
-def test_the_table_leaves_the_base_without_a_difference() -> None:
-    lines = markdown_table(both({BASE: 0.4, ADAPTER: 0.5}).results(), "gold_test").splitlines()
-    assert len(lines) == 4
-    assert lines[2].startswith(f"| {BASE} | 60 |")
-    assert lines[2].endswith("|  |")
-    assert "[+0." in lines[3]
-
-
-def test_held_out_questions_are_those_of_test_documents() -> None:
-    rows = both({BASE: 0.4, ADAPTER: 0.5})
-    assert rows.count(HELD_OUT) == 30
-    assert rows.count("gold_test") == 60
+def test_results_have_means_and_differences_to_base() -> None:
+    results = evaluated(rows_of({BASE: 0.4, TUNED: 0.5})).results()
+    assert [result.system for result in results] == [BASE, TUNED]
+    assert results[1].means["ndcg_at_10"] - results[0].means["ndcg_at_10"] == pytest.approx(
+        results[1].to_base.mean
+    )
+    assert results[1].to_base.gain

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
-import pytest
+import pyarrow as pa
 
-from ragft_pipeline.evaluation.second_stages import LATE_INTERACTION, SecondStage
+from ragft_pipeline.evaluation.choosing import prior_choice
+from ragft_pipeline.evaluation.retrieval_eval import rows_of
+from ragft_pipeline.evaluation.second_stages import CROSS_ENCODER_RANKER, PairScores
 from ragft_pipeline.evaluation.systems import DenseRetriever, FirstStages
 from ragft_pipeline.evaluation.trial import Trial
-from ragft_pipeline.retrieval.evidence import Evidence
-from ragft_pipeline.retrieval.question_sets import QuestionSet
+from ragft_pipeline.retrieval.evidence import LATE_INTERACTION, Evidence
+from ragft_pipeline.retrieval.question_sets import SERVED, QuestionSet
 from ragft_pipeline.retrieval.ranker import PRIOR
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline_tests.corpora import nodes_table
 
+RANKED = "hybrid(base) + ranker"
 TEXTS = ["red pump", "blue valve", "green boiler"]
 
 
@@ -39,47 +43,62 @@ def _trial(folder: Path) -> Trial:
     evidence = Evidence(nodes_table(TEXTS), context=False, language="auto")
     retriever = DenseRetriever("base", vectors, lambda texts: vectors, _known, evidence.plain)
     stages = FirstStages(TEXTS, evidence.plain, [retriever])
-    late = SecondStage(LATE_INTERACTION, SameWords(), TEXTS, work, depth=2, limit=9, prior=0.5)
-    return Trial(["a", "b", "c"], stages, [late], evidence, Settings())
+    late = PairScores(LATE_INTERACTION, SameWords(), TEXTS, work)
+    cross = PairScores("reranker", SameWords(), TEXTS, work)
+    encoders = {CROSS_ENCODER_RANKER: cross}
+    return Trial(["a", "b", "c"], stages, late, encoders, evidence, Settings())
 
 
-def test_without_questions_every_weight_is_the_usual_one(tmp_path: Path) -> None:
-    choices = _trial(tmp_path).choose(QuestionSet.empty())
-    assert choices.chosen_on == "none"
-    assert choices.fusion_weights == {"base": 0.5}
-    staged = {"hybrid(base) + late interaction": 0.5, "hybrid(base) + ranker": 1.0}
-    assert choices.second_stage_weights == staged
-    assert choices.rankers["hybrid(base) + ranker"].items() <= PRIOR.items()
+def _asked(*places: int) -> QuestionSet:
+    ids, texts = [f"q{i}" for i in places], [f"what is thing {i}" for i in places]
+    relevant = [frozenset({i}) for i in places]
+    return QuestionSet(SERVED, ids, texts, ids, [False] * len(places), relevant)
+
+
+def test_systems_come_the_cheapest_first() -> None:
+    names = ["bm25", "base", "hybrid(base)", RANKED, f"{RANKED} + cross-encoder"]
+    with TemporaryDirectory() as folder:
+        trial = _trial(Path(folder))
+        assert [system.name for system in trial.measure(_asked(0, 1))] == names
+        only = trial.measure(_asked(0, 1), only=(RANKED,))
+        assert [system.name for system in only] == [RANKED]
+    assert trial.prior == RANKED
+
+
+def test_without_questions_every_weight_is_the_shipped_one(tmp_path: Path) -> None:
+    systems = _trial(tmp_path).measure(_asked(0))
+    choices = prior_choice(systems, RANKED)
+    assert choices.whole.weights["hybrid(base)"] == 0.5
+    ranker = choices.whole.weights[RANKED]
+    assert isinstance(ranker, dict)
+    assert ranker.items() <= PRIOR.items()
 
 
 def test_rows_use_the_chosen_weights(tmp_path: Path) -> None:
     trial = _trial(tmp_path)
-    asked = QuestionSet("gold_test", ["q"], ["blue valve 0"], ["c"], [True], [frozenset({1})])
-    rows = trial.rows({"gold_test": asked}, trial.choose(asked)).to_pylist()
+    asked = QuestionSet(SERVED, ["q"], ["blue valve 0"], ["c"], [True], [frozenset({1})])
+    systems = trial.measure(asked)
+    choices = prior_choice(systems, RANKED)
+    rows = pa.concat_tables(rows_of(trial, asked, systems, choices)).to_pylist()
     found = {row["system"]: row["first_rank"] for row in rows}
     assert found["base"] == 2
-    assert found["hybrid(base) + late interaction"] == 1
+    assert found["candidate"] == found[RANKED] == 1
 
 
 def test_a_part_of_a_set_does_not_lend_its_vectors_to_the_whole(tmp_path: Path) -> None:
-    def asked(*places: int) -> QuestionSet:
-        number = len(places)
-        ids, texts = [f"q{i}" for i in places], [f"what is thing {i}" for i in places]
-        relevant = [frozenset({i}) for i in places]
-        clusters = ["c"] * number
-        return QuestionSet("synthetic_val", ids, texts, clusters, [False] * number, relevant)
-
     trial = _trial(tmp_path)
-    choices = trial.choose(asked(2))
-    rows = trial.rows({"synthetic_val": asked(0, 1, 2)}, choices).to_pylist()
-    assert [row["first_rank"] for row in rows if row["system"] == "base"] == [1, 1, 1]
+    trial.measure(_asked(2))
+    (base,) = trial.measure(_asked(0, 1, 2), only=("base",))
+    assert base.found(None, np.ones(3, bool)).scores["first_rank"].tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize(("name", "fits"), [("gold_dev", True), ("synthetic_val", False)])
-def test_only_peoples_questions_fit_a_ranker(tmp_path: Path, name: str, fits: bool) -> None:
-    asked = QuestionSet(
-        name, ["q", "r"], ["blue valve 0", "red pump 1"], ["c", "d"], [False] * 2,
-        [frozenset({1}), frozenset({0})],
-    )  # fmt: skip
-    weights = _trial(tmp_path).choose(asked).rankers["hybrid(base) + ranker"]
-    assert (weights != {evidence: PRIOR[evidence] for evidence in weights}) == fits
+def test_a_cross_encoder_is_measured_on_all_questions_or_not_at_all(tmp_path: Path) -> None:
+    trial = _trial(tmp_path)
+    few = trial.settings.evaluation.model_copy(update={"max_reranked": 1})
+    trial.settings = trial.settings.model_copy(update={"evaluation": few})
+    assert trial.measure(_asked(0, 1))[-1].name == RANKED
+
+
+def test_peoples_questions_fit_a_ranker(tmp_path: Path) -> None:
+    (system,) = _trial(tmp_path).measure(_asked(0, 1), only=(RANKED,))
+    assert system.fit(np.ones(2, bool)) != system.fit(np.zeros(2, bool))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ragft_pipeline.evaluation.significance import holm, randomization_p
-from ragft_pipeline.release.gate import Judgement, Paired, judge, spent_level
+from ragft_pipeline.evaluation.claim import Paired
+from ragft_pipeline.evaluation.significance import randomization_p
+from ragft_pipeline.release.gate import Judgement, judge, spent_level
 from ragft_pipeline.settings import EvaluationSettings, GateSettings
 
 GATE, EVALUATION = GateSettings(), EvaluationSettings(bootstrap=2000)
@@ -72,12 +73,29 @@ def test_every_further_try_is_tested_harder_and_all_together_at_alpha() -> None:
 
 def test_the_randomization_test_keeps_its_level() -> None:
     ps = [
-        randomization_p(pair.candidate, pair.champion, pair.clusters, 500)
+        randomization_p(pair.candidate, pair.reference, pair.units, 500)
         for pair in (_pair(seed, 0.0, questions=60) for seed in range(300))
     ]
     assert np.mean(np.array(ps) <= 0.1) == pytest.approx(0.1, abs=0.05)
 
 
-def test_holm_is_between_no_correction_and_bonferroni() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == []
+def test_one_document_says_nothing_of_a_loss_and_that_is_said() -> None:
+    one = Paired("people's held-out", np.full(30, 0.1), np.full(30, 0.9), ["c"] * 30)
+    judged = _judged(_pair(1, 0.06), one)
+    assert judged.passed
+    (test,) = [test for test in judged.tests if test.name == "not worse: people's held-out"]
+    assert test.passed is None
+    assert "too few to ask" in test.finding
+
+
+@pytest.mark.parametrize("before", [0, 99, 400])
+def test_what_is_clearly_better_passes_after_however_many_others(before: int) -> None:
+    assert _judged(_pair(1, 0.06), before=before).passed
+    assert not _judged(_pair(1, 0.0), before=before).passed
+
+
+def test_where_signs_are_too_few_the_bound_that_stands_in_is_never_too_small() -> None:
+    pair = _pair(3, 0.01)
+    exact = randomization_p(pair.candidate, pair.reference, pair.units, 20_000)
+    bound = randomization_p(pair.candidate, pair.reference, pair.units, level=1e-9)
+    assert exact < bound < 1

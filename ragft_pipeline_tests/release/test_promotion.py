@@ -107,7 +107,8 @@ def test_clean_up_keeps_what_may_be_served_again(copied: Project) -> None:
 def test_the_searcher_gives_the_nodes_that_were_evaluated(finished: Project) -> None:
     entry = History(finished.store).require_current()
     searcher = Searcher(BundleStore(finished.store).load(entry.bundle))
-    rows = finished.artifact("refit_eval").table()
+    rows = finished.artifact("retrieval_eval").table()
+    rows = rows.filter(pc.equal(rows.column("question_set"), "as_served"))
     own = rows.filter(pc.equal(rows.column("system"), searcher.configuration.name)).to_pylist()
     assert own
     for row in own[:10]:

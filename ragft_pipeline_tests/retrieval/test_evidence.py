@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, Evidence
-from ragft_pipeline.retrieval.ranker import PRIOR, Ranker, cross_fitted, folds_of
+from ragft_pipeline.retrieval.ranker import PRIOR, Ranker
 from ragft_pipeline_tests.corpora import nodes_table
 
 TEXTS = ["The valve is red.", "Close the main valve before the pump.", "The pump is old.", "Snow."]
@@ -67,17 +67,3 @@ def test_questions_move_a_ranker_from_its_prior() -> None:
     assert PRIOR["title"] < few < many
     none = Ranker.fitted(FIRST_STAGE, features, np.zeros_like(relevant), CLUSTERS)
     assert none == Ranker.prior(FIRST_STAGE)
-
-
-def test_a_question_is_scored_by_weights_that_its_cluster_did_not_fit() -> None:
-    features, relevant = _learnable(40)
-    clusters = [f"c{n % 8}" for n in range(40)]
-    before = cross_fitted(FIRST_STAGE, features, relevant, clusters)
-    marked = relevant.copy()
-    own = np.array(clusters) == "c3"
-    marked[own] = np.roll(relevant[own], 1, axis=1)  # other answers for one cluster's questions
-    after = cross_fitted(FIRST_STAGE, features, marked, clusters)
-    folds = folds_of(clusters)
-    same = folds == folds[3]
-    np.testing.assert_array_equal(before[same], after[same])
-    assert not np.array_equal(before[~same], after[~same])

@@ -61,7 +61,7 @@ def gold_rows(count: int) -> pa.Table:
 
 
 def test_a_gold_set_holds_its_part_in_the_order_of_ids() -> None:
-    chosen = gold_set("gold_test", gold_rows(8), "test", INDEX)
+    chosen = gold_set("gold_test", gold_rows(8), INDEX, "test")
     assert chosen.ids == ["q1", "q3", "q5"]
     assert chosen.held_out == [True, False, False]
     assert chosen.relevant == [frozenset({0})] * 3
@@ -83,7 +83,7 @@ def test_a_synthetic_question_counts_its_own_node_and_every_other_with_the_answe
 
 
 def test_the_first_questions_are_of_held_out_documents_then_by_id() -> None:
-    chosen = gold_set("gold_dev", gold_rows(8), "dev", INDEX)
+    chosen = gold_set("gold_dev", gold_rows(8), INDEX, "dev")
     assert chosen.ids == ["q0", "q2", "q4"]
     held_out = dict(zip(chosen.ids, chosen.held_out))
     ranked = sorted(chosen.ids, key=lambda name: (not held_out[name], name))

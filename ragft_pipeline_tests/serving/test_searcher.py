@@ -15,34 +15,13 @@ from ragft_pipeline.retrieval import late_interaction
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
 from ragft_pipeline.retrieval.ranker import Ranker
-from ragft_pipeline.retrieval.reranking import blend
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.searcher import Searcher
 from ragft_pipeline.settings import ComputeSettings, Settings
 from ragft_pipeline.store import ArtifactStore
-from ragft_pipeline_tests.serving.conftest import BREAD, PUMP, UNTUNED, make_bundle
+from ragft_pipeline_tests.serving.conftest import BREAD, PUMP, make_bundle
 
 QUESTION = "when is the strainer of the pump cleaned?"
-
-
-def test_late_interaction_reorders_the_first_candidates(tmp_path: Path) -> None:
-    store = ArtifactStore(tmp_path)
-    texts = [f"{text} Note {number}." for number in range(5) for text in (*PUMP, *BREAD)]
-    (tmp_path / "late").mkdir()  # without a tuning it is zero-shot
-    staged = Configuration("base", 0.5, "late interaction", 0.4)
-    models = Models(late_interaction=tmp_path / "late")
-    plain = Searcher(make_bundle(store, "both", texts, UNTUNED)).search(QUESTION, 60)
-    hits = Searcher(make_bundle(store, "both", texts, staged, models)).search(QUESTION, 60)
-
-    asked, rest = hits[:50], hits[50:]
-    assert all("late interaction" in hit.parts for hit in asked)
-    assert not any("late interaction" in hit.parts for hit in rest)
-    assert [hit.node_id for hit in rest] == [hit.node_id for hit in plain[50:]]
-    by_node = {hit.node_id: hit for hit in asked}
-    first = np.array([[hit.score for hit in plain[:50]]])
-    second = np.array([[by_node[hit.node_id].parts["late interaction"] for hit in plain[:50]]])
-    order = np.argsort(-blend(first, second, 0.4)[0], kind="stable")
-    assert [hit.node_id for hit in asked] == [plain[i].node_id for i in order]
 
 
 def test_a_search_does_not_set_the_threads_of_what_is_born_meanwhile(tmp_path: Path) -> None:
@@ -75,7 +54,7 @@ def test_a_ranker_orders_as_its_evidence_adds_up(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     (tmp_path / "late").mkdir()
     ranker = Ranker.prior((*FIRST_STAGE, LATE_INTERACTION)).weights
-    configuration = Configuration("base", 0.5, "ranker", 1.0, ranker)
+    configuration = Configuration("base", 0.5, "ranker", ranker)
     models = Models(late_interaction=tmp_path / "late")
     searcher = Searcher(make_bundle(store, "both", (*PUMP, *BREAD), configuration, models))
     hits = searcher.search(QUESTION, 12)
@@ -89,16 +68,15 @@ def test_a_ranker_orders_as_its_evidence_adds_up(tmp_path: Path) -> None:
     assert again.argmax() == 1
 
 
-@pytest.mark.parametrize("stage", ["late interaction", "ranker"])
-def test_a_second_stage_reads_what_the_bundle_stored_of_passages_below_their_headings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+def test_a_ranker_reads_what_the_bundle_stored_of_passages_below_their_headings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def encoded_anew(*given: object) -> None:
         raise AssertionError("the passage is not among the stored ones")
 
     (tmp_path / "late").mkdir()
     ranker = Ranker.prior((*FIRST_STAGE, LATE_INTERACTION)).weights
-    configuration = Configuration("base", 0.5, stage, 0.5, ranker if stage == "ranker" else {})
+    configuration = Configuration("base", 0.5, "ranker", ranker)
     models = Models(late_interaction=tmp_path / "late")
     settings = Settings.model_validate({"passages": {"context": "on"}})
     bundle = make_bundle(ArtifactStore(tmp_path), "both", PUMP, configuration, models, settings)
