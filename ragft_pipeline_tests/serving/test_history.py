@@ -75,6 +75,22 @@ def test_judgements_are_counted_since_the_models_in_force_came(history: History)
     assert history.judgements() == 0
 
 
+def test_a_roll_back_goes_on_with_the_level_that_was_spent(history: History) -> None:
+    _add(history, "a")
+    _add(history, "a", "kept")
+    _add(history, "b")
+    _add(history, "b", "kept")
+    assert (history.judgements(), history.rolled_back()) == (1, None)
+    assert history.roll_back("it answered nonsense").bundle == "a"
+    assert history.judgements() == 3, "one before b, b itself, and one since"
+    assert history.rolled_back() == "b"
+    _add(history, "a2", "refreshed")
+    _add(history, "a3", "kept")
+    assert (history.judgements(), history.rolled_back()) == (4, "b")
+    _add(history, "b", "forced")
+    assert (history.judgements(), history.rolled_back()) == (0, None)
+
+
 _CHURN = """
 import sys
 from ragft_pipeline.serving.history import History
