@@ -107,7 +107,7 @@ def _nothing_to_judge(
     Weights fitted anew are another candidate once a tenth more people's questions have a say.
     """
     offered, served = fresh.configuration, champion.configuration
-    if not offered.questions and served.questions:
+    if not offered.questions:
         return "too few of people's questions to compare anything"
     more = offered.questions >= _MORE_QUESTIONS * max(1, served.questions)
     if fresh.models_digest == champion.models_digest and not more:

@@ -26,10 +26,10 @@ def folds_of(clusters: Sequence[str], number: int = FOLDS) -> np.ndarray:
 def agreed(
     choose: Callable[[np.ndarray], Chosen], clusters: Sequence[str], prior: Chosen
 ) -> Chosen:
-    """Return the choice that the questions make whichever fold of them is left out, else the prior.
+    """Return the choice that people's questions make whichever fold of them is left out.
 
     So what is chosen would be the same without the questions of any one fold, and these may be
-    scored by what was made with it.
+    scored by what was made with it. Where the folds do not agree it is the prior.
 
     Args:
         choose: a choice by some questions, bool (questions,).

@@ -18,7 +18,7 @@ from ragft_pipeline.retrieval.metrics import (
     score_rankings,
     smallest_sufficient,
 )
-from ragft_pipeline.retrieval.question_sets import QuestionSet, questions_that_choose
+from ragft_pipeline.retrieval.question_sets import PEOPLE, QuestionSet, questions_that_choose
 from ragft_pipeline.retrieval.search import MIDDLE, fuse, rows_at_once, top_k
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
@@ -67,7 +67,10 @@ def choose_context(
     def choose(rows: np.ndarray) -> str:
         return (_ON, _OFF)[smallest_sufficient((0.0, 1.0), [one[rows] for one in found])]
 
-    best = agreed(choose, questions.clusters, _ON)
+    if questions.name == PEOPLE:
+        best = agreed(choose, questions.clusters, _ON)
+    else:
+        best = choose(np.ones(len(questions), bool))
     return ContextChoice(best, questions.name, len(questions), *(mean_of(one) for one in found))
 
 

@@ -16,7 +16,7 @@ from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.folds import agreed
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, nearest_sufficient, score_rankings
-from ragft_pipeline.retrieval.question_sets import questions_that_choose
+from ragft_pipeline.retrieval.question_sets import PEOPLE, questions_that_choose
 from ragft_pipeline.retrieval.search import MIDDLE, min_max, mix, rows_at_once, top_k
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
@@ -75,5 +75,8 @@ def choose_teacher_weight(
     def choose(rows: np.ndarray) -> float:
         return nearest_sufficient(_WEIGHTS, [found[rows] for found in results], 1 - MIDDLE)
 
-    chosen = agreed(choose, questions.clusters, 1 - MIDDLE)
+    if questions.name == PEOPLE:
+        chosen = agreed(choose, questions.clusters, 1 - MIDDLE)
+    else:
+        chosen = choose(np.ones(len(questions), bool))
     return TeacherWeight(chosen, questions.name, len(questions))
