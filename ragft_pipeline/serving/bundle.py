@@ -121,17 +121,11 @@ class Bundle:
 
     @property
     def models_digest(self) -> str:
-        """What answers, but for its weights and its documents: the system, its models, how texts
-        are read.
+        """What answers, but for its weights and its documents: the system, what its models were
+        measured as, how texts are read. A refit on more documents is the same model.
         """
-        models = {
-            name: digest
-            for name, digest in self.manifest["files"].items()
-            if name.startswith(f"{MODELS_FOLDER}/")
-        }
-        kept = self.manifest["settings"]
-        base = self.manifest["base_identities"]
-        return digest_of([self.configuration.name, models, kept["passages"], base])
+        passages, base = self.manifest["settings"]["passages"], self.manifest["base_identities"]
+        return digest_of([self.configuration.name, self.measured, passages, base])
 
     def nodes(self) -> pa.Table:
         """Return the NODES table, with the column `path`."""

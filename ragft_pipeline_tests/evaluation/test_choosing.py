@@ -131,12 +131,18 @@ def chosen(systems: Sequence[System]) -> str:
 def test_the_cheapest_is_chosen_of_those_that_the_questions_cannot_tell_from_the_best() -> None:
     random = np.random.default_rng(1)
     hard = random.uniform(0, 1, 60)
-    cheap = Plain("cheap", found(hard))
-    equal = Plain("equal", found(hard + 0.004 + random.normal(0, 0.1, 60)))
-    better = Plain("better", found(hard + 0.1 + random.normal(0, 0.1, 60)))
-    assert chosen([cheap, equal]) == "cheap"
-    assert chosen([cheap, equal, better]) == "better"
-    assert chosen([better, cheap]) == "better"
+    cheap = Plain("hybrid(base)", found(hard))
+    equal = Plain("hybrid(base) + ranker", found(hard + 0.004 + random.normal(0, 0.1, 60)))
+    better = Plain("hybrid(tuned) + ranker", found(hard + 0.1 + random.normal(0, 0.1, 60)))
+    assert chosen([cheap, equal]) == cheap.name
+    assert chosen([cheap, equal, better]) == better.name
+    assert chosen([better, cheap]) == better.name
+
+
+def test_of_those_that_cost_alike_the_best_is_chosen() -> None:
+    hard = np.random.default_rng(1).uniform(0, 1, 60)
+    base, tuned = Plain("hybrid(base)", found(hard)), Plain("hybrid(tuned)", found(hard + 1e-6))
+    assert chosen([base, tuned]) == chosen([tuned, base]) == tuned.name
 
 
 def test_where_the_base_is_best_the_questions_choose_it() -> None:
