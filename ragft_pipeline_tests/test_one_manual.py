@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -66,12 +68,28 @@ def rows(project: Project) -> list[dict[str, str]]:
     return list(snapshot.table(schemas.DOCUMENTS).to_pylist())
 
 
+def questions(documents: dict[str, str]) -> str:
+    """Return a question a document about what stands in it, as people keep them."""
+    lines = []
+    for name, text in documents.items():
+        answer = next(line for line in text.split("\n") if len(line) > 60)[:50]
+        lines.append({"question": f"What does {name} say first?", "doc": name, "answer_text": answer})
+    return "\n".join(map(json.dumps, lines))
+
+
 @pytest.mark.slow
-def test_one_manual_ends_with_a_verdict_and_a_champion(tmp_path: Path) -> None:
-    project = project_of(tmp_path, CORPORA["manual"])
+@pytest.mark.parametrize("asked", [False, True])
+@pytest.mark.parametrize("name", CORPORA)
+def test_what_is_split_by_its_sections_ends_with_a_verdict_and_a_champion(
+    tmp_path: Path, name: str, asked: bool
+) -> None:
+    documents = CORPORA[name]
+    gold = {"queries.jsonl": questions(documents)} if asked else {}
+    project = project_of(tmp_path, documents | gold)
     run = project.ragft("run")
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "1 document (manual.md): too few" in run.stdout
+    number = "1 document (manual.md)" if name == "manual" else "8 documents"
+    assert re.search(rf"{re.escape(number)}.*: too few", run.stdout), run.stdout
     report = project.artifact("eval_report")
     assert report.facts["verdict"]
     assert "split by their sections" in report.facts["notes"]
