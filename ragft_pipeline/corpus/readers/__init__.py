@@ -23,7 +23,9 @@ from ragft_pipeline.corpus.readers.pdf import read_pdf
 from ragft_pipeline.corpus.readers.plain import (
     read_csv,
     read_html,
+    read_json,
     read_mail,
+    read_mdx,
     read_notebook,
     read_plain,
     read_rst,
@@ -43,7 +45,7 @@ __all__ = [
     "read_text",
 ]
 
-READER_VERSION = 4  # raise it when the text of some document would come out differently
+READER_VERSION = 5  # raise it when the text of some document would come out differently
 Reader = Callable[[bytes, CorpusSettings], Reading]
 _READERS: dict[str, Reader] = {
     ".html": read_html,
@@ -63,8 +65,12 @@ _READERS: dict[str, Reader] = {
     ".ipynb": read_notebook,
     ".eml": read_mail,
     ".rtf": read_rtf,
+    ".mdx": read_mdx,
+    ".json": read_json,
+    ".jsonl": read_json,
+    ".ndjson": read_json,
 }
-_NAMED_BY_FILE = (".csv", ".tsv", ".xlsx")
+_NAMED_BY_FILE = (".csv", ".tsv", ".xlsx", ".json", ".jsonl", ".ndjson")
 
 
 def read_document(path: str, data: bytes, settings: CorpusSettings) -> Reading:

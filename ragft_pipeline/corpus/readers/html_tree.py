@@ -154,12 +154,18 @@ def _is_dropped(tag: str, node: Any) -> bool:
     if tag == "button":
         return node.parent.tag not in _NAMES_A_PART
     attributes = node.attributes
-    if tag == "aside" and not _NOTE.search(
-        " ".join(str(attributes.get(name)) for name in ("class", "role", "epub:type"))
-    ):
-        return True
+    if tag == "aside":
+        own = (str(attributes.get(name)) for name in ("class", "role", "epub:type"))
+        if not _NOTE.search(" ".join(own)):
+            return True
     if not attributes:
         return False
+    to_here = tag == "a" and (attributes.get("href") or "").startswith("#")
+    return _is_out_of_sight(attributes) or (to_here and _is_mark(node))
+
+
+def _is_out_of_sight(attributes: dict[str, str | None]) -> bool:
+    """Say whether attributes hide an element, or say that it is no part of the text."""
     if "hidden" in attributes and attributes["hidden"] != "until-found":
         return True
     if attributes.get("aria-hidden") == "true" or attributes.get("role") in _DROPPED_ROLES:
@@ -168,9 +174,7 @@ def _is_dropped(tag: str, node: Any) -> bool:
     if style and _INVISIBLE.search(style):
         return True
     named = f"{attributes.get('id') or ''} {attributes.get('class') or ''}"
-    if len(named) > 1 and _DROPPED_CLASS.search(named[:500]):
-        return True
-    return tag == "a" and (attributes.get("href") or "").startswith("#") and _is_mark(node)
+    return len(named) > 1 and _DROPPED_CLASS.search(named[:500]) is not None
 
 
 def _is_mark(link: Any) -> bool:

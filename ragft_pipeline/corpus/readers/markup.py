@@ -217,7 +217,7 @@ class _Page:
                 self._writer.flush()
             self._pre += 1 if entering else -1
             if not self._pre:
-                self._writer.write(_fenced("".join(self._writer.words)))
+                self._writer.write(fenced("".join(self._writer.words)))
                 self._writer.words.clear()
 
     def _heading(self, tag: str, entering: bool) -> None:
@@ -275,14 +275,14 @@ def _alt(image: Any) -> str:
     return f" {alt} " if len(alt) > 2 else " "
 
 
-def _fenced(code: str) -> str:
+def fenced(code: str, language: str = "") -> str:
     """Return code in a fence that is longer than any inside."""
     code = code.removeprefix("\n").rstrip()
     if not code.strip():
         return ""
     longest = max((len(run) for run in re.findall(r"`{3,}", code)), default=2)
     fence = "`" * (longest + 1)
-    return f"{fence}\n{code}\n{fence}"
+    return f"{fence}{language}\n{code}\n{fence}"
 
 
 def _settled(text: str) -> str:

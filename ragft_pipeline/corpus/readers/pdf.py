@@ -112,8 +112,7 @@ def _read(document: Any, settings: CorpusSettings) -> Reading:
 
 def _doubts(document: Any, without: int, count: int) -> Iterator[str]:
     if 0 < without < count and (without > 1 or without * 5 >= count):
-        verb = "has" if without == 1 else "have"
-        yield f"{without} of {count} pages {verb} no text (scans? run OCR on it)"
+        yield f"{without} of {count} pages have no text (scans? run OCR on it)"
     attached = [_attachment(document, n) for n in range(min(20, document.count_attachments()))]
     if attached:
         yield f"attachments are not read: {', '.join(attached)[:200]}"
