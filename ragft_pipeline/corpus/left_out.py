@@ -22,12 +22,10 @@ def why_excluded(reason: str) -> str:
 
 
 def counted(reasons: Sequence[str]) -> str:
-    """Return reasons with their counts, the most frequent first: `an image ×3, an empty file`."""
+    """Return reasons with their counts, the most frequent first: `an image ×3, empty ×1`."""
     groups = _groups(reasons)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    return ", ".join(
-        f"{kind} ×{len(members)}" if len(members) > 1 else kind for kind, members in ordered
-    )
+    return ", ".join(f"{kind} ×{len(members)}" for kind, members in ordered)
 
 
 def said(verb: str, rows: Sequence[Mapping[str, str]], column: str) -> Iterator[str]:
