@@ -17,21 +17,21 @@ from ragft_pipeline.corpus.readers.kinds import (
     SkippedDocument,
 )
 from ragft_pipeline.corpus.readers.legibility import legibility
+from ragft_pipeline.corpus.readers.mail import read_mail
 from ragft_pipeline.corpus.readers.normalising import normalise
+from ragft_pipeline.corpus.readers.notebooks import read_notebook
 from ragft_pipeline.corpus.readers.office import read_epub, read_odt, read_pptx, read_xlsx
 from ragft_pipeline.corpus.readers.pdf import read_pdf
 from ragft_pipeline.corpus.readers.plain import (
     read_csv,
     read_html,
     read_json,
-    read_mail,
     read_mdx,
-    read_notebook,
     read_plain,
-    read_rst,
     read_rtf,
     read_xhtml,
 )
+from ragft_pipeline.corpus.readers.restructured import read_rst
 from ragft_pipeline.corpus.readers.word import read_docx
 from ragft_pipeline.settings import CorpusSettings
 
