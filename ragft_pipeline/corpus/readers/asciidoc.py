@@ -24,11 +24,12 @@ _UNSEEN = re.compile(  # comments, conditions, the marks of blocks
     r"//(?!/)|\[[\w\"',.=#%| -]*\]\s*$|\[\[[^\]]*\]\]\s*$|={4,}\s*$|\*{4,}\s*$|_{4,}\s*$|--\s*$|"
     r"\+\s*$|<<<\s*$|'''\s*$|(?:ifn?def|ifeval|endif|include|toc)::\S*\[.*\]\s*$|:!?[\w-]+!?:"
 )
-_INLINE = re.compile(
-    r"<<[^<>,]+,\s*([^<>]+)>>"  # to another place
-    r"|(?:link:|mailto:|xref:)[^\s\[\]]+\[([^\]]*)\]|\bhttps?://[^\s\[\]<>]+\[([^\]]+)\]"
-    r"|image::?[^\s\[\]]+\[([^\],]*)[^\]]*\]|(?:kbd|btn|menu|pass):\w*\[([^\]]*)\]"
-    r"|footnote:\w*\[([^\]]*)\]|<<([^<>,]+)>>|\[\[[^\]]*\]\]"
+_INLINE = re.compile(  # bounded, so that it is linear in the line
+    r"<<[^<>,\n]{1,200},\s?([^<>\n]{1,300})>>"  # to another place
+    r"|\b(?:link:|mailto:|xref:|https?://)[^\s\[\]<>]{1,500}\[([^\[\]]{1,500})\]"
+    r"|\bimage::?[^\s\[\]]{1,500}\[([^\[\],]{0,300})[^\[\]]{0,300}\]"
+    r"|\b(?:kbd|btn|menu|pass):\w{0,40}\[([^\]]{0,300})\]"
+    r"|\bfootnote:\w{0,40}\[([^\[\]]{0,2000})\]|<<([^<>,\n]{1,200})>>|\[\[[^\[\]]{0,200}\]\]"
 )
 _REFERENCE = re.compile(r"(?<!\\)\{([\w-]+)\}")
 
@@ -36,7 +37,7 @@ _REFERENCE = re.compile(r"(?<!\\)\{([\w-]+)\}")
 def read_asciidoc(data: bytes, settings: CorpusSettings) -> Reading:
     """Return AsciiDoc with its titles, lists, listings and tables as Markdown's."""
     decoded = decode(data, settings.encodings)
-    page = _Page()
+    page = _Page(10_000 + len(decoded.text))
     for line in decoded.text.replace("\r\n", "\n").split("\n"):
         page.add(line)
     page.end_table()
@@ -47,6 +48,7 @@ def read_asciidoc(data: bytes, settings: CorpusSettings) -> Reading:
 class _Page:
     """A page on its way to Markdown, line by line."""
 
+    budget: int  # characters that attributes' values may add
     title: str = ""
     out: list[str] = field(default_factory=list)
     rows: list[list[str]] | None = None  # of the open table
@@ -96,8 +98,12 @@ class _Page:
 
     def _inline(self, line: str) -> str:
         """Return a line with the words of its links and pictures, and its attributes' values."""
-        line = _REFERENCE.sub(lambda one: self.known.get(one[1], one[0]), line)
-        return _INLINE.sub(_shown, line)
+        return _INLINE.sub(_shown, _REFERENCE.sub(self._value, line))
+
+    def _value(self, reference: re.Match[str]) -> str:
+        value = self.known.get(reference[1], reference[0])
+        self.budget -= len(value)
+        return value if self.budget > 0 else reference[0]
 
     def _row(self, rows: list[list[str]], line: str) -> None:
         line = self._inline(line)
