@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.question_server import questions_about
-from ragft_pipeline.corpus.chunking import Splitter
 from ragft_pipeline.corpus.readers import normalise
+from ragft_pipeline.corpus.splitting import Splitter
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.questions import pairs
 from ragft_pipeline.questions.drafts import Draft, SourceNode

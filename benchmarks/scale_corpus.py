@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ragft_pipeline.corpus.chunking import Splitter, load_tokenizer
+from ragft_pipeline.corpus.chunking import load_tokenizer
 from ragft_pipeline.corpus.readers import normalise
 from ragft_pipeline.corpus.sentences import sentence_spans
+from ragft_pipeline.corpus.splitting import Splitter
 from ragft_pipeline.settings import ChunkingSettings, EmbedderSettings
 from ragft_pipeline.weights import Weights, resolve_weights
 

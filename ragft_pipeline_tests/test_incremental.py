@@ -22,8 +22,8 @@ from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from ragft_pipeline import schemas
-from ragft_pipeline.corpus.chunking import Splitter
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.corpus.splitting import Splitter
 from ragft_pipeline.questions import pairs
 from ragft_pipeline.recipes import RECIPES, SPLITS
 from ragft_pipeline.retrieval import encoder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,10 @@ def chapters(first: int, last: int) -> list[str]:
 
 
 def contract(number: int) -> str:
-    shared = chapters(10, 12)
-    return "\n\n".join([f"# Contract {number}", *chapters(number, number + 1), *shared])
+    """Return a contract of one template: the parties and the prices are its own."""
+    party, price = f"Customer {number}", 1000 + 37 * number
+    own = f"{party} hires one pump for {price} EUR a year, from {number + 1} May on."
+    return "\n\n".join([f"# Contract with {party}", own, *chapters(8, 11)])
 
 
 CORPORA = {
@@ -46,6 +49,7 @@ def project_of(folder: Path, documents: dict[str, str]) -> Project:
 def test_sections_are_held_out_of_what_cannot_be_split(tmp_path: Path, name: str) -> None:
     project = project_of(tmp_path, CORPORA[name])
     snapshot = project.snapshots.freeze(project.settings)
+    assert snapshot.facts["sections"]
     require_measurable(snapshot)
     for recipe in (corpus_snapshot, chunked_nodes):
         materialize(recipe, project.settings, snapshot.version)
@@ -66,14 +70,39 @@ def rows(project: Project) -> list[dict[str, str]]:
     return list(snapshot.table(schemas.DOCUMENTS).to_pylist())
 
 
-@pytest.mark.slow
-def test_one_manual_ends_with_a_verdict_and_a_champion(tmp_path: Path) -> None:
-    project = project_of(tmp_path, CORPORA["manual"])
+def verdict_of(project: Project) -> str:
+    """Run the project; return what was said."""
     run = project.ragft("run")
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "1 document (manual.md): too few" in run.stdout
     report = project.artifact("eval_report")
     assert report.facts["verdict"]
     assert "split by their sections" in report.facts["notes"]
     champion = project.ragft("champion")
     assert champion.returncode == 0, champion.stdout + champion.stderr
+    return run.stdout
+
+
+@pytest.mark.slow
+def test_one_manual_ends_with_a_verdict_and_a_champion(tmp_path: Path) -> None:
+    said = verdict_of(project_of(tmp_path, CORPORA["manual"]))
+    assert "1 document (manual.md): too few" in said
+
+
+@pytest.mark.slow
+def test_contracts_of_one_template_end_with_a_verdict_and_a_champion(tmp_path: Path) -> None:
+    project = project_of(tmp_path, CORPORA["contracts"])
+    said = verdict_of(project)
+    assert "contract2.md, …): too few, or too alike" in said
+    prices = [
+        {
+            "question": f"What does Customer {number} pay?",
+            "doc": f"contract{number}.md",
+            "answer_text": f"{1000 + 37 * number} EUR a year",
+        }
+        for number in range(8)
+    ]
+    lines = "\n".join(map(json.dumps, prices))
+    (project.corpus / "queries.jsonl").write_text(lines, encoding="utf-8")
+    said = verdict_of(project)
+    assert "left out" not in said
+    assert "of people's questions report" in said

@@ -22,10 +22,10 @@ def why_excluded(reason: str) -> str:
 
 
 def counted(reasons: Sequence[str]) -> str:
-    """Return reasons with their counts, the most frequent first: `3 an image (.png), 1 empty`."""
+    """Return reasons with their counts, the most frequent first: `an image ×3, empty ×1`."""
     groups = _groups(reasons)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
-    return ", ".join(f"{len(members)} {kind}" for kind, members in ordered)
+    return ", ".join(f"{kind} ×{len(members)}" for kind, members in ordered)
 
 
 def said(verb: str, rows: Sequence[Mapping[str, str]], column: str) -> Iterator[str]:
@@ -50,4 +50,7 @@ def _kind(reason: str) -> str:
     kind = re.split(r": |; | and is none of | \(or ", reason, maxsplit=1)[0]
     if kind == EXCLUDED:
         kind = reason
+    kind = re.sub(
+        r"\d[\d.,]*(?:% of| of \d+)", lambda m: "some of" if "%" in m[0] else "some", kind
+    )
     return re.sub(r"\d[\d.,]*%?", "n", kind).removesuffix(f" ({kind})")

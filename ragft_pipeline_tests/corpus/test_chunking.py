@@ -14,13 +14,12 @@ import pyarrow as pa
 import pytest
 
 from ragft_pipeline.corpus.chunking import (
-    CHARACTERS_A_TOKEN,
     FrozenDocument,
-    Splitter,
     chunk_documents,
     load_tokenizer,
     node_id_of,
 )
+from ragft_pipeline.corpus.splitting import CHARACTERS_A_TOKEN, Splitter
 from ragft_pipeline.settings import ChunkingSettings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.weights import Weights, resolve_weights

@@ -93,3 +93,12 @@ def test_a_declaration_is_sought_at_the_start_only() -> None:
     assert declared_in(b" " * 5000 + b'<meta charset="gbk">') is None
     assert declared_in(b"<meta charset=klingon>") == "klingon"
     assert decode(b"plain", ("utf-8",), "klingon").text == "plain"
+
+
+def test_japanese_in_seven_bits_is_no_ascii() -> None:
+    assert decode("ポンプの手引き".encode("iso2022_jp"), ("utf-8",)).text == "ポンプの手引き"
+
+
+def test_of_few_letters_the_common_encoding_is_likelier_than_an_old_one() -> None:
+    data = "Größe;Preis\r\n1,5;2.300,00 €\r\n".encode("cp1252")
+    assert decode(data, ("utf-8",)).text.startswith("Größe;Preis")

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from ragft_pipeline.corpus.chunking import sections
 from ragft_pipeline.corpus.markdown import body_start, headings, metadata_of, title_of
+from ragft_pipeline.corpus.splitting import sections
 
 FENCES = """\
 # Command line

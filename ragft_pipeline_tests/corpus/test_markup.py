@@ -155,3 +155,23 @@ HOSTILE = {
 def test_hostile_markup_stays_linear_in_size(kind: str) -> None:
     """In time too: without its bounds each of these takes minutes, or all the memory."""
     assert len(markdown(HOSTILE[kind])) < 4 * len(HOSTILE[kind])
+
+
+def test_what_a_click_shows_is_text_and_stands_once() -> None:
+    page = (
+        "<body><div role=tabpanel><p>On Linux.</div><div role=tabpanel hidden><p>On BSD.</div>"
+        "<div class=tab-pane aria-hidden=true><p>On Linux.</div><p hidden>Unseen</p>"
+        "<h3><button>How is it cleaned?</button></h3>"
+        "<div class=accordion-collapse style='display:none'>Under the tap.</div>"
+    )
+    assert markdown(page) == "On Linux.\n\nOn BSD.\n\n### How is it cleaned?\n\nUnder the tap."
+
+
+@pytest.mark.parametrize("attribute", ["class='admonition tip'", "role=note", "epub:type=footnote"])
+def test_an_aside_that_is_a_note_is_text(attribute: str) -> None:
+    assert markdown(f"<body><p>A.</p><aside {attribute}>Mind it.</aside>") == "A.\n\nMind it."
+
+
+def test_a_power_is_no_further_digit_and_a_reading_no_further_word() -> None:
+    page = "<p>10<sup>-3</sup> m<sup>2</sup>, 2019<sup>[1]</sup>, <ruby>漢<rt>かん</rt>字</ruby>"
+    assert markdown(page) == "10^-3 m2, 2019[1], 漢字"

@@ -143,9 +143,9 @@ def test_what_is_not_read_is_counted_by_reason(corpus: Corpus) -> None:
     assert first.facts["skipped"] == 3
     assert first.facts["excluded"] == first.facts["warnings"] == 1
     assert first.left_out == {
-        "skipped": "2 an image (.png), 1 an old Word file",
-        "excluded": "1 hidden",
-        "warnings": "1 its encoding is not declared",
+        "skipped": "an image (.png) ×2, an old Word file ×1",
+        "excluded": "hidden ×1",
+        "warnings": "its encoding is not declared ×1",
     }
     row = first.table(schemas.WARNINGS).to_pylist()[0]
     assert row["path"] == "latin.txt"

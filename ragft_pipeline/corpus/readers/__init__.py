@@ -17,19 +17,21 @@ from ragft_pipeline.corpus.readers.kinds import (
     SkippedDocument,
 )
 from ragft_pipeline.corpus.readers.legibility import legibility
+from ragft_pipeline.corpus.readers.mail import read_mail
 from ragft_pipeline.corpus.readers.normalising import normalise
+from ragft_pipeline.corpus.readers.notebooks import read_notebook
 from ragft_pipeline.corpus.readers.office import read_epub, read_odt, read_pptx, read_xlsx
 from ragft_pipeline.corpus.readers.pdf import read_pdf
 from ragft_pipeline.corpus.readers.plain import (
     read_csv,
     read_html,
-    read_mail,
-    read_notebook,
+    read_json,
+    read_mdx,
     read_plain,
-    read_rst,
     read_rtf,
     read_xhtml,
 )
+from ragft_pipeline.corpus.readers.restructured import read_rst
 from ragft_pipeline.corpus.readers.word import read_docx
 from ragft_pipeline.settings import CorpusSettings
 
@@ -43,7 +45,7 @@ __all__ = [
     "read_text",
 ]
 
-READER_VERSION = 4  # raise it when the text of some document would come out differently
+READER_VERSION = 5  # raise it when the text of some document would come out differently
 Reader = Callable[[bytes, CorpusSettings], Reading]
 _READERS: dict[str, Reader] = {
     ".html": read_html,
@@ -63,8 +65,12 @@ _READERS: dict[str, Reader] = {
     ".ipynb": read_notebook,
     ".eml": read_mail,
     ".rtf": read_rtf,
+    ".mdx": read_mdx,
+    ".json": read_json,
+    ".jsonl": read_json,
+    ".ndjson": read_json,
 }
-_NAMED_BY_FILE = (".csv", ".tsv", ".xlsx")
+_NAMED_BY_FILE = (".csv", ".tsv", ".xlsx", ".json", ".jsonl", ".ndjson")
 
 
 def read_document(path: str, data: bytes, settings: CorpusSettings) -> Reading:

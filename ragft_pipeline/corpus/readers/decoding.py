@@ -28,6 +28,8 @@ _MEANT = {
     "euc_kr": "cp949", "big5": "big5hkscs", "iso8859-11": "cp874",
 }  # fmt: skip
 _MAX_NULS = 0.002
+_GUESS = 0.1  # confidence below which what is common counts
+_OLD = re.compile(r"cp[48]|mac|hp-|ibm|kz|cp1125")  # of DOS, old Macs and mainframes
 _NEARLY = 0.8  # as likely as the likeliest: taken where it is named
 
 
@@ -51,6 +53,11 @@ def decode(data: bytes, encodings: tuple[str, ...], declared: str | None = None)
                 raise SkippedDocument(
                     f"not {name[:6].rstrip('-')} text, which its byte-order mark says it is"
                 ) from None
+    if b"\x1b$" in data and b"\x1b(" in data:  # Japanese in seven bits
+        try:
+            return Reading(data.decode("iso2022_jp_ext"))
+        except UnicodeDecodeError:
+            pass
     wide = _wide(data)
     if wide is not None:
         return Reading(data.decode(wide))
@@ -165,6 +172,10 @@ def _ranked(data: bytes) -> dict[str, float]:
 
     found = chardet.detect_all(data, ignore_threshold=True, prefer_superset=True)
     likely = {one["encoding"].lower(): one["confidence"] for one in found if one["encoding"]}
+    if max(likely.values(), default=1.0) < _GUESS:  # too few letters to tell: then no old one
+        for name in filter(_OLD.match, likely):
+            likely[name] *= 0.3
+        likely = dict(sorted(likely.items(), key=lambda item: -item[1]))
     return {name: likely[name] for name in list(likely)[:12] if known_encoding(name)}
 
 

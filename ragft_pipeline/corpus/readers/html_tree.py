@@ -7,7 +7,7 @@ own algorithm quadratic, and nothing here recurses.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 TEXT = "-text"
@@ -30,8 +30,8 @@ _ENDING_BY_ITSELF = _VOID | tags(
     "h4 h5 h6 a button script style textarea title"
 )
 _NOT_CONTENT = tags(
-    "script style template nav footer aside noscript head iframe svg canvas object audio video "
-    "select datalist button input textarea progress meter annotation dialog rp -comment"
+    "script style template nav footer noscript head iframe svg canvas object audio video select "
+    "datalist input textarea progress meter annotation dialog rp rt -comment"
 )
 _DROPPED_ROLES = tags(
     "navigation contentinfo complementary search dialog alertdialog menu menubar toolbar"
@@ -42,6 +42,15 @@ _DROPPED_CLASS = re.compile(
     r"|\binterlanguage-link\b|\bheaderlink\b|\bheading-?anchor\b|\banchorjs-link\b|\bhash-link\b",
     re.IGNORECASE,
 )
+_NOTE = re.compile(  # an aside that belongs to the text
+    r"note|tip|hint|warn|caution|danger|important|admonition|callout|alert|info|example",
+    re.IGNORECASE,
+)
+_UNFOLDED = (  # what a click shows: text, whichever is open when the page is saved
+    "[role=tabpanel],[role=region][aria-labelledby],.tab-pane,.tab-panel,.tabcontent,.tab-content,"
+    ".accordion-collapse,.accordion-content,.accordion-body,.panel-collapse,.collapse"
+)
+_NAMES_A_PART = tags("h1 h2 h3 h4 h5 h6 dt summary")  # where a button is what it says
 _INVISIBLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _PERMALINKS = frozenset(["¶", "#", "↑", "↩", "§", "🔗", "\uf0c1", "\u200b"])
 
@@ -102,14 +111,25 @@ def _length(top: Any) -> int:
     return sum(len(node.text_content.strip()) for tag, node, _ in walk(top) if tag == TEXT)
 
 
-def walk(top: Any) -> Iterator[Event]:
-    """Yield what is under `top`: tag and node, on entering and on leaving; texts once."""
+def unfolded(tree: Any) -> frozenset[int]:
+    """Return the panels of tabs and accordions, by their nodes; walk them though they are shut."""
+    return frozenset(node.mem_id for node in tree.css(_UNFOLDED))
+
+
+def walk(top: Any, panels: Collection[int] = ()) -> Iterator[Event]:
+    """Yield what is under `top`: tag and node, on entering and on leaving; texts once.
+
+    Args:
+        panels: nodes that are content even where they are hidden.
+    """
     node, depth, tag = top, 0, top.tag
     while True:
         child = None
         if tag == TEXT:
             yield tag, node, True
-        elif depth and (tag in _NOT_CONTENT or _is_dropped(tag, node)):
+        elif depth and (
+            tag in _NOT_CONTENT or (_is_dropped(tag, node) and node.mem_id not in panels)
+        ):
             pass
         else:
             yield tag, node, True
@@ -131,9 +151,21 @@ def walk(top: Any) -> Iterator[Event]:
 
 
 def _is_dropped(tag: str, node: Any) -> bool:
+    if tag == "button":
+        return node.parent.tag not in _NAMES_A_PART
     attributes = node.attributes
+    if tag == "aside":
+        own = (str(attributes.get(name)) for name in ("class", "role", "epub:type"))
+        if not _NOTE.search(" ".join(own)):
+            return True
     if not attributes:
         return False
+    to_here = tag == "a" and (attributes.get("href") or "").startswith("#")
+    return _is_out_of_sight(attributes) or (to_here and _is_mark(node))
+
+
+def _is_out_of_sight(attributes: dict[str, str | None]) -> bool:
+    """Say whether attributes hide an element, or say that it is no part of the text."""
     if "hidden" in attributes and attributes["hidden"] != "until-found":
         return True
     if attributes.get("aria-hidden") == "true" or attributes.get("role") in _DROPPED_ROLES:
@@ -142,9 +174,7 @@ def _is_dropped(tag: str, node: Any) -> bool:
     if style and _INVISIBLE.search(style):
         return True
     named = f"{attributes.get('id') or ''} {attributes.get('class') or ''}"
-    if len(named) > 1 and _DROPPED_CLASS.search(named[:500]):
-        return True
-    return tag == "a" and (attributes.get("href") or "").startswith("#") and _is_mark(node)
+    return len(named) > 1 and _DROPPED_CLASS.search(named[:500]) is not None
 
 
 def _is_mark(link: Any) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from ragft_pipeline.corpus.readers.html_tables import HEADINGS, Cells, layouts_of
-from ragft_pipeline.corpus.readers.html_tree import TEXT, main_of, tags, tamed, walk
+from ragft_pipeline.corpus.readers.html_tree import TEXT, main_of, tags, tamed, unfolded, walk
 from ragft_pipeline.corpus.readers.kinds import Reading
 
 _BLOCKS = tags(
@@ -34,7 +35,7 @@ def html_to_markdown(markup: str) -> Reading:
     body = tree.body
     if body is None:
         return Reading("", page_title)
-    page = _Page(main_of(tree, body), len(markup))
+    page = _Page(main_of(tree, body), len(markup), unfolded(tree))
     text, first = page.markdown(), page.first
     site = tree.css_first('meta[property="og:site_name"]')
     site_name = _words(site.attributes.get("content") or "") if site else ""
@@ -106,9 +107,12 @@ class _Writer:
 class _Page:
     """One page on its way to Markdown."""
 
-    def __init__(self, top: Any, size: int) -> None:
+    def __init__(self, top: Any, size: int, panels: Collection[int]) -> None:
         self.first = ""  # heading
         self._top = top
+        self._panels = panels
+        self._panel: tuple[int, int] | None = None  # the open outermost one, and where it begins
+        self._seen: set[str] = set()  # the panels' texts
         self._budget = 10_000 + size
         self._writer = _Writer()
         self._tables: list[bool] = []  # the open ones: whether it is the outermost with data
@@ -117,10 +121,17 @@ class _Page:
 
     def markdown(self) -> str:
         """Convert the page."""
-        layouts = layouts_of(walk(self._top)) if self._top.css_first("table") else set()
-        for tag, node, entering in walk(self._top):
+        layouts = (
+            layouts_of(walk(self._top, self._panels)) if self._top.css_first("table") else set()
+        )
+        for tag, node, entering in walk(self._top, self._panels):
             if tag == TEXT:
                 self._text(node.text_content)
+                continue
+            if self._panels and self._cells is None and not self._pre:
+                self._unfold(node.mem_id)
+            if tag == "sup" and entering:
+                self._raise(node)
             elif tag == "table":
                 self._table(node, entering, layouts)
             elif self._cells is not None:
@@ -139,6 +150,25 @@ class _Page:
                 self._block(tag, entering)
         self._writer.flush()
         return "".join(self._writer.out)
+
+    def _unfold(self, node: int) -> None:
+        """Take note of a panel; leave out one with the text of another."""
+        if self._panel is None and node in self._panels:
+            self._writer.flush()
+            self._panel = node, len(self._writer.out)
+        elif self._panel is not None and self._panel[0] == node:
+            self._writer.flush()
+            text = "".join(self._writer.out[self._panel[1] :]).strip()
+            if text in self._seen:
+                del self._writer.out[self._panel[1] :]
+            self._seen.add(text)
+            self._panel = None
+
+    def _raise(self, power: Any) -> None:
+        """Keep ten to the third from being 103."""
+        before = self._writer.words[-1][-1:] if self._writer.words else ""
+        if before.isdigit() and re.match(r"[-−+]?\w", power.text()):
+            self._writer.words.append("^")
 
     def _text(self, text: str) -> None:
         if not self._header or self._kept:
@@ -187,7 +217,7 @@ class _Page:
                 self._writer.flush()
             self._pre += 1 if entering else -1
             if not self._pre:
-                self._writer.write(_fenced("".join(self._writer.words)))
+                self._writer.write(fenced("".join(self._writer.words)))
                 self._writer.words.clear()
 
     def _heading(self, tag: str, entering: bool) -> None:
@@ -245,14 +275,14 @@ def _alt(image: Any) -> str:
     return f" {alt} " if len(alt) > 2 else " "
 
 
-def _fenced(code: str) -> str:
+def fenced(code: str, language: str = "") -> str:
     """Return code in a fence that is longer than any inside."""
     code = code.removeprefix("\n").rstrip()
     if not code.strip():
         return ""
     longest = max((len(run) for run in re.findall(r"`{3,}", code)), default=2)
     fence = "`" * (longest + 1)
-    return f"{fence}\n{code}\n{fence}"
+    return f"{fence}{language}\n{code}\n{fence}"
 
 
 def _settled(text: str) -> str:

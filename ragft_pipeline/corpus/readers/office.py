@@ -6,6 +6,8 @@ import datetime
 import html
 import io
 import posixpath
+import re
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
@@ -19,11 +21,14 @@ from ragft_pipeline.corpus.readers.word import core_title
 from ragft_pipeline.settings import CorpusSettings
 
 _MAX_CELLS = 2_000_000
+_NO_VALUE = re.compile(rb"</f>\s*(?:<v\s*/>|<v>\s*</v>|</c>)")
+_MERGED = re.compile(rb'<mergeCell ref="([A-Z]{1,3}\d{1,7}:[A-Z]{1,3}\d{1,7})"')
 _ODF = "urn:oasis:names:tc:opendocument:xmlns:"
 _DC_TITLE = "{http://purl.org/dc/elements/1.1/}title"
 _LEFT_OUT = ("tracked-changes", "annotation", "sequence-decls", "table-of-content", "bibliography")
 _ODF_TAGS = {"p": "p", "list": "ul", "list-item": "li", "table": "table", "table-row": "tr",
-             "table-cell": "td", "note-body": "p"}  # fmt: skip
+             "table-cell": "td"}  # fmt: skip
+_ODF_SPANS = {"columns": "colspan", "rows": "rowspan"}
 _ODF_TEXT = {"s": " ", "tab": " ", "line-break": "<br>"}
 
 
@@ -62,8 +67,10 @@ def _shapes(shapes: Any) -> Iterator[Any]:
 
 
 def _shape_text(shape: Any) -> str:
-    if getattr(shape, "has_table", False) and shape.has_table:
-        return table_markdown([[cell.text for cell in row.cells] for row in shape.table.rows])
+    if getattr(shape, "has_table", False):
+        return table_markdown(_table_rows(shape.table))
+    if getattr(shape, "has_chart", False):
+        return table_markdown(_chart_rows(shape.chart))
     if not shape.has_text_frame:
         return ""
     paragraphs = [(p.level, " ".join(p.text.split())) for p in shape.text_frame.paragraphs]
@@ -71,6 +78,30 @@ def _shape_text(shape: Any) -> str:
     if len(paragraphs) < 2:
         return "".join(text for _, text in paragraphs)
     return "\n".join(f"{'  ' * level}- {text}" for level, text in paragraphs)
+
+
+def _table_rows(table: Any) -> list[list[str]]:
+    """Return a table's cells; one that reaches down stands in each of its rows."""
+    rows = [[cell.text for cell in row.cells] for row in table.rows]
+    for number, row in enumerate(table.rows):
+        for place, cell in enumerate(row.cells):
+            if cell.is_merge_origin:
+                for below in rows[number + 1 : number + cell.span_height]:
+                    below[place] = cell.text
+    return rows
+
+
+def _chart_rows(chart: Any) -> list[list[str]]:
+    """Return a chart's values, a row a category."""
+    plot = next(iter(chart.plots), None)
+    if plot is None:
+        return []
+    series = [(one.name, list(one.values)) for one in plot.series]
+    rows = [["", *(name for name, _ in series)]]
+    for place, category in enumerate(plot.categories):
+        values = (own[place] if place < len(own) else None for _, own in series)
+        rows.append([str(category), *map(_value, values)])
+    return rows
 
 
 def read_xlsx(data: bytes, settings: CorpusSettings) -> Reading:
@@ -81,25 +112,66 @@ def read_xlsx(data: bytes, settings: CorpusSettings) -> Reading:
     except ImportError:
         raise needs("openpyxl") from None
     workbook = load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-    parts, left = [], _MAX_CELLS
+    parts, left, without = [], _MAX_CELLS, 0
     for sheet in workbook.worksheets:
         sheet.reset_dimensions()
         rows = []
-        for row in sheet.iter_rows(values_only=True):
+        for row in sheet.iter_rows():
             left -= max(1, len(row))
             if left < 0:
                 raise SkippedDocument(f"a workbook of more than {_MAX_CELLS:,} cells")
-            rows.append([_value(value) for value in row])
-        table = table_markdown(rows)
-        if table:
-            parts.append(f"## {sheet.title}\n\n{table}")
+            rows.append([_shown(cell) for cell in row])
+        markup = member(archive, sheet._worksheet_path)
+        without += len(_NO_VALUE.findall(markup))
+        _fill_merged(rows, markup)
+        tables = "\n\n".join(map(table_markdown, _tables(rows)))
+        if tables:
+            parts.append(f"## {sheet.title}\n\n{tables}")
+    doubt = f"formulas without a value: {without}; open it in a spreadsheet and save it"
     title = core_title(archive)
-    return Reading("\n\n".join([*([f"# {title}"] if title and parts else []), *parts]), title)
+    text = "\n\n".join([*([f"# {title}"] if title and parts else []), *parts])
+    return Reading(text, title, (doubt,) if without else ())
+
+
+def _shown(cell: Any) -> str:
+    """Return a cell as a person sees it, as far as that is no matter of looks."""
+    value = cell.value
+    if isinstance(value, int | float) and "%" in cell.number_format:
+        return f"{100 * value:.12g}%"
+    return _value(value)
+
+
+def _fill_merged(rows: list[list[str]], markup: bytes) -> None:
+    """Let a cell that reaches down stand in each of its rows."""
+    from openpyxl.utils.cell import range_boundaries
+
+    for area in _MERGED.findall(markup):
+        left, top, _, bottom = range_boundaries(area.decode())
+        if top <= len(rows) and left <= len(rows[top - 1]):
+            for row in rows[top:bottom]:
+                if left <= len(row):
+                    row[left - 1] = rows[top - 1][left - 1]
+
+
+def _tables(rows: list[list[str]]) -> Iterator[list[list[str]]]:
+    """Yield the tables of a sheet: a new one begins at a caption below an empty row."""
+    start = 0
+    for place in range(1, len(rows)):
+        if (
+            not any(rows[place - 1])
+            and sum(map(bool, rows[place])) == 1
+            and any(map(any, rows[start:place]))
+        ):
+            yield rows[start:place]
+            start = place
+    yield rows[start:]
 
 
 def _value(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).upper()
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():
         return value.date().isoformat()
     if isinstance(value, float):
@@ -116,6 +188,9 @@ def read_odt(data: bytes, settings: CorpusSettings) -> Reading:
         for style in root.iter(f"{{{_ODF}style:1.0}}style")
         if style.get(f"{{{_ODF}style:1.0}}parent-style-name") == "Title"
     }
+    ordered = _ordered_lists(archive, root)
+    lists: list[str] = []  # the open ones' styles
+    noted = 0
     out: list[str] = []
     body = root.find(f".//{{{_ODF}office:1.0}}text")
     for element, entering in _both_ways(body if body is not None else root):
@@ -125,12 +200,28 @@ def read_odt(data: bytes, settings: CorpusSettings) -> Reading:
             tag = f"h{min(6, int(level) + 1) if name == 'h' and level.isdecimal() else 1}"
         else:
             tag = _ODF_TAGS.get(name, "")
+        if name == "note-body":
+            noted += 1 if entering else -1
+        elif noted and tag:  # a note stands amid its sentence
+            tag = "span"
+        if name == "list":
+            if entering:
+                own = element.get(f"{{{_ODF}text:1.0}}style-name")
+                lists.append(own or (lists[-1] if lists else ""))
+            tag = "ol" if (lists[-1], len(lists)) in ordered else "ul"
+            if not entering:
+                lists.pop()
         if entering:
-            repeated = element.get(f"{{{_ODF}table:1.0}}number-columns-spanned", "")
-            span = f" colspan={repeated}" if name == "table-cell" and repeated.isdecimal() else ""
-            out.append(f"<{tag}{span}>" if tag else _ODF_TEXT.get(name, ""))
+            spans = {
+                html_name: element.get(f"{{{_ODF}table:1.0}}number-{side}-spanned", "")
+                for side, html_name in _ODF_SPANS.items()
+            }
+            given = "".join(f" {one}={n}" for one, n in spans.items() if n.isdecimal())
+            out.append(f"<{tag}{given}>" if tag else _ODF_TEXT.get(name, ""))
+            out.append("[" if name == "note-citation" else "(" if name == "note-body" else "")
             out.append(html.escape(element.text or ""))
         else:
+            out.append("] " if name == "note-citation" else ")" if name == "note-body" else "")
             out.append((f"</{tag}>" if tag else "") + html.escape(element.tail or ""))
     title = ""
     if "meta.xml" in archive.namelist():
@@ -138,6 +229,18 @@ def read_odt(data: bytes, settings: CorpusSettings) -> Reading:
     reading = html_to_markdown("<body>" + "".join(out))
     first = next((row[2:] for row in reading.text.split("\n") if row.startswith("# ")), "")
     return Reading(reading.text, first or title)
+
+
+def _ordered_lists(archive: zipfile.ZipFile, root: Any) -> set[tuple[str, int]]:
+    """Return the list styles that count, by name and level."""
+    text = f"{{{_ODF}text:1.0}}"
+    roots = [root, *(xml_of(archive, n) for n in ("styles.xml",) if n in archive.namelist())]
+    return {
+        (style.get(f"{{{_ODF}style:1.0}}name", ""), int(level.get(f"{text}level", "1")))
+        for one in roots
+        for style in one.iter(f"{text}list-style")
+        for level in style.iter(f"{text}list-level-style-number")
+    }
 
 
 def _both_ways(top: Any) -> Iterator[tuple[Any, bool]]:

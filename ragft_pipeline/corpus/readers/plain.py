@@ -1,4 +1,4 @@
-"""Formats that are text themselves: CSV, reStructuredText, notebooks, mail, RTF."""
+"""Formats that are text themselves: HTML, MDX, records, tables, RTF."""
 
 from __future__ import annotations
 
@@ -6,25 +6,64 @@ import csv
 import io
 import json
 import re
-from email import message_from_bytes, policy
-from email.message import EmailMessage, MIMEPart
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from ragft_pipeline.corpus.readers.decoding import declared_in, decode
 from ragft_pipeline.corpus.readers.html_tree import xhtml_as_html
 from ragft_pipeline.corpus.readers.kinds import Reading, SkippedDocument, needs
 from ragft_pipeline.corpus.readers.markup import html_to_markdown
+from ragft_pipeline.corpus.readers.mdx import mdx_to_markdown
 from ragft_pipeline.corpus.readers.tables import table_markdown
 from ragft_pipeline.settings import CorpusSettings
 
-_DIRECTIVE = re.compile(r"^[ \t]*\.\.[ \t]+([\w:+.-]+)::", re.MULTILINE)
-_ROLE = re.compile(r"(?<!\w):([\w:+.-]+):`")
-_EMAIL_HEADERS = ("From", "To", "Date")
+_SEPARATOR = re.compile(r"\A\ufeff?sep=.\r?\n")
+_RTF_ROW = re.compile(r"^[^|\n]*\|.*\|$", re.MULTILINE)
 
 
 def read_plain(data: bytes, settings: CorpusSettings) -> Reading:
     """Return text as it is."""
     return decode(data, settings.encodings, declared_in(data) if data[:5] == b"<?xml" else None)
+
+
+def read_mdx(data: bytes, settings: CorpusSettings) -> Reading:
+    """Return MDX as the Markdown that it shows."""
+    decoded = decode(data, settings.encodings)
+    return Reading(mdx_to_markdown(decoded.text), warnings=decoded.warnings)
+
+
+def read_json(data: bytes, settings: CorpusSettings) -> Reading:
+    """Return records, of a JSON array or a JSON line each, as lines `key: value`."""
+    decoded = decode(data, settings.encodings)
+    try:
+        found = json.loads(decoded.text)
+    except (ValueError, RecursionError):
+        found = None
+    if found is None:
+        try:
+            found = [json.loads(line) for line in decoded.text.split("\n") if line.strip()]
+        except (ValueError, RecursionError):
+            return decoded
+    if isinstance(found, dict):  # records under the one key that has any
+        lists = [value for value in found.values() if isinstance(value, list)]
+        found = lists[0] if len(lists) == len(found) == 1 else [found]
+    records = found if isinstance(found, list) else [found]
+    return Reading("\n\n".join(map(_record, records)), warnings=decoded.warnings)
+
+
+def _record(record: Any) -> str:
+    if not isinstance(record, dict):
+        return _json_value(record)
+    lines = [(key, _json_value(value)) for key, value in record.items()]
+    return "\n".join(f"{key}: {value}" for key, value in lines if value)
+
+
+def _json_value(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def read_xhtml(data: bytes, settings: CorpusSettings) -> Reading:
@@ -45,128 +84,25 @@ def read_html(data: bytes, settings: CorpusSettings, xhtml: bool = False) -> Rea
 def read_csv(data: bytes, settings: CorpusSettings) -> Reading:
     """Return a table of comma, semicolon or tab separated values."""
     decoded = decode(data, settings.encodings)
-    sample = decoded.text[:20_000]
-    counts = {mark: sample.count(mark) for mark in (",", ";", "\t", "|")}
-    mark = max(counts, key=lambda one: counts[one])
+    text = _SEPARATOR.sub("", decoded.text, count=1)  # Excel's own hint
     try:
-        rows = list(csv.reader(io.StringIO(decoded.text), delimiter=mark))
+        evenness = {mark: _evenness(text, mark) for mark in ",;\t|"}
+        mark = max(evenness, key=lambda one: evenness[one]) if any(evenness.values()) else "\x1f"
+        rows = list(_rows(text, mark))
     except csv.Error as error:
         raise SkippedDocument(f"cannot be read as a table ({error})") from None
     return Reading(table_markdown(rows), warnings=decoded.warnings)
 
 
-def read_rst(data: bytes, settings: CorpusSettings) -> Reading:
-    """Return reStructuredText by docutils; Sphinx's directives and roles count by their content."""
-    decoded = decode(data, settings.encodings)
-    try:
-        from docutils.core import publish_parts
-    except ImportError:
-        raise needs("docutils") from None
-    _know(decoded.text)
-    options = {
-        "file_insertion_enabled": False, "raw_enabled": False, "_disable_config": True,
-        "halt_level": 5, "report_level": 5, "embed_stylesheet": False, "doctitle_xform": False,
-        "initial_header_level": 1,
-        "syntax_highlight": "none", "math_output": "LaTeX", "line_length_limit": 1_000_000,
-        "input_encoding": "unicode", "toc_backlinks": False, "sectnum_xform": False,
-    }  # fmt: skip
-    parts = publish_parts(decoded.text, writer="html5", settings_overrides=options)
-    markup = re.sub(r"<(/?)aside", r"<\1div", parts["html_body"])  # admonitions are text
-    return Reading(html_to_markdown(f"<body>{markup}").text, warnings=decoded.warnings)
+def _rows(text: str, mark: str) -> Iterator[list[str]]:
+    return csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True)
 
 
-def _know(text: str) -> None:
-    """Let docutils take the directives and roles that it does not know for their content."""
-    from docutils import nodes
-    from docutils.parsers.rst import Directive, directives, roles
-    from docutils.parsers.rst.languages import en
-    from docutils.utils import new_document
-
-    document = new_document("")
-
-    class Content(Directive):
-        """A directive of another tool: its argument and its content are text."""
-
-        has_content = True
-        optional_arguments = 1
-        final_argument_whitespace = True
-        option_spec = None
-
-        def run(self) -> list[Any]:
-            container = nodes.container()
-            if self.arguments and self.name not in ("toctree", "only", "highlight", "index"):
-                container += nodes.paragraph("", self.arguments[0])
-            if self.name != "toctree":
-                self.state.nested_parse(self.content, self.content_offset, container)
-            return [container]
-
-    def role(name: str, raw: str, text: str, line: int, inliner: Any, *rest: Any) -> Any:
-        shown = re.sub(r"\s*<[^<>]*>$", "", text).lstrip("~!")
-        return [nodes.inline(raw, shown)], []
-
-    for name in set(_DIRECTIVE.findall(text)):
-        if directives.directive(name, en, document)[0] is None:
-            directives.register_directive(name, Content)
-    for name in set(_ROLE.findall(text)):
-        if roles.role(name, en, 0, document.reporter)[0] is None:
-            roles.register_local_role(name, role)
-
-
-def read_notebook(data: bytes, settings: CorpusSettings) -> Reading:
-    """Return a notebook's text and code, without what the code printed."""
-    try:
-        notebook = json.loads(decode(data, settings.encodings).text)
-        cells = notebook.get("cells")
-        if cells is None:
-            cells = [one for sheet in notebook["worksheets"] for one in sheet["cells"]]
-        language = notebook.get("metadata", {}).get("language_info", {}).get("name", "")
-        parts = [_cell_text(cell, str(language)) for cell in cells]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise SkippedDocument("not a notebook (no cells)") from None
-    return Reading("\n\n".join(part for part in parts if part))
-
-
-def _cell_text(cell: dict[str, Any], language: str) -> str:
-    source = cell.get("source", cell.get("input", ""))
-    text = ("".join(source) if isinstance(source, list) else str(source)).strip("\n")
-    if cell["cell_type"] == "heading":
-        return f"{'#' * int(cell.get('level', 1))} {text}"
-    if cell["cell_type"] != "code" or not text:
-        return text
-    fence = "`" * (max((len(run) for run in re.findall(r"`{3,}", text)), default=2) + 1)
-    return f"{fence}{language}\n{text}\n{fence}"
-
-
-def read_mail(data: bytes, settings: CorpusSettings) -> Reading:
-    """Return a message: subject, sender, receiver, date and body; attachments are named."""
-    message = message_from_bytes(data, policy=policy.default)
-    assert isinstance(message, EmailMessage)
-    try:
-        subject = " ".join(str(message.get("Subject", "")).split())
-        lines = [f"{name}: {message[name]}" for name in _EMAIL_HEADERS if message.get(name)]
-        body = message.get_body(preferencelist=("plain", "html"))
-        text, warnings = _body(body, settings) if body is not None else ("", ())
-        attached = [part.get_filename() or "without a name" for part in message.iter_attachments()]
-    except (LookupError, ValueError, AttributeError, KeyError, TypeError, AssertionError) as error:
-        raise SkippedDocument(f"not a message ({type(error).__name__})") from None
-    if not subject and not lines:
-        raise SkippedDocument("not a message (no Subject, From, To or Date)")
-    if attached:
-        warnings = (*warnings, f"attachments are not read: {', '.join(attached)[:200]}")
-    head = [f"# {subject}"] if subject else []
-    return Reading("\n\n".join([*head, "\n".join(lines), text]), subject, warnings)
-
-
-def _body(part: MIMEPart, settings: CorpusSettings) -> tuple[str, tuple[str, ...]]:
-    data = part.get_payload(decode=True)
-    if not isinstance(data, bytes):
-        return "", ()
-    declared = part.get_content_charset()
-    if part.get_content_subtype() == "html":
-        decoded = decode(data, settings.encodings, declared or declared_in(data))
-        return html_to_markdown(decoded.text).text, decoded.warnings
-    decoded = decode(data, settings.encodings, declared)
-    return decoded.text, decoded.warnings
+def _evenness(text: str, mark: str) -> float:
+    """Return the share of the first rows that a delimiter cuts into equally many cells."""
+    widths = Counter(len(row) for row in islice(_rows(text[:50_000], mark), 100) if row)
+    width, count = max(widths.items(), key=lambda item: item[1], default=(1, 0))
+    return 0.0 if width < 2 else (count + width / 1000) / widths.total()
 
 
 def read_rtf(data: bytes, settings: CorpusSettings) -> Reading:
@@ -179,4 +115,5 @@ def read_rtf(data: bytes, settings: CorpusSettings) -> Reading:
         raise needs("striprtf") from None
     title = re.search(rb"\\title[ ]?([^{}\\]{1,200})", data)
     text = rtf_to_text(data.decode("cp1252", "replace"), errors="replace")
+    text = _RTF_ROW.sub(lambda row: " | ".join(map(str.strip, row[0].split("|")[:-1])), text)
     return Reading(text, title[1].decode("cp1252", "replace").strip() if title else "")
