@@ -165,9 +165,9 @@ LLM_EVAL = Table(
     "llm_eval",
     _schema(
         question_id=S, question=S, question_set=S, system=S, mode=S, cluster=S, held_out=B,
-        reference=S, answer=S, passages=pa.list_(S), relevant=pa.list_(N), cited=pa.list_(N),
-        declined=B, token_f1=F, exact_match=F, citation_precision=F, faithfulness=F,
-        prompt_tokens=N, completion_tokens=N,
+        sources=pa.list_(S), reference=S, answer=S, passages=pa.list_(S), relevant=pa.list_(N),
+        cited=pa.list_(N), declined=B, token_f1=F, exact_match=F, citation_precision=F,
+        faithfulness=F, prompt_tokens=N, completion_tokens=N,
     ),
     key=("question_id", "question_set", "system", "mode"),
 )  # fmt: skip
