@@ -108,7 +108,7 @@ def test_a_guard_that_a_service_cannot_tell_is_named_as_not_asked(tmp_path: Path
 def test_two_gold_lines_of_a_question_and_document_are_both_references(tmp_path: Path) -> None:
     text = "The valve opens at 6 bar. It is checked yearly."
     document = {
-        "path": "a.md", "doc_key": "k", "cluster": "c", "split": "test", "gold_part": "test", "characters": len(text),
+        "path": "a.md", "doc_key": "k", "cluster": "c", "split": "test", "characters": len(text),
         "file": "a.md", "file_key": "k", "start_char": 0,
     }  # fmt: skip
     lines = [
