@@ -14,10 +14,10 @@ from pathlib import Path
 
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
-from ragft_pipeline.answering.questions import SYNTHETIC
 from ragft_pipeline.answering.report import answering_table, sentences
 from ragft_pipeline.answering.summary import DECIDING, AnsweringSummary, summarise
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.retrieval.question_sets import SYNTHETIC
 from ragft_pipeline.schemas import LLM_LOSSES
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.steps import materialize
@@ -47,9 +47,7 @@ def main() -> int:
         made[recipe.name] = materialize(recipe, settings, version, _print).artifact
         seconds += time.perf_counter() - start if recipe.name in ANSWERING else 0.0
     evaluated = made["llm_eval"]
-    summary = summarise(
-        evaluated.table(), evaluated.table(LLM_LOSSES.name), MOST_GUARD, settings.evaluation
-    )
+    summary = summarise(evaluated.table(), evaluated.table(LLM_LOSSES.name), settings)
     assert summary is not None
     return _report(summary, made, seconds)
 
@@ -63,6 +61,7 @@ def _settings(options: argparse.Namespace) -> Settings:
                 "budget": settings.tuned_llm.budget.model_copy(update={"minutes": options.minutes}),
                 "evaluations": 2,
                 "val_chats": 12,
+                "max_guard_loss": MOST_GUARD,
             }
         ),
         "chats": settings.chats.model_copy(update={"rephrased": 160, "max_chats": 3000}),
@@ -97,7 +96,7 @@ def _report(summary: AnsweringSummary, made: dict[str, Artifact], seconds: float
         results.add(f"{name}/base", one.base, one.name)
         results.add(f"{name}/tuned", one.tuned, one.name)
         results.add(f"{name}/difference", difference.mean, one.name)
-        bar = 0.0 if one.name in DECIDING and one.question_set != SYNTHETIC else None
+        bar = 0.0 if one.name == DECIDING and one.question_set != SYNTHETIC else None
         results.add(f"{name}/difference_low", difference.low, one.name, at_least=bar)
         results.add(f"{name}/difference_high", difference.high, one.name)
     results.add("guard_change", summary.guard_change, "share", at_most=MOST_GUARD)

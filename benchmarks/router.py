@@ -84,20 +84,21 @@ def of_folder(folder: Path, store: Path) -> Settings:
 def quality(folder: Path, settings: Settings, results: Results) -> None:
     """Run the pipeline up to the evaluation of routing, and print what it says."""
     from ragft_pipeline.routing.summary import RoutingRows, routing_sentences, routing_table
+    from ragft_pipeline.routing.verdict import decide
 
     store = ArtifactStore(settings.store)
     version = SnapshotStore(store).freeze(settings, print).version
     for recipe in RECIPES:
         if recipe.name in needed():
             materialize(recipe, settings, version, lambda line: print(line, flush=True))
-    rows = RoutingRows(store.read(version, "router_eval").table())
+    rows = RoutingRows(store.read(version, "router_eval").table(), settings.evaluation)
     sets = [rows.of_set(name) for name in rows.sets]
     kinds = rows.kinds()
     print(f"\n## Routing on {folder.name}\n")
     header, *lines = routing_table(sets)
     for line in (header, ["---"] * len(header), *lines):
         print(f"| {' | '.join(line)} |")
-    for sentence in routing_sentences(sets, kinds):
+    for sentence in (*decide(rows, settings.gate).lines, *routing_sentences(sets, kinds)):
         print(f"\n{sentence}")
     for one in sets:
         name, bars = f"{folder.name}/{one.question_set}", one is sets[0]
@@ -156,9 +157,8 @@ class Measured:
             model = store.read(version, named).model
             self.scorer = LateInteraction.load(model, settings.embedder, settings.compute)
         gold = store.read(version, "gold_questions").table().to_pylist()
-        asked = [row for row in gold if row["part"] == "test"]
         draw = np.random.default_rng(_SEED)
-        self.gold = [asked[i] for i in draw.permutation(len(asked))]
+        self.gold = [gold[i] for i in draw.permutation(len(gold))]
 
     def encode(self, texts: Sequence[str], kind: Kind) -> np.ndarray:
         """Return base vectors of texts; of a question by one thread, as in serving."""

@@ -132,13 +132,6 @@ def _gold_found(artifact: Artifact, step: Step) -> CheckResult:
     return CheckResult(not left_out, {**left_out, "questions": artifact.table().num_rows})
 
 
-def _gold_parts_apart(artifact: Artifact, step: Step) -> CheckResult:
-    table = artifact.table()
-    rows = set(zip(table.column("cluster").to_pylist(), table.column("part").to_pylist()))
-    both = len(rows) - len({cluster for cluster, _ in rows})
-    return CheckResult(both == 0, {"documents_in_dev_and_test": both})
-
-
 def _metrics_sane(artifact: Artifact, step: Step) -> CheckResult:
     table = artifact.table()
     outside = 0
@@ -169,7 +162,6 @@ CHECKS: dict[str, list[Check]] = {
         Check(
             "answers_found", "Every gold question's answer is in its document.", _gold_found, False
         ),
-        Check("dev_and_test_apart", "No document is in dev and test.", _gold_parts_apart),
     ],
     **{
         f"{split}_qa_pairs": [

@@ -61,7 +61,7 @@ DOCUMENTS = Table(
     "documents",
     _schema(
         path=S, doc_key=S, raw_sha256=S, bytes=N, characters=N, title=S, markdown=B,
-        cluster=S, split=S, gold_part=S, file=S, file_key=S, start_char=N,
+        cluster=S, split=S, file=S, file_key=S, start_char=N,
     ),
     key=("path",),
 )  # fmt: skip
@@ -72,7 +72,7 @@ SKIPPED = Table("skipped", _schema(path=S, reason=S), key=("path",))
 WARNINGS = Table("warnings", _schema(path=S, warning=S), key=("path", "warning"))
 LEDGER = Table(
     "ledger",
-    _schema(doc_key=S, path=S, cluster=S, split=S, gold_part=S, signature=pa.binary()),
+    _schema(doc_key=S, path=S, cluster=S, split=S, signature=pa.binary()),
     key=("doc_key",),
 )
 NODES = Table(
@@ -86,7 +86,7 @@ NODES = Table(
 GOLD_QUESTIONS = Table(
     "gold_questions",
     _schema(
-        question_id=S, question=S, doc_key=S, cluster=S, part=S, split=S,
+        question_id=S, question=S, doc_key=S, cluster=S, split=S,
         answers=pa.list_(pa.struct([("start", N), ("end", N), ("doc_key", S)])),
         whole=pa.list_(S),
     ),
@@ -146,7 +146,7 @@ ROUTER_EVAL = Table(
     "router_eval",
     _schema(
         question_id=S, question=S, question_set=S, system=S, cluster=S, held_out=B,
-        first_rank=N, recall_at_1=F, recall_at_5=F, recall_at_10=F,
+        relevant=pa.list_(S), first_rank=N, recall_at_1=F, recall_at_5=F, recall_at_10=F,
         confidence=F, picked=N, abstained=B,
         ndcg_first=F, ndcg_picked=F, ndcg_all=F, ndcg_best=F, kind=S, best_kinds=pa.list_(S),
     ),
@@ -165,9 +165,9 @@ LLM_EVAL = Table(
     "llm_eval",
     _schema(
         question_id=S, question=S, question_set=S, system=S, mode=S, cluster=S, held_out=B,
-        reference=S, answer=S, passages=pa.list_(S), relevant=pa.list_(N), cited=pa.list_(N),
-        declined=B, token_f1=F, exact_match=F, citation_precision=F, faithfulness=F,
-        prompt_tokens=N, completion_tokens=N,
+        sources=pa.list_(S), reference=S, answer=S, passages=pa.list_(S), relevant=pa.list_(N),
+        cited=pa.list_(N), declined=B, token_f1=F, exact_match=F, citation_precision=F,
+        faithfulness=F, prompt_tokens=N, completion_tokens=N,
     ),
     key=("question_id", "question_set", "system", "mode"),
 )  # fmt: skip

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from ragft_pipeline import schemas
 from ragft_pipeline.answering.guard import guard_texts
-from ragft_pipeline.answering.measures import citation_precision, exact_match, token_f1
+from ragft_pipeline.answering.measures import citation_precision, score
 from ragft_pipeline.answering.prompts import (
     PROMPT_VERSION,
     Answer,
@@ -132,7 +132,7 @@ def _row(
 ) -> dict[str, Any]:
     answer = read_answer(reply.text, settings.chats.decline)
     given = mode == PASSAGES
-    text = "" if answer.declined else answer.text
+    f1, exact = score(answer, question.references, not given or bool(question.relevant))
     return {
         "question_id": question.question_id,
         "question": question.text,
@@ -141,14 +141,15 @@ def _row(
         "mode": mode,
         "cluster": question.cluster,
         "held_out": question.held_out,
+        "sources": list(question.sources),
         "reference": question.references[0],
         "answer": reply.text,
         "passages": list(question.passage_ids) if given else [],
         "relevant": list(question.relevant) if given else [],
         "cited": list(answer.cited),
         "declined": answer.declined,
-        "token_f1": token_f1(text, question.references),
-        "exact_match": exact_match(text, question.references),
+        "token_f1": f1,
+        "exact_match": exact,
         "citation_precision": citation_precision(answer, question.relevant)
         if given and question.relevant
         else None,

@@ -30,6 +30,7 @@ _KEPT: dict[str, set[str] | None] = {
     "tuned_llm": {"model", "where", "hosted", "trust_remote_code", "max_guard_loss"},
     "llm_eval": {"max_new_tokens", "batch_size"},
     "evaluation": None,
+    "gate": {"min_gain", "margin", "alpha"},
     "embedder": None,
 }
 

@@ -23,6 +23,18 @@ def token_f1(answer: str, references: Sequence[str]) -> float:
     return max((_f1(answer_tokens(answer), answer_tokens(one)) for one in references), default=0.0)
 
 
+def score(answer: Answer, references: Sequence[str], answerable: bool) -> tuple[float, float]:
+    """Return token F1 and exact match of an answer; declining counts as in SQuAD 2.0.
+
+    Where nothing shown answers, declining has 1 and answering 0; elsewhere declining has 0
+    (Rajpurkar et al. 2018).
+    """
+    if answer.declined or not answerable:
+        right = float(answer.declined and not answerable)
+        return right, right
+    return token_f1(answer.text, references), exact_match(answer.text, references)
+
+
 def exact_match(answer: str, references: Sequence[str]) -> float:
     """Return 1 where the answer's tokens are those of a reference, in order, else 0."""
     tokens = answer_tokens(answer)

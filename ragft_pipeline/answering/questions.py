@@ -1,4 +1,9 @@
-"""The questions an answering model is measured on, with retrieved passages and references."""
+"""The questions an answering model is measured on, with retrieved passages and references.
+
+People's are those about held-out documents alone: the tuned model learnt the other documents'
+sentences by heart and is not trained again for a release, so on those it would be asked to recite
+as well as to read. Test chats, of held-out documents too, show and decide nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +20,24 @@ from ragft_pipeline.answering.support import passages_shown
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.evaluation.names import CANDIDATE
 from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.retrieval.question_sets import TOMORROW
+from ragft_pipeline.retrieval.question_sets import SYNTHETIC, TOMORROW
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
-
-PEOPLE, SYNTHETIC = "gold_test", "synthetic_test"
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question, the passages found for it, which of them answer (from 1), and right answers."""
+    """A question, the passages found for it, which of them answer (from 1), and right answers.
+
+    `sources` are the nodes of the whole corpus that answer, shown or not.
+    """
 
     question_id: str
     question_set: str
     text: str
     cluster: str
     held_out: bool
+    sources: tuple[str, ...]
     references: tuple[str, ...]
     passage_ids: tuple[str, ...]
     passages: tuple[str, ...]
@@ -47,7 +54,7 @@ def questions_to_answer(
     settings: Settings,
     work: Workspace,
 ) -> list[Question]:
-    """Return people's test questions about held-out documents, where there are enough; test chats.
+    """Return people's questions about held-out documents, where there are enough, and test chats.
 
     Passages are the first that the chosen retriever found in the whole corpus; of a test chat, its
     own.
@@ -95,10 +102,11 @@ def _peoples(
     shown = row["top_nodes"][: settings.chats.passages]
     return Question(
         row["question_id"],
-        PEOPLE,
+        TOMORROW,
         row["question"],
         row["cluster"],
         True,
+        tuple(row["relevant"]),
         tuple(
             " ".join(text_of(answer["doc_key"])[answer["start"] : answer["end"]].split())
             for answer in gold["answers"]
@@ -118,6 +126,7 @@ def _of_chat(chat: dict[str, Any], settings: Settings) -> Question:
         question,
         chat["cluster"],
         True,
+        (chat["node_id"],),
         (answer.text,),
         tuple(chat["passages"]),
         tuple(passages),

@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow as pa
 
 from ragft_pipeline.answering.evaluation import BASE, PASSAGES, TUNED
-from ragft_pipeline.answering.questions import PEOPLE, SYNTHETIC
 from ragft_pipeline.answering.summary import AnsweringSummary
 from ragft_pipeline.evaluation.report import REPORT_FILE, TEXT_FILE, Section, render_page
+from ragft_pipeline.retrieval.question_sets import SYNTHETIC, TOMORROW
 from ragft_pipeline.store import Workspace
 
-SET_NAMES = {PEOPLE: "people's questions", SYNTHETIC: "test chats"}
+SET_NAMES = {TOMORROW: "people's questions", SYNTHETIC: "test chats"}
+_PASSED = {True: "yes", False: "no", None: "not asked"}
 _SHOWN = 6
 
 
@@ -45,17 +46,20 @@ def answering_section(rows: pa.Table, summary: AnsweringSummary, facts: dict[str
         answering_table(summary),
         {},
         "Both models get the same question and the same passages, the first that the "
-        "recommended retriever finds; a test chat has its own. Intervals are of the paired "
-        "difference, 95%, by document cluster; of perplexities, of the loss in nats a token.",
+        "chosen retriever finds; a test chat has its own. Token F1 and exact match have 1 for "
+        "declining where no passage shown answers, and 0 for answering there. Intervals are of "
+        "the paired difference, 95%, by units of questions that depend on each other; of "
+        "perplexities, of the loss in nats a token.",
         side_by_side(rows),
     )
 
 
 def sentences(summary: AnsweringSummary, facts: dict[str, Any]) -> list[str]:
     """Return what to know first."""
-    found = [
-        f"Decided on {SET_NAMES[summary.primary_set]}; none of their documents trained anything.",
-    ]
+    verdict, shown = summary.verdict, SET_NAMES[summary.primary_set]
+    found = [f"Measured on {shown}; none of their documents trained anything."]
+    found += [f"{test.name}: {_PASSED[test.passed]}, {test.finding}." for test in verdict.tests]
+    found += [verdict.power] if verdict.power else []
     rates = [f"{s} {facts[key]:.0f}" for s in (BASE, TUNED) if (key := _rate(s)) in facts]
     if rates:
         found.append(f"Tokens written a second: {', '.join(rates)}.")

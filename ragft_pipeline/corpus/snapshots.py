@@ -236,7 +236,6 @@ class SnapshotStore:
                 "markdown": is_markdown(unit.path),
                 "cluster": place[unit.doc_key].cluster,
                 "split": place[unit.doc_key].split,
-                "gold_part": place[unit.doc_key].gold_part,
                 "file": unit.file.path,
                 "file_key": unit.file.doc_key,
                 "start_char": unit.start,
@@ -260,15 +259,12 @@ class SnapshotStore:
             "warnings": len(warnings_of(read)),
             "gold_entries": questions.entries,
             "gold_questions": questions.table.num_rows,
-            "gold_reporting": questions.table.column("part").to_pylist().count("test"),
             "gold_whole": questions.of_whole_documents,
             "characters": sum(characters.values()),
             "statistics_version": self._statistics_version(
                 version, characters, place, parent, settings
             ),
-            "data_version": digest_of(
-                identity, sorted((d["path"], d["split"], d["gold_part"]) for d in documents)
-            ),
+            "data_version": digest_of(identity, sorted((d["path"], d["split"]) for d in documents)),
             "frozen": time.time(),
         }
         with self.store.staging("snapshot") as staged:

@@ -14,7 +14,7 @@ Rules for a text that the ledger does not know:
 4. A cluster of new texts only is drawn by the hash of its name.
 
 A text is a document, or where documents cannot be split a part of one
-(ragft_pipeline.corpus.units); a part of what was held out, or reported on, stays so.
+(ragft_pipeline.corpus.units); a part of what was held out stays so.
 """
 
 from __future__ import annotations
@@ -43,16 +43,12 @@ class Texts(Protocol):
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One text ever frozen: where it last stood, its cluster, its split and its signature.
-
-    `gold_part` says whether people's questions about it choose (dev) or report (test).
-    """
+    """One text ever frozen: where it last stood, its cluster, its split and its signature."""
 
     doc_key: str
     path: str
     cluster: str
     split: str
-    gold_part: str
     signature: bytes
 
 
@@ -119,44 +115,24 @@ def assign_splits(
         name: [entries[key] for key in keys if key in entries] for name, keys in members.items()
     }
     inherited = {
-        name: [
-            entries[parent]
+        name: {
+            entries[parent].split
             for key in keys
             if key in new
             for parent in (parents or {}).get(key, ())
-            if entries[parent].split != "train" or entries[parent].gold_part == "test"
-        ]
+        }
         for name, keys in members.items()
     }
     current = {groups.name(key) for key in documents.values()}
     first = previous is None or not any(before[name] for name in current)
     split_of = _split_groups(before, inherited, settings, first)
-    part_of = {
-        name: _gold_part(
-            name, split_of[name], {entry.gold_part for entry in (*before[name], *inherited[name])}
-        )
-        for name in members
-    }
     paths = {entry.doc_key: entry.path for entry in ledger}
     paths |= {key: path for path, key in sorted(documents.items(), reverse=True)}
     return [
-        LedgerEntry(key, paths[key], name, split_of[name], part_of[name], signatures[key])
+        LedgerEntry(key, paths[key], name, split_of[name], signatures[key])
         for key in sorted(signatures)
         for name in [groups.name(key)]
     ]
-
-
-def _gold_part(cluster: str, split: str, before: set[str]) -> str:
-    """Say whether people's questions about a cluster choose (dev) or report (test).
-
-    Test documents' questions report and val documents' choose; those about train documents are
-    halved by hash. What reported once never chooses; of joined clusters the reporting part wins.
-    """
-    if split == "test" or "test" in before:
-        return "test"
-    if split == "val" or before:
-        return "dev"
-    return "dev" if _unit(f"gold:{cluster}") < 0.5 else "test"
 
 
 def _by_cluster(ledger: Sequence[LedgerEntry]) -> dict[str, list[str]]:
@@ -200,15 +176,14 @@ def _equal_rows(values: np.ndarray) -> list[np.ndarray]:
 
 def _split_groups(
     before: Mapping[str, Sequence[LedgerEntry]],
-    inherited: Mapping[str, Sequence[LedgerEntry]],
+    inherited: Mapping[str, set[str]],
     settings: SplitSettings,
     first: bool,
 ) -> dict[str, str]:
     result: dict[str, str] = {}
     drawn = []
     for name, known in before.items():
-        held_out = {entry.split for entry in inherited[name]} - {"train"}
-        splits = {entry.split for entry in known} | held_out
+        splits = {entry.split for entry in known} | (inherited[name] - {"train"})
         if splits:
             result[name] = next(split for split in PROTECTION if split in splits)
         else:

@@ -24,12 +24,16 @@ from ragft_pipeline.settings import EvaluationSettings, GateSettings
 
 @dataclass(frozen=True)
 class Paired:
-    """Scores of candidate and reference on the same questions, and each question's unit."""
+    """Scores of candidate and reference on the same questions, and each question's unit.
+
+    `measure` is what people call the scores.
+    """
 
     name: str
     candidate: np.ndarray
     reference: np.ndarray
     units: Sequence[str]
+    measure: str = "nDCG@10"
 
     @classmethod
     def of(
@@ -83,7 +87,7 @@ def superior(
     enough = difference.clusters >= MIN_UNITS
     proven = enough and p <= level and difference.low > 0
     passed = proven and difference.mean >= gate.min_gain
-    finding = f"{difference} nDCG@10 on {len(pair)} {pair.name} questions, p {p:.2g}"
+    finding = f"{difference} {pair.measure} on {len(pair)} {pair.name} questions, p {p:.2g}"
     if not enough:
         finding += f": too few to say, {difference.clusters} that do not depend on each other"
     elif not proven:
@@ -97,7 +101,7 @@ def superior(
 def not_worse(pair: Paired, gate: GateSettings, evaluation: EvaluationSettings) -> ClaimTest:
     """Say whether the candidate is not worse by more than the margin, with 95% confidence."""
     difference = pair.difference(evaluation, 0.1)
-    finding = f"{difference} nDCG@10 on {len(pair)} {pair.name} questions"
+    finding = f"{difference} {pair.measure} on {len(pair)} {pair.name} questions"
     passed: bool | None = difference.low > -gate.margin
     if difference.clusters < MIN_UNITS:
         passed = None

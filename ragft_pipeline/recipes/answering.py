@@ -181,9 +181,9 @@ llm_eval = Recipe(
         "tuned_llm", "val_chats", "test_chats", "gold_questions", "chunked_nodes", "reranker",
         "retrieval_eval",
     ),
-    sections=("llm_eval", "chats", "tuned_llm", "evaluation", "reranker", "embedder"),
+    sections=("llm_eval", "chats", "tuned_llm", "evaluation", "gate", "reranker", "embedder"),
     weights=("tuned_llm", "embedder"),
-    code=2,
+    code=3,
     calls=(
         "answering.focus", "answering.prompts", "questions.llm", "questions.replies", 
         "retrieval.encoder", "retrieval.late_interaction", "retrieval.token_vectors",
@@ -198,12 +198,8 @@ def _report(step: Step) -> Produced:
     from ragft_pipeline.answering.summary import summarise
 
     evaluated = step.artifact("llm_eval")
-    summary = summarise(
-        evaluated.table(),
-        evaluated.table(schemas.LLM_LOSSES.name),
-        step.settings.tuned_llm.max_guard_loss,
-        step.settings.evaluation,
-    )
+    losses = evaluated.table(schemas.LLM_LOSSES.name)
+    summary = summarise(evaluated.table(), losses, step.settings)
     if summary is None:
         return Produced(facts={"verdict": "no answering model was tuned: tuned_llm.where is none"})
     write_answering_report(evaluated.table(), summary, evaluated.facts, step.version, step.work)
@@ -211,5 +207,9 @@ def _report(step: Step) -> Produced:
 
 
 answering_report = Recipe(
-    "answering_report", _report, inputs=("llm_eval",), sections=("evaluation", "tuned_llm")
+    "answering_report",
+    _report,
+    code=2,
+    inputs=("llm_eval",),
+    sections=("evaluation", "gate", "tuned_llm"),
 )

@@ -94,7 +94,7 @@ def _report(step: Step) -> Produced:
         for recipe in RECIPES
         if recipe.name != "eval_report" and (link := step.store.linked(step.version, recipe.name))
     }
-    routing = routing_section(step.table("router_eval"), step.settings.evaluation)
+    routing = routing_section(step.table("router_eval"), step.settings)
     given = ReportInput(
         version=step.version,
         rows=evaluated.table(),
@@ -147,7 +147,7 @@ def corpus_facts(step: Step) -> dict[str, object]:
 eval_report = Recipe(
     "eval_report",
     _report,
-    code=5,
+    code=6,
     inputs=("retrieval_eval", "router_eval", "corpus_snapshot", "chunked_nodes"),
     sections=("evaluation", "gate", "chunking", "embedder"),
 )

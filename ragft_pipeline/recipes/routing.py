@@ -174,6 +174,7 @@ query_router = Recipe(
     ),
     sections=("router", "adapter", "reranker", "late_interaction", "embedder"),
     weights=("embedder",),
+    code=2,
     calls=(*SCORING, "routing.catalog"),
 )  # fmt: skip
 
@@ -205,8 +206,9 @@ router_eval = Recipe(
         "test_qa_pairs", "gold_questions", "query_router", "reranker",
         "late_interaction", "passage_context",
     ),
-    sections=("router", "reranker", "late_interaction", "embedder"),
+    sections=("router", "reranker", "late_interaction", "evaluation", "embedder"),
     weights=("embedder",),
+    code=2,
     calls=(*SCORING, "routing.catalog"),
     table=schemas.ROUTER_EVAL,
 )  # fmt: skip

@@ -150,24 +150,26 @@ def questions_that_choose(
     nodes: pa.Table,
     column: dict[str, int],
     enough: int,
-    part: str | None = None,
+    held_out: bool = False,
     most: int = 1000,
 ) -> QuestionSet:
     """Return what may choose how a model is made, and never trains it.
 
     People's questions about train and val documents where there are enough, else val questions in
     their own words where these are enough, else none: a handful proves nothing. A choice by
-    people's questions must not depend on those of any one fold (`folds.agreed`).
+    people's questions must not depend on those of any one fold (`folds.agreed`), or be made anew
+    without each fold for its questions.
 
     Args:
-        gold: GOLD_QUESTIONS; `part` is which of them, dev or test, or all.
+        gold: GOLD_QUESTIONS.
         val_pairs: QA_PAIRS of val.
         nodes: NODES that the questions are searched among; `column` is the place of each.
         enough, most: how many questions a set has at least, and at most.
+        held_out: whether people's questions about test documents choose too.
     """
     index = RelevanceIndex(nodes, column)
-    seen = gold.filter(pc.not_equal(gold.column("split"), "test"))
-    people = gold_set(PEOPLE, seen, index, part)
+    choosing = gold if held_out else gold.filter(pc.not_equal(gold.column("split"), "test"))
+    people = gold_set(PEOPLE, choosing, index)
     own_words = synthetic_set("synthetic_val", in_own_words(val_pairs), index, column, False)
     found = (questions for questions in (people, own_words) if len(questions) >= enough)
     return next(found, QuestionSet.empty()).first(most)
@@ -179,14 +181,12 @@ def unseen(pairs: pa.Table, trained: pa.Table) -> pa.Table:
     return pairs.filter(pc.invert(pc.is_in(pairs.column("question"), value_set=known)))
 
 
-def gold_set(
-    name: str, gold: pa.Table, index: RelevanceIndex, part: str | None = None
-) -> QuestionSet:
-    """Return the people's questions, of one part (dev or test) or all, that some node answers."""
+def gold_set(name: str, gold: pa.Table, index: RelevanceIndex) -> QuestionSet:
+    """Return the people's questions that some node answers."""
     rows = []
     for row in gold.sort_by("question_id").to_pylist():
         relevant = index.answering(row)
-        if relevant and part in (None, row["part"]):
+        if relevant:
             rows.append((row, relevant))
     return QuestionSet(
         name,

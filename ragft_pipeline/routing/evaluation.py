@@ -2,6 +2,10 @@
 
 Every question is asked of the whole catalog. A row a question a system says where the right tool
 came, and what searching the first tool, the picked ones, all, and the best one and kind achieves.
+People's questions are asked of the router as it is served, each with the choice that no question of
+its fold had a part in; its maps are trained on synthetic questions about train documents alone, so
+held-out documents' questions are tomorrow's as well. Where people ask too little, synthetic
+questions are asked too.
 """
 
 from __future__ import annotations
@@ -14,15 +18,18 @@ import pyarrow as pa
 
 from ragft_pipeline import schemas
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.folds import folds_of
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.question_sets import (
+    SERVED,
+    SYNTHETIC,
     RelevanceIndex,
     gold_set,
     in_own_words,
     synthetic_set,
 )
 from ragft_pipeline.retrieval.search import top_k
-from ragft_pipeline.routing.asked import Asked, Passages, ndcg
+from ragft_pipeline.routing.asked import Asked, Passages, SearchedTools
 from ragft_pipeline.routing.catalog import KINDS, ToolDocument, describing
 from ragft_pipeline.routing.questions import GAINS
 from ragft_pipeline.routing.reordering import Scorers, reranked
@@ -65,53 +72,64 @@ def evaluate_routing(
     settings: Settings,
     work: Workspace,
 ) -> pa.Table:
-    """Return ROUTER_EVAL rows: people's test questions, synthetic ones, and questions by kind."""
+    """Return ROUTER_EVAL rows: people's questions, or too few and synthetic ones; those by kind."""
     encoder = Encoder.base(settings.embedder, settings.compute)
-    index = ToolIndex.of(
-        data.documents, data.catalog, settings.router.vectors_per_tool, encoder, work
-    )
-    passages = Passages.of(data.documents, encoder, work)
-    column = passages.column
+    tools = _Tools.of(data, encoder, settings, work)
+    column = tools.passages.column
     nodes = RelevanceIndex(data.nodes, column)
-    own_words = in_own_words(data.test_pairs)
-    sets = [
-        gold_set("gold_test", data.gold, nodes, "test").first(_MOST),
-        synthetic_set("synthetic_test", own_words, nodes, column, True).first(_MOST),
-    ]
+    sets = [gold_set(SERVED, data.gold, nodes).first(_MOST)]
+    if len(sets[0]) < settings.evaluation.min_gold:
+        own_words = in_own_words(data.test_pairs)
+        sets.append(synthetic_set(SYNTHETIC, own_words, nodes, column, True).first(_MOST))
     parts = [_kind_rows(data.questions, router, encoder, work)]
     for questions in sets:
-        if len(questions):
-            asked = Asked.of(questions, passages, encoder, work)
-            parts += _tool_rows(asked, index, passages, data, router, scorers, encoder, work)
+        asked = Asked.of(questions, tools.passages, encoder, work)
+        folds = folds_of(questions.clusters)
+        for fold in np.unique(folds).tolist():
+            part = asked.at(np.flatnonzero(folds == fold))
+            parts += _tool_rows(part, tools, router.without(fold), scorers, work)
     return pa.concat_tables(parts)
 
 
+@dataclass(frozen=True)
+class _Tools:
+    """The catalog as the router, the untuned selector and BM25 see it, and the nodes below."""
+
+    index: ToolIndex
+    described: np.ndarray
+    words: LexicalIndex
+    passages: Passages
+
+    @classmethod
+    def of(cls, data: RoutingData, encoder: Encoder, settings: Settings, work: Workspace) -> _Tools:
+        kept = settings.router.vectors_per_tool
+        index = ToolIndex.of(data.documents, data.catalog, kept, encoder, work)
+        descriptions = describing(data.catalog)
+        own = {key: descriptions[key] for key in index.doc_keys}
+        _, described = cached_vectors(work, encoder, own, "document")
+        passages = Passages.of(data.documents, encoder, work)
+        return cls(index, described, LexicalIndex(list(own.values())), passages)
+
+
 def _tool_rows(
-    asked: Asked,
-    index: ToolIndex,
-    passages: Passages,
-    data: RoutingData,
-    router: Router,
-    scorers: Scorers,
-    encoder: Encoder,
-    work: Workspace,
+    asked: Asked, tools: _Tools, router: Router, scorers: Scorers, work: Workspace
 ) -> list[pa.Table]:
-    descriptions = describing(data.catalog)
-    own = {key: descriptions[key] for key in index.doc_keys}
-    _, described = cached_vectors(work, encoder, own, "document")
-    words = LexicalIndex(list(own.values())).scores(asked.questions.texts)
-    search = _Search(asked, passages)
-    scores = reranked(router, scorers, index, asked, work)
+    searched = SearchedTools(asked, tools.passages)
+    scores = reranked(router, scorers, tools.index, asked, work)
     best, confidences = router.confidences(scores)
     picked, abstained = router.pick(confidences)
     kind_shares = router.kinds.shares(asked.vectors, asked.questions.texts)
     kinds = [searched_kinds(row, router.choice.kind_floor) for row in kind_shares]
     systems = {
         ROUTER: (best, confidences[:, 0], picked, abstained, kinds),
-        UNTUNED: _plain(asked.vectors @ described.T, picked),
-        WORDS: _plain(words, picked),
+        UNTUNED: _plain(asked.vectors @ tools.described.T, picked),
+        WORDS: _plain(tools.words.scores(asked.questions.texts), picked),
     }
-    return [_rows(asked, name, search, *system) for name, system in systems.items()]
+    best_found = _best_of_all(searched, asked)
+    return [
+        _rows(asked, name, tools.passages, searched, best_found, *system)
+        for name, system in systems.items()
+    ]
 
 
 def _plain(
@@ -128,32 +146,21 @@ def _plain(
     )
 
 
-class _Search:
-    """What searching some tools, all, or the best one finds for each question."""
-
-    def __init__(self, asked: Asked, passages: Passages) -> None:
-        self._asked = asked
-        self._passages = passages
-        self._dense = asked.vectors @ passages.vectors.T
-        self._words = passages.lexical.scores(asked.questions.texts)
-        self.whole = ndcg(list(passages.search_all(self._dense, self._words)), asked.questions)
-        kinds: tuple[tuple[str, ...], ...] = (KINDS, *((kind,) for kind in KINDS))
-        right = [sorted(tools) for tools in asked.tools]
-        self.best = np.max([self.within(right, [kind] * len(right)) for kind in kinds], axis=0)
-
-    def within(self, tools: Sequence[Sequence[int]], kinds: Sequence[Sequence[str]]) -> np.ndarray:
-        """Return nDCG@10 of searching each question's tools by its kinds."""
-        rankings = [
-            self._passages.search_within(self._dense[row], self._words[row], own, kinds[row])
-            for row, own in enumerate(tools)
-        ]
-        return ndcg(rankings, self._asked.questions)
+def _best_of_all(searched: SearchedTools, asked: Asked) -> np.ndarray:
+    """Return what searching the right tools by the best kinds is worth, float (questions,)."""
+    kinds: tuple[tuple[str, ...], ...] = (KINDS, *((kind,) for kind in KINDS))
+    right = [sorted(tools) for tools in asked.tools]
+    return np.asarray(
+        np.max([searched.within(right, [kind] * len(right)) for kind in kinds], axis=0)
+    )
 
 
 def _rows(
     asked: Asked,
     system: str,
-    search: _Search,
+    passages: Passages,
+    searched: SearchedTools,
+    best_found: np.ndarray,
     best: np.ndarray,
     confidence: np.ndarray,
     picked: np.ndarray,
@@ -162,8 +169,8 @@ def _rows(
 ) -> pa.Table:
     questions = asked.questions
     ranks = asked.first_ranks(best)
-    first = search.within([row[:1].tolist() for row in best], [KINDS] * len(asked))
-    some = search.within([row[:n].tolist() for row, n in zip(best, picked)], kinds)
+    first = searched.within([row[:1].tolist() for row in best], [KINDS] * len(asked))
+    some = searched.within([row[:n].tolist() for row, n in zip(best, picked)], kinds)
     found = {f"recall_at_{k}": ((ranks > 0) & (ranks <= k)).astype(float) for k in (1, 5, 10)}
     return pa.table(
         {
@@ -173,15 +180,18 @@ def _rows(
             "system": [system] * len(asked),
             "cluster": questions.clusters,
             "held_out": questions.held_out,
+            "relevant": [
+                sorted(passages.node_ids[node] for node in own) for own in questions.relevant
+            ],
             "first_rank": ranks,
             **found,
             "confidence": confidence.astype(float),
             "picked": picked,
             "abstained": abstained,
             "ndcg_first": first,
-            "ndcg_picked": np.where(abstained, search.whole, some),
-            "ndcg_all": search.whole,
-            "ndcg_best": search.best,
+            "ndcg_picked": np.where(abstained, searched.whole, some),
+            "ndcg_all": searched.whole,
+            "ndcg_best": best_found,
             "kind": ["+".join(own) for own in kinds],
             "best_kinds": pa.array([[]] * len(asked), pa.list_(pa.string())),
         },
@@ -212,6 +222,7 @@ def _kind_rows(questions: pa.Table, router: Router, encoder: Encoder, work: Work
         "system": [ROUTER] * len(rows),
         "cluster": [row["cluster"] for row in rows],
         "held_out": [True] * len(rows),
+        "relevant": [row["node_ids"] for row in rows],
         "first_rank": [0] * len(rows),
         **dict.fromkeys((*numbers, *ndcgs), nothing),
         "confidence": likely.max(axis=1, initial=0.0).tolist(),

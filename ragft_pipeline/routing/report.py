@@ -16,15 +16,16 @@ from ragft_pipeline.routing.summary import (
     routing_sentences,
     routing_table,
 )
-from ragft_pipeline.settings import EvaluationSettings
+from ragft_pipeline.routing.verdict import decide
+from ragft_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def routing_section(rows: pa.Table, settings: EvaluationSettings) -> Section | None:
+def routing_section(rows: pa.Table, settings: Settings) -> Section | None:
     """Return the section of a ROUTER_EVAL table; None where it has no rows."""
-    read = RoutingRows(rows, settings.bootstrap, settings.seed)
+    read = RoutingRows(rows, settings.evaluation)
     if not read.sets:
         return None
     sets, kinds = [read.of_set(name) for name in read.sets], read.kinds()
@@ -33,8 +34,11 @@ def routing_section(rows: pa.Table, settings: EvaluationSettings) -> Section | N
         "routing_confidence": confidence_plot(read, read.sets[0]),
     }
     return Section(
-        "Routing", routing_sentences(sets, kinds), routing_table(sets), plots,
-        "Every question is asked of the whole catalog; searching means the untuned hybrid.",
+        "Routing",
+        [*decide(read, settings.gate).lines, *routing_sentences(sets, kinds)],
+        routing_table(sets), plots,
+        "Every question is asked of the whole catalog, and what the router decides by is chosen on "
+        "other folds' questions; searching means the untuned hybrid.",
     )  # fmt: skip
 
 

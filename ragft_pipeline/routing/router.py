@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ _FILE = "router.json"
 
 @dataclass(frozen=True)
 class Choice:
-    """What a router decides by; all of it chosen on questions that do not report.
+    """What a router decides by; all of it chosen on questions that train nothing.
 
     Attributes:
         dense_weight: of the best vector's cosine beside BM25 (as a share of the best tool's).
@@ -33,6 +34,7 @@ class Choice:
         rerank_by, rerank_weight: whose opinion counts among the best `rerank_depth`, `reranker` or
             `late_interaction`, and how much; 0 leaves it out.
         vectors_per_tool: passages a tool that it was calibrated with; 0 for all.
+        strength: share of the trained maps.
     """
 
     dense_weight: float
@@ -44,6 +46,7 @@ class Choice:
     rerank_weight: float = 0.0
     rerank_depth: int = 0
     vectors_per_tool: int = 0
+    strength: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,28 @@ class Route:
 
 @dataclass(frozen=True)
 class Router:
-    """A trained router; tools may come and go without training it again."""
+    """A trained router; tools may come and go without training it again.
 
-    adapter: Adapter
+    Attributes:
+        maps: at full strength.
+        choice: of all choosing questions: what a release decides by.
+        folds: by fold of people's questions, the choice of all others.
+    """
+
+    maps: Adapter
     kinds: KindClassifier
     choice: Choice
+    folds: Mapping[str, Choice] = field(default_factory=dict)
+
+    @cached_property
+    def adapter(self) -> Adapter:
+        """The maps as they are used."""
+        strength = self.choice.strength
+        return self.maps if strength == 1.0 else self.maps.shrunk(strength)
+
+    def without(self, fold: int) -> Router:
+        """Return the router whose choice no question of a fold had a part in."""
+        return replace(self, choice=self.folds.get(str(fold), self.choice), folds={})
 
     @property
     def second_opinion(self) -> str:
@@ -120,9 +140,10 @@ class Router:
 
     def save(self, folder: Path) -> None:
         """Save into a folder: the maps, the kinds' weights and the choices."""
-        self.adapter.save(folder / "maps")
+        self.maps.save(folder / "maps")
         self.kinds.save(folder)
-        body = {"base_digest": self.adapter.base_digest, **asdict(self.choice)}
+        folds = {fold: asdict(choice) for fold, choice in self.folds.items()}
+        body = {"base_digest": self.maps.base_digest, **asdict(self.choice), "folds": folds}
         (folder / _FILE).write_text(json.dumps(body, indent=1), encoding="utf-8")
 
     @classmethod
@@ -134,8 +155,9 @@ class Router:
         except FileNotFoundError:
             raise RagftError(f"{folder} is no router folder: {_FILE} is missing") from None
         body.pop("base_digest")
-        adapter = load_adapter(folder / "maps", base_digest)
-        return cls(adapter, KindClassifier.load(folder), Choice(**body))
+        folds = {fold: Choice(**one) for fold, one in body.pop("folds", {}).items()}
+        maps = load_adapter(folder / "maps", base_digest)
+        return cls(maps, KindClassifier.load(folder), Choice(**body), folds)
 
     def with_choice(self, **changes: Any) -> Router:
         """Return the router with other choices."""

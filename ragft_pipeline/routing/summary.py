@@ -10,12 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ragft_pipeline.evaluation.significance import Difference, paired_difference
-from ragft_pipeline.retrieval.question_sets import with_held_out
+from ragft_pipeline.evaluation.claim import Paired
+from ragft_pipeline.evaluation.significance import Difference, units_of
+from ragft_pipeline.retrieval.question_sets import SERVED, SYNTHETIC, TOMORROW, with_held_out
 from ragft_pipeline.routing.catalog import KINDS
 from ragft_pipeline.routing.evaluation import KIND_SET, ROUTER, UNTUNED, WORDS
+from ragft_pipeline.settings import EvaluationSettings
 
-HELD_OUT = "gold_test_held_out"
+_TITLES = {
+    SERVED: "as served",
+    TOMORROW: "tomorrow's documents",
+    SYNTHETIC: "synthetic questions",
+}
 SYSTEMS = (ROUTER, UNTUNED, WORDS)
 _NUMBERS = (
     "first_rank", "recall_at_1", "recall_at_5", "recall_at_10", "confidence", "picked",
@@ -80,19 +86,19 @@ class KindRouting:
 class RoutingRows:
     """Reads a ROUTER_EVAL table by set and system.
 
-    People's test questions about held-out documents are a set of their own as well, the first.
+    People's questions about held-out documents are a set of their own as well: no map was trained
+    on these documents.
     """
 
-    def __init__(self, rows: pa.Table, samples: int = 10_000, seed: int = 13) -> None:
-        self._rows = pa.concat_tables([with_held_out(rows, "gold_test", HELD_OUT), rows])
-        self._samples = samples
-        self._seed = seed
+    def __init__(self, rows: pa.Table, settings: EvaluationSettings) -> None:
+        self._rows = pa.concat_tables([rows, with_held_out(rows, SERVED, TOMORROW)])
+        self.settings = settings
 
     @property
     def sets(self) -> list[str]:
         """The question sets that tools were chosen for."""
-        names = self._rows.column("question_set").unique().to_pylist()
-        return [name for name in names if name != KIND_SET]
+        names = set(self._rows.column("question_set").unique().to_pylist())
+        return [name for name in _TITLES if name in names]
 
     def values(self, question_set: str, system: str) -> dict[str, Any]:
         """Return a system's columns on a set, the numbers as float arrays."""
@@ -105,7 +111,18 @@ class RoutingRows:
             name: np.array(part.column(name).to_pylist(), dtype=float) for name in _NUMBERS
         }
         found["clusters"] = part.column("cluster").to_pylist()
+        found["units"] = units_of(found["clusters"], part.column("relevant").to_pylist())
         return found
+
+    def paired(self, question_set: str, name: str) -> Paired:
+        """Return router and untuned selector by nDCG@10 of searching the first document alone.
+
+        Args:
+            name: what people call the questions.
+        """
+        router, untuned = (self.values(question_set, system) for system in (ROUTER, UNTUNED))
+        scores = (router["ndcg_first"], untuned["ndcg_first"])
+        return Paired(name, *scores, router["units"], "nDCG@10 of the first document")
 
     def of_set(self, question_set: str) -> SetRouting:
         """Return a set's summary."""
@@ -113,8 +130,7 @@ class RoutingRows:
         router, untuned = own[ROUTER], own[UNTUNED]
 
         def difference(left: np.ndarray, right: np.ndarray) -> Difference:
-            clusters = router["clusters"]
-            return paired_difference(left, right, clusters, self._samples, self._seed)
+            return Paired(question_set, left, right, router["units"]).difference(self.settings)
 
         confidence, right = router["confidence"], router["recall_at_1"]
         answered = bool((router["abstained"] == 0).any())
@@ -229,7 +245,7 @@ def routing_table(sets: Sequence[SetRouting]) -> list[list[str]]:
     ]  # fmt: skip
     rows = [
         [
-            one.question_set, s.system, str(s.questions),
+            _TITLES[one.question_set], s.system, str(s.questions),
             *(
                 f"{value:.3f}"
                 for value in (
@@ -245,13 +261,13 @@ def routing_table(sets: Sequence[SetRouting]) -> list[list[str]]:
 
 
 def routing_sentences(sets: Sequence[SetRouting], kinds: KindRouting) -> list[str]:
-    """Return what a person wants to know first, a line each."""
+    """Return what a person wants to know of the sets, a line each."""
     lines = []
     for one in sets:
         lines.append(
-            f"{one.question_set}: recall@1 {one.recall_gain} and nDCG@10 of the first tool "
-            f"{one.regret_gain} over the untuned selector; searching only what is picked changes "
-            f"nDCG@10 by {one.change_to_all} against searching everything, with "
+            f"{_TITLES[one.question_set].capitalize()}: recall@1 {one.recall_gain} and nDCG@10 of "
+            f"the first tool {one.regret_gain} over the untuned selector; searching only what is "
+            f"picked changes nDCG@10 by {one.change_to_all} against searching everything, with "
             f"{one.picked:.1f} tools a question and {one.abstained:.0%} sent to all; calibration "
             f"error {one.calibration_error:.3f} ({one.binned_error:.3f} with the noise of its "
             f"bins), Brier {one.brier:.3f}."

@@ -1,14 +1,14 @@
 """Training of the router: maps over frozen tool vectors, index kinds, and its thresholds.
 
 The maps are taught as the adapter is, by a softmax over the whole catalog, the teacher's best node
-of each document standing for it. Everything else is chosen on people's dev questions about train
-and val documents, else on val questions in their own words.
+of each document standing for it. Everything else is chosen on people's questions, and for each fold
+of them on the others'; where people ask too little, on val questions in their own words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,22 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
-from ragft_pipeline.retrieval.question_sets import questions_that_choose
+from ragft_pipeline.retrieval.folds import folds_of
+from ragft_pipeline.retrieval.question_sets import PEOPLE, questions_that_choose
 from ragft_pipeline.routing.asked import Asked, Passages
 from ragft_pipeline.routing.catalog import ToolDocument, tool_documents
-from ragft_pipeline.routing.choosing import (
-    USUAL_WEIGHT,
-    calibrated,
-    chosen_picks,
-    chosen_reranking,
-    chosen_scores,
-)
+from ragft_pipeline.routing.choosing import USUAL_WEIGHT, Choosing
 from ragft_pipeline.routing.index_kinds import KindClassifier
 from ragft_pipeline.routing.questions import GAINS
-from ragft_pipeline.routing.reordering import (
-    Scorers,
-    reranked,
-)
+from ragft_pipeline.routing.reordering import Scorers
 from ragft_pipeline.routing.router import Choice, Router
 from ragft_pipeline.routing.tool_index import ToolIndex
 from ragft_pipeline.schemas import TEACHER_SCORES
@@ -59,7 +51,7 @@ class RouterTables:
         questions: ROUTER_QUESTIONS of train and val.
         train_pairs, val_pairs: QA_PAIRS.
         teacher: TEACHER_SCORES of the train questions.
-        gold: GOLD_QUESTIONS; dev questions about train and val documents choose.
+        gold: GOLD_QUESTIONS.
     """
 
     documents: Sequence[ToolDocument]
@@ -80,7 +72,8 @@ def train_router(
     Args:
         scorers: for the best tools' best passages; whether one of them counts is chosen.
 
-    Returns facts: what chose, what was chosen, and recall@1 before and after.
+    Returns facts: what chose, what was chosen, and the right tools' mean reciprocal rank before
+    and after.
     """
     encoder = Encoder.base(settings.embedder, settings.compute)
     index = ToolIndex.of(
@@ -89,19 +82,23 @@ def train_router(
     passages = Passages.of(tables.documents, encoder, work)
     questions = questions_that_choose(
         tables.gold, tables.val_pairs, tables.nodes, passages.column,
-        settings.router.min_questions, part="dev",
+        settings.router.min_questions, held_out=True,
     )  # fmt: skip
     asked = Asked.of(questions, passages, encoder, work)
     router, losses = _trained_maps(tables, encoder, settings, work)
-    kinds = _kinds(tables, encoder, work)
-    router = Router(router.adapter, kinds, router.choice).with_choice(
+    router = replace(router, kinds=_kinds(tables, encoder, work)).with_choice(
         vectors_per_tool=settings.router.vectors_per_tool
     )
-    router, recall = chosen_scores(router, index, asked, settings)
-    router = chosen_reranking(router, scorers, index, asked, settings, work)
-    scores = reranked(router, scorers, index, asked, work)
-    router = calibrated(router, scores, asked)
-    router = chosen_picks(router, scores, passages, asked, settings)
+    choosing = Choosing(router, scorers, index, passages, asked, settings, work)
+    chosen = choosing.choice(np.ones(len(asked), bool))
+    ranks = {}
+    if len(asked):
+        ranks["choosing_mrr"] = choosing.reciprocal_rank(chosen)
+        plain = replace(chosen, strength=0.0, dense_weight=USUAL_WEIGHT)
+        ranks["choosing_mrr_untuned"] = choosing.reciprocal_rank(plain)
+    folds = folds_of(questions.clusters if questions.name == PEOPLE else [])
+    others = {str(fold): choosing.choice(folds != fold) for fold in np.unique(folds).tolist()}
+    router = replace(router, choice=chosen, folds=others)
     router.save(work.model)
     facts = {
         "chosen_on": asked.questions.name,
@@ -110,8 +107,8 @@ def train_router(
         "vectors": len(index.vectors),
         "loss_first_epoch": losses[0],
         "loss_last_epoch": losses[-1],
-        "kind_temperature": kinds.temperature,
-        **recall,
+        "kind_temperature": router.kinds.temperature,
+        **ranks,
         **vars(router.choice),
     }
     write_card(

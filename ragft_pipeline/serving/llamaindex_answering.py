@@ -159,7 +159,5 @@ def answering_engine(
 
 def recommended(evaluated: Artifact, settings: Settings) -> str:
     """Return which model an llm_eval recommends."""
-    losses = evaluated.table(LLM_LOSSES.name)
-    limit = settings.tuned_llm.max_guard_loss
-    summary = summarise(evaluated.table(), losses, limit, settings.evaluation)
+    summary = summarise(evaluated.table(), evaluated.table(LLM_LOSSES.name), settings)
     return summary.verdict.system if summary else BASE

@@ -1,3 +1,5 @@
+"""One claim says whether the tuned model should answer, on what people ask."""
+
 from __future__ import annotations
 
 import re
@@ -12,12 +14,16 @@ from ragft_pipeline import schemas
 from ragft_pipeline.answering.evaluation import BASE, GUARD, HELD_OUT, PASSAGES, TUNED
 from ragft_pipeline.answering.report import answering_section
 from ragft_pipeline.answering.summary import AnsweringSummary, summarise
-from ragft_pipeline.settings import EvaluationSettings
+from ragft_pipeline.retrieval.question_sets import SYNTHETIC, TOMORROW
+from ragft_pipeline.settings import Settings
 
 QUESTIONS, DOCUMENTS = 40, 10
+SETTINGS = Settings.model_validate({"evaluation": {"bootstrap": 500}})
 
 
-def evaluation(better: float, guard: float = 0.0, cited: float = 0.5) -> tuple[pa.Table, pa.Table]:
+def evaluation(
+    better: float, guard: float = 0.0, cited: float = 0.5, question_set: str = TOMORROW
+) -> tuple[pa.Table, pa.Table]:
     """Return rows in which the tuned model is better by so much token F1 and citation precision."""
     draw = np.random.default_rng(13)
     rows: list[dict[str, Any]] = []
@@ -29,8 +35,9 @@ def evaluation(better: float, guard: float = 0.0, cited: float = 0.5) -> tuple[p
             rows.append(
                 {
                     "question_id": f"q{place}", "question": f"why {place}?",
-                    "question_set": "gold_test", "system": system, "mode": PASSAGES,
-                    "cluster": f"c{place % DOCUMENTS}", "held_out": True, "reference": "so",
+                    "question_set": question_set, "system": system, "mode": PASSAGES,
+                    "cluster": f"c{place % DOCUMENTS}", "held_out": True,
+                    "sources": [f"n{place}"], "reference": "so",
                     "answer": "so [1]", "passages": ["a"], "relevant": [1] if answerable else [],
                     "cited": [1], "declined": not answerable and system == TUNED,
                     "token_f1": luck + gain, "exact_match": 0.0,
@@ -54,7 +61,7 @@ def evaluation(better: float, guard: float = 0.0, cited: float = 0.5) -> tuple[p
 
 
 def summary(*arguments: float) -> AnsweringSummary:
-    found = summarise(*evaluation(*arguments), 0.05, EvaluationSettings(bootstrap=500))
+    found = summarise(*evaluation(*arguments), SETTINGS)
     assert found is not None
     return found
 
@@ -72,8 +79,9 @@ def test_a_sure_gain_without_harm_answers_with_the_tuned_model() -> None:
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((0.0,), "token F1"),
-        ((0.2, 0.0, 0.0), "citation precision"),
+        ((0.0,), "token F1 on 40 people's held-out questions, p .*no gain is proven"),
+        ((-0.1,), "token F1 where a passage answers on 20 .*worse"),
+        ((0.2, 0.0, -0.5), "citation precision"),
         ((0.2, 0.06), r"perplexity of general text \+6.0%"),
     ],
 )
@@ -89,15 +97,35 @@ def test_base_is_kept_where_something_is_not_shown(
 def test_no_tuned_model_has_no_summary() -> None:
     rows, losses = evaluation(0.2)
     base = rows.filter(pc.equal(rows.column("system"), BASE))
-    assert summarise(base, losses, 0.05, EvaluationSettings()) is None
+    assert summarise(base, losses, SETTINGS) is None
+
+
+def test_test_chats_alone_decide_nothing() -> None:
+    found = summarise(*evaluation(0.3, question_set=SYNTHETIC), SETTINGS)
+    assert found is not None
+    assert found.measures[0].difference.low > 0
+    assert (found.verdict.system, found.verdict.tests) == (BASE, ())
+    assert "people asked too little" in found.verdict.sentence
+
+
+def test_questions_about_few_documents_depend_on_each_other_by_passage() -> None:
+    rows, losses = evaluation(0.3)
+    one = pa.array(["c"] * rows.num_rows)
+    rows = rows.set_column(rows.schema.get_field_index("cluster"), "cluster", one)
+    found = summarise(rows, losses, SETTINGS)
+    assert found is not None
+    assert found.measures[0].difference.clusters == QUESTIONS
+    assert "about 1 documents" in found.verdict.power
 
 
 def test_the_section_shows_answers_side_by_side() -> None:
     rows, losses = evaluation(0.2)
-    found = summarise(rows, losses, 0.05, EvaluationSettings(bootstrap=500))
+    found = summarise(rows, losses, SETTINGS)
     assert found is not None
     section = answering_section(rows, found, {"judge": "late interaction", "judge_accuracy": 0.9})
     assert section.sentences[-1].startswith("Faithfulness is judged by late interaction")
+    assert any(line.startswith("superior: yes, +") for line in section.sentences)
+    assert found.verdict.power in section.sentences
     assert section.table[0] == ["measure", "on", "n", "base", "tuned", "difference"]
     question, answers = section.examples[0]
     assert question.startswith("why ")

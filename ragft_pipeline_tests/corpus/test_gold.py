@@ -17,16 +17,16 @@ TEXT = "The valve opens at 6 bar.\nCheck it\nyearly. The valve opens at 6 bar ag
 TEXTS = {"k": TEXT, "k2": "锅炉每年检修一次。", "k3": "Also at 6 bar."}
 
 
-def document(path: str, key: str, split: str, part: str) -> dict[str, Any]:
-    own = {"path": path, "doc_key": key, "cluster": f"c{key}", "split": split, "gold_part": part}
+def document(path: str, key: str, split: str) -> dict[str, Any]:
+    own = {"path": path, "doc_key": key, "cluster": f"c{key}", "split": split}
     return own | {"characters": len(TEXTS[key]), "file": path, "file_key": key, "start_char": 0}
 
 
 DOCUMENTS = pa.Table.from_pylist(
     [
-        document("a.md", "k", "test", "test"),
-        document("b.md", "k2", "val", "dev"),
-        document("guides/Zubehör.md", "k3", "train", "dev"),
+        document("a.md", "k", "test"),
+        document("b.md", "k2", "val"),
+        document("guides/Zubehör.md", "k3", "train"),
     ],
     schema=schemas.DOCUMENTS.schema,
 )
@@ -49,14 +49,13 @@ def spans(row: dict[str, Any]) -> list[str]:
     return [TEXT[answer["start"] : answer["end"]] for answer in row["answers"]]
 
 
-def test_a_question_gets_its_document_part_and_span() -> None:
+def test_a_question_gets_its_document_split_and_span() -> None:
     rows, left_out = read(gold(answer_text="Check it yearly."))
     assert left_out == {}
     assert spans(rows[0]) == ["Check it\nyearly"]
-    assert {name: rows[0][name] for name in ("doc_key", "cluster", "part", "split")} == {
+    assert {name: rows[0][name] for name in ("doc_key", "cluster", "split")} == {
         "doc_key": "k",
         "cluster": "ck",
-        "part": "test",
         "split": "test",
     }
 
@@ -85,7 +84,7 @@ def test_several_answers_are_all_kept_where_found() -> None:
 def test_chinese_answers_are_found() -> None:
     rows, _ = read(gold(doc="b.md", question="多久检修？", answer_text="每年检修"))
     assert rows[0]["answers"] == [{"start": 2, "end": 6, "doc_key": "k2"}]
-    assert rows[0]["part"] == "dev"
+    assert rows[0]["split"] == "val"
 
 
 def test_an_equal_line_counts_once_and_ids_do_not_depend_on_order() -> None:
@@ -202,10 +201,10 @@ def test_a_question_is_answered_by_all_documents_that_lines_or_lists_name() -> N
     assert listed[0]["question_id"] == two_lines[0]["question_id"]
 
 
-def test_a_question_reports_where_any_document_does_and_is_held_out_where_all_are() -> None:
+def test_a_question_is_held_out_where_all_of_its_documents_are() -> None:
     rows, _ = read(gold(doc=["guides/Zubehör.md", "a.md"], answer_text="6 bar"))
-    assert {name: rows[0][name] for name in ("doc_key", "part", "split")} == {
-        "doc_key": "k", "part": "test", "split": "train",
+    assert {name: rows[0][name] for name in ("doc_key", "cluster", "split")} == {
+        "doc_key": "k3", "cluster": "ck3", "split": "train",
     }  # fmt: skip
 
 
@@ -220,11 +219,8 @@ def test_an_answer_in_a_document_that_is_cut_is_found_in_its_parts() -> None:
     half = TEXT.index("Check")
     rows = [
         {"path": f"a.md § {n}", "doc_key": f"p{n}", "cluster": f"c{n}", "split": split,
-         "gold_part": part, "characters": end - start, "file": "a.md", "file_key": "k",
-         "start_char": start}
-        for n, split, part, start, end in [
-            (1, "train", "dev", 0, half - 1), (2, "test", "test", half, len(TEXT)),
-        ]
+         "characters": end - start, "file": "a.md", "file_key": "k", "start_char": start}
+        for n, split, start, end in [(1, "train", 0, half - 1), (2, "test", half, len(TEXT))]
     ]  # fmt: skip
     documents = pa.Table.from_pylist(rows, schema=schemas.DOCUMENTS.schema)
     lines = "\n".join(
@@ -244,9 +240,8 @@ def test_an_answer_in_a_document_that_is_cut_is_found_in_its_parts() -> None:
     assert places["One?"] == [("p1", "valve opens")]
     assert places["Over?"] == [("p1", "6 bar."), ("p2", "Check it")]
     assert found["All?"]["whole"] == ["p1", "p2"]
-    assert {question: row["part"] for question, row in found.items()} == {
-        "When?": "test", "One?": "dev", "All?": "test", "Over?": "test",
-    }  # fmt: skip
+    splits = {question: row["split"] for question, row in found.items()}
+    assert splits == dict.fromkeys(found, "train")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ragft_pipeline import schemas
@@ -69,6 +71,21 @@ def test_an_edit_is_a_new_version_that_names_its_parent(corpus: Corpus) -> None:
     assert {path for path in after if after[path][0] != before[path][0]} == {"3.md"}
     assert {path: split for path, (_, split) in after.items()} == {
         path: split for path, (_, split) in before.items()
+    }
+
+
+def test_a_store_of_an_older_release_goes_on(corpus: Corpus) -> None:
+    """Texts and documents once said whether people's questions about them choose or report."""
+    first = corpus.freeze()
+    for table in (schemas.LEDGER, schemas.DOCUMENTS):
+        file = first.folder / f"{table.name}.parquet"
+        held = pq.read_table(file)
+        older = held.append_column("gold_part", pa.array(["dev"] * held.num_rows))
+        pq.write_table(older, file)
+    corpus.write("3.md", prose("other"))
+    after = places(corpus.freeze())
+    assert {path: split for path, (_, split) in after.items()} == {
+        path: split for path, (_, split) in places(first).items()
     }
 
 

@@ -274,23 +274,6 @@ def test_shingles_are_words_or_characters() -> None:
     assert shingles("!?") == {b""}
 
 
-def test_gold_questions_about_test_report_and_about_val_choose() -> None:
-    chain = Chain({f"{n}.md": prose(n + 1000, 30) for n in range(150)})
-    parts = {split: [e.gold_part for e in chain.ledger if e.split == split] for split in PROTECTION}
-    assert set(parts["test"]) == {"test"}
-    assert set(parts["val"]) == {"dev"}
-    assert 0.25 < parts["train"].count("dev") / len(parts["train"]) < 0.75
-
-
-def test_questions_that_reported_once_never_choose() -> None:
-    texts = {f"{n}.md": prose(n + 2000, 60) for n in range(40)}
-    chain = Chain(texts)
-    before = {entry.path: entry.gold_part for entry in chain.ledger}
-    chain.freeze({path: text + " A later remark." for path, text in texts.items()})
-    after = {entry.path: entry.gold_part for entry in chain.ledger}
-    assert after == before
-
-
 def test_another_corpus_is_split_by_exact_shares_whatever_its_paths() -> None:
     chain = Chain({f"{n}.md": prose(n + 3000, 30) for n in range(30)})
     chain.at_path = None
