@@ -271,6 +271,8 @@ def _reading_once() -> Iterator[None]:
     import gguf
 
     class Reader(gguf.GGUFReader):
+        data: Any
+
         def _get(self, *args: Any, **kwargs: Any) -> Any:
             self.data = np.asarray(self.data)  # a view of a plain array costs less
             return super()._get(*args, **kwargs)

@@ -16,7 +16,8 @@ from ragft_pipeline.steps import materialize
 from ragft_pipeline_tests.conftest import ROOT, SAMPLE, Project, make_project
 
 _LOADED = (
-    "print('HEAVY', [m for m in ('torch', 'transformers', 'llama_index') if m in sys.modules])"
+    "print('HEAVY', [m for m in ('torch', 'transformers', 'llama_index') if m in sys.modules]);"
+    "print('DAGSTER', 'dagster' in sys.modules)"
 )
 
 
@@ -51,10 +52,24 @@ def test_first_run_computes_every_asset_and_prints_the_verdict_before_answering(
     assert "INFO" not in output
 
 
-def test_second_run_computes_nothing_and_loads_nothing_heavy(copied: Project) -> None:
+def test_second_run_finds_all_up_to_date_and_starts_nothing(copied: Project) -> None:
+    version = copied.snapshots.versions()[-1]
+    before = copied.store.links(version)
     run = copied.ragft_process("run", probe=_LOADED)
     assert run.returncode == 0, run.stderr
-    assert "HEAVY []" in run.stdout
+    assert "HEAVY []\nDAGSTER False" in run.stdout
+    assert "every asset is up to date" in run.stdout
+    assert run.stdout.count("\nreport: ") == 2
+    assert copied.store.links(version) == before
+
+
+def test_a_dagster_that_was_not_told_sees_a_run_that_computes_and_loads_nothing(
+    copied: Project,
+) -> None:
+    shutil.rmtree(copied.store.root / "dagster_home")
+    run = copied.ragft_process("run", probe=_LOADED)
+    assert run.returncode == 0, run.stderr
+    assert "HEAVY []\nDAGSTER True" in run.stdout
     assert set(_how(copied).values()) == {"reused"}
 
 

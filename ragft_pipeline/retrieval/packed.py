@@ -60,15 +60,16 @@ class PackedEncoder:
         Ids are of shape (tokens,), states of shape (tokens, hidden size); special tokens stay.
         """
         ids, known = self._tokenized(texts, prompt)
-        batches = list(_batches([len(each) for each in ids]))
+        lengths = [len(each) for each in ids]
+        batches = list(_batches(lengths))
 
         def states(rows: list[int]) -> torch.Tensor:
-            return self._bert(torch.cat([ids[row] for row in rows]), [len(ids[row]) for row in rows])
+            return self._bert(torch.cat([ids[row] for row in rows]), [lengths[row] for row in rows])
 
         first = known.get("prompt_length") or 0
         found: dict[int, torch.Tensor] = {}
         for rows, part in zip(batches, _in_threads(states, batches)):
-            found |= zip(rows, part.split([len(ids[row]) for row in rows]))
+            found |= zip(rows, part.split([lengths[row] for row in rows]))
         return [(each[first:], found[row][first:]) for row, each in enumerate(ids)]
 
     def _tokenized(

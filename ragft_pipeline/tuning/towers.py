@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragft_pipeline.compute import add_up, add_up_gradients, require_agreement, share
-from ragft_pipeline.number_types import autocast
+from ragft_pipeline.number_types import attention_in_training, autocast
 from ragft_pipeline.retrieval.encoder import pick_device
 from ragft_pipeline.settings import ComputeSettings, TunedEmbedderSettings
 from ragft_pipeline.tuning.checkpoint import Checkpoint
@@ -53,12 +53,17 @@ Step = tuple[np.ndarray, np.ndarray]
 def passage_steps(lesson: Lesson, recipe: TunedEmbedderSettings, epoch: int) -> list[Step]:
     """Return an epoch's steps: every passage that has questions once.
 
-    `neighbours` passages that lie near each other stand together.
+    Of its questions `passage_questions` are drawn, and `neighbours` passages that lie near each
+    other stand together.
     """
     random = np.random.default_rng([recipe.seed, epoch])
     asked = np.argsort(lesson.own, kind="stable")
     passages, starts = np.unique(lesson.own[asked], return_index=True)
-    questions = dict(zip(passages.tolist(), np.split(asked, starts[1:])))
+    most = recipe.passage_questions or len(asked)
+    questions = {
+        passage: random.permutation(own)[:most]
+        for passage, own in zip(passages.tolist(), np.split(asked, starts[1:]))
+    }
     groups = neighbourhoods(passages, lesson.vectors, recipe.neighbours, random)
     random.shuffle(groups)
     order = np.concatenate(groups)
@@ -161,7 +166,7 @@ class Towers:
 
         features = self.model.preprocess(list(texts), max_length=self._recipe.passage_tokens)
         features = batch_to_device(features, torch.device(self._device))
-        with autocast(self._compute):
+        with autocast(self._compute), attention_in_training(self._compute):
             vectors: torch.Tensor = self.model(features)["sentence_embedding"]
         return vectors.float()
 
