@@ -48,7 +48,6 @@ class TunedEmbedderSettings(Section):
     recipe: Literal["both_towers", "query_tower", "lora"] = "both_towers"
     epochs: Annotated[float, Field(gt=0, le=100)] = 1.0
     batch_size: Annotated[int, Field(ge=2, le=8192)] = 32
-    passage_questions: Count = 4
     accumulate: bool = False
     neighbours: Annotated[int, Field(ge=1, le=8192)] = 1
     hard_negatives: Annotated[int, Field(ge=0, le=100)] = 0

@@ -53,17 +53,12 @@ Step = tuple[np.ndarray, np.ndarray]
 def passage_steps(lesson: Lesson, recipe: TunedEmbedderSettings, epoch: int) -> list[Step]:
     """Return an epoch's steps: every passage that has questions once.
 
-    Of its questions `passage_questions` are drawn, and `neighbours` passages that lie near each
-    other stand together.
+    `neighbours` passages that lie near each other stand together.
     """
     random = np.random.default_rng([recipe.seed, epoch])
     asked = np.argsort(lesson.own, kind="stable")
     passages, starts = np.unique(lesson.own[asked], return_index=True)
-    most = recipe.passage_questions or len(asked)
-    questions = {
-        passage: random.permutation(own)[:most]
-        for passage, own in zip(passages.tolist(), np.split(asked, starts[1:]))
-    }
+    questions = dict(zip(passages.tolist(), np.split(asked, starts[1:])))
     groups = neighbourhoods(passages, lesson.vectors, recipe.neighbours, random)
     random.shuffle(groups)
     order = np.concatenate(groups)

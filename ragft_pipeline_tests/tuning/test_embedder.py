@@ -144,19 +144,6 @@ def test_a_step_encodes_each_passage_once_with_all_its_questions(
     assert sum(step.total() for step in encoded) == len(texts) + len(task.tables.questions())
 
 
-def test_of_each_passage_some_questions_are_drawn_anew_each_epoch(
-    task: Task, tmp_path: Path
-) -> None:
-    lesson = _lesson(task, tmp_path)
-    recipe = task.settings(passage_questions=1).tuned_embedder
-    drawn = []
-    for epoch in range(4):
-        rows = np.concatenate([rows for rows, _ in passage_steps(lesson, recipe, epoch)])
-        assert sorted(lesson.own[rows]) == list(range(len(lesson.passages)))
-        drawn.append(frozenset(rows.tolist()))
-    assert len(set(drawn)) > 1
-
-
 def test_hard_negatives_join_a_step_and_are_no_answers(task: Task, tmp_path: Path) -> None:
     lesson = _lesson(task, tmp_path)
     recipe = task.settings(hard_negatives=2, batch_size=4).tuned_embedder
