@@ -138,10 +138,16 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
     for name, counts in snapshot.left_out.items():
         print(f"  {name}: {counts}")
     _print_foresight(snapshot, settings)
-    from ragft_pipeline.defs.running import run_version
+    from ragft_pipeline.shown import is_shown
 
     assets = [name.strip() for name in options.assets.split(",")] if options.assets else None
     report = partial(_report_text, settings, snapshot.version)
+    if not assets and is_shown(settings, snapshot.version):
+        print("every asset is up to date: nothing to run")
+        print("\n".join(filter(None, map(report, _REPORTS))))
+        return 0
+    from ragft_pipeline.defs.running import run_version
+
     return 0 if run_version(settings, snapshot.version, assets, report) else 1
 
 
@@ -236,8 +242,8 @@ def _gc(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _report(options: argparse.Namespace, settings: Settings) -> int:
-    version = _version(options, settings)
-    print("\n".join(filter(None, (_report_text(settings, version, name) for name in _REPORTS))))
+    report = partial(_report_text, settings, _version(options, settings))
+    print("\n".join(filter(None, map(report, _REPORTS))))
     return 0
 
 

@@ -42,6 +42,19 @@ def autocast(compute: ComputeSettings) -> AbstractContextManager[Any]:
     return torch.autocast(pick_device(compute).partition(":")[0], dtype)
 
 
+def attention_in_training(compute: ComputeSettings) -> AbstractContextManager[Any]:
+    """Return the context in which attention is trained the faster way.
+
+    On a CPU the fused kernel's way back takes twice as long in bfloat16 as the products do.
+    """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    if pick_device(compute) == "cpu" and faster_dtype(compute) == torch.bfloat16:
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
+
+
 @lru_cache(maxsize=1)
 def _cpu_is_faster_in_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 clearly faster; a matter of milliseconds."""

@@ -20,6 +20,7 @@ from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.identities import versions
+from ragft_pipeline.memory import give_back
 from ragft_pipeline.schemas import Table
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, ArtifactStore, How, Link, Workspace
@@ -263,6 +264,8 @@ def _compute(
             lineage=_lineage(recipe, settings, store, links),
         )
         work.published()
+    if recipe.heavy:
+        give_back()
     return artifact
 
 

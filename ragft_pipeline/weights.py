@@ -52,10 +52,11 @@ _TOKENIZERS = (
 )  # fmt: skip
 _PROMPTS = {"query": ("query",), "document": ("document", "passage", "corpus")}
 _WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
-# What is for people, for other libraries or left by a run; all else in a folder makes the model
-# what it is: weights, tokenizer, chat template, its own code.
+# What is for people, for other libraries, left by a run or said about one; all else in a folder
+# makes the model what it is: weights, tokenizer, chat template, its own code.
 _APART = re.compile(
-    r"README.*|LICENSE.*|.*\.(?:md|png|jpg|svg|h5|ot|msgpack|tflite|onnx|onnx_data)"
+    r"README.*|LICENSE.*|ragft_card\.json|trained_on\.json"
+    r"|.*\.(?:md|png|jpg|svg|h5|ot|msgpack|tflite|onnx|onnx_data)"
     r"|onnx|openvino|coreml|__pycache__|\..*",
     re.DOTALL,
 )

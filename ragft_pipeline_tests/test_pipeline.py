@@ -16,7 +16,8 @@ from ragft_pipeline.steps import materialize
 from ragft_pipeline_tests.conftest import ROOT, SAMPLE, Project, make_project
 
 _LOADED = (
-    "print('HEAVY', [m for m in ('torch', 'transformers', 'llama_index') if m in sys.modules])"
+    "print('HEAVY', [m for m in ('torch', 'transformers', 'llama_index') if m in sys.modules]);"
+    "print('DAGSTER', 'dagster' in sys.modules)"
 )
 
 
@@ -51,10 +52,24 @@ def test_first_run_computes_every_asset_and_prints_the_verdict_before_answering(
     assert "INFO" not in output
 
 
-def test_second_run_computes_nothing_and_loads_nothing_heavy(copied: Project) -> None:
+def test_second_run_finds_all_up_to_date_and_starts_nothing(copied: Project) -> None:
+    version = copied.snapshots.versions()[-1]
+    before = copied.store.links(version)
     run = copied.ragft_process("run", probe=_LOADED)
     assert run.returncode == 0, run.stderr
-    assert "HEAVY []" in run.stdout
+    assert "HEAVY []\nDAGSTER False" in run.stdout
+    assert "every asset is up to date" in run.stdout
+    assert run.stdout.count("\nreport: ") == 2
+    assert copied.store.links(version) == before
+
+
+def test_a_dagster_that_was_not_told_sees_a_run_that_computes_and_loads_nothing(
+    copied: Project,
+) -> None:
+    shutil.rmtree(copied.store.root / "dagster_home")
+    run = copied.ragft_process("run", probe=_LOADED)
+    assert run.returncode == 0, run.stderr
+    assert "HEAVY []\nDAGSTER True" in run.stdout
     assert set(_how(copied).values()) == {"reused"}
 
 
@@ -104,33 +119,33 @@ def test_edited_document_costs_its_own_rows_only(copied: Project) -> None:
     assert 1 <= _facts(copied, "node_embeddings")["rows_computed"] <= 3
 
 
-def test_white_space_and_rename_stop_at_chunked_nodes(copied: Project) -> None:
+# These read where documents lie, and people's questions, of which a rename loses some.
+_READ_PATHS = {
+    "corpus_snapshot", "chunked_nodes", "gold_questions", "passage_context", "teacher_scores",
+    "tool_catalog", "router_questions", "query_router", "retrieval_eval", "eval_report",
+    "champion", "router_eval", "llm_eval",
+}  # fmt: skip
+_EVALUATED = {
+    "query_router", "retrieval_eval", "eval_report", "champion", "router_eval", "llm_eval",
+    "answering_report",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "left_out", [_EVALUATED, pytest.param(set(), marks=pytest.mark.slow)], ids=["made", "all"]
+)
+def test_white_space_and_rename_stop_at_chunked_nodes(copied: Project, left_out: set[str]) -> None:
     before = copied.artifact("chunked_nodes").data_version
     files = sorted((copied.corpus / "docs").rglob("*.md"))
     files[0].write_text(
         files[0].read_text(encoding="utf-8").replace("\n", "   \r\n"), encoding="utf-8", newline=""
     )
     files[1].rename(files[1].with_name("renamed.md"))
-    assert copied.ragft("run").returncode == 0
+    assets = [recipe.name for recipe in RECIPES if recipe.name not in left_out]
+    assert copied.ragft("run", "--assets", ",".join(assets)).returncode == 0
     assert copied.artifact("chunked_nodes").data_version == before
-    computed = {name for name, how in _how(copied).items() if how == "computed"}
-    allowed = {
-        "corpus_snapshot",
-        "chunked_nodes",
-        "gold_questions",
-        "retrieval_eval",
-        "eval_report",
-        "champion",
-        # these read where documents lie, and people's questions, of which a rename loses some
-        "passage_context",
-        "teacher_scores",
-        "tool_catalog",
-        "router_questions",
-        "query_router",
-        "router_eval",
-        "llm_eval",
-    }
-    assert computed <= allowed
+    assert set(_how(copied)) == set(assets)
+    assert {name for name, how in _how(copied).items() if how == "computed"} <= _READ_PATHS
 
 
 def test_settings_change_makes_stale_what_reads_the_section(copied: Project) -> None:

@@ -26,6 +26,7 @@ from ragft_pipeline.defs.status_table import current_status
 from ragft_pipeline.errors import RagftError, one_line
 from ragft_pipeline.processes import run_with_all_it_starts
 from ragft_pipeline.settings import Settings
+from ragft_pipeline.shown import home_folder, note_shown
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.store.remote import absolute
 
@@ -33,13 +34,10 @@ _INSTANCE_FILE = "dagster.yaml"
 
 
 def dagster_home(settings: Settings) -> Path:
-    """Return Dagster's home: $DAGSTER_HOME, else `dagster_home` in the store; made if need be.
-
-    Of a store on object storage, in this machine's cache of it.
-    """
-    if home := os.environ.get("DAGSTER_HOME"):
-        return Path(home)
-    home_path = ArtifactStore(settings.store).root / "dagster_home"
+    """Return Dagster's home, made where it is the store's own."""
+    home_path = home_folder(settings)
+    if os.environ.get("DAGSTER_HOME"):
+        return home_path
     home_path.mkdir(parents=True, exist_ok=True)
     source = Path(_INSTANCE_FILE)
     target = home_path / _INSTANCE_FILE
@@ -132,6 +130,8 @@ def run_version(
             success, events = result.success, result.all_events
         if status := current_status(settings):
             instance.report_runless_asset_event(status)
+        if success and not assets:
+            note_shown(settings, version)
     for event in events:
         if event.is_step_failure:
             failure = event.step_failure_data

@@ -197,22 +197,32 @@ class Encoder:
 
         if kind == "document" and self._documents is not None:
             return self._documents.encode_tokens(texts, kind)
+        prompt = self._prompt(kind) or None
+        special = torch.tensor(self.model.tokenizer.all_special_ids)
+        found = []
+        for ids, states in self._token_states(list(texts), prompt):
+            keep = ~torch.isin(ids, special)
+            found.append((ids[keep].numpy(), states[keep].float().numpy()))
+        return found
+
+    def _token_states(
+        self, texts: list[str], prompt: str | None
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the ids and states of each text's own tokens, special ones among them."""
+        if texts and self._packed is not None and self._compute.dtype != "int8":
+            return self._packed.encode_tokens(texts, prompt)
         outputs = self.model.encode(
-            list(texts),
-            prompt=self._prompt(kind) or None,
+            texts,
+            prompt=prompt,
             batch_size=self._compute.batch_size,
             output_value=None,
             show_progress_bar=False,
         )
-        special = torch.tensor(self.model.tokenizer.all_special_ids)
         found = []
         for output in outputs:
             attended = output["attention_mask"].bool().cpu()
-            own = attended.cumsum(0) > (output.get("prompt_length") or 0)
-            ids = output["input_ids"].cpu()
-            keep = attended & own & ~torch.isin(ids, special)
-            states = output["token_embeddings"].float().cpu()[keep]
-            found.append((ids[keep].numpy(), states.numpy()))
+            own = attended & (attended.cumsum(0) > (output.get("prompt_length") or 0))
+            found.append((output["input_ids"].cpu()[own], output["token_embeddings"].cpu()[own]))
         return found
 
 

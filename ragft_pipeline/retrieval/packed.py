@@ -46,6 +46,36 @@ class PackedEncoder:
 
         As in sentence-transformers, no prompt means the model's default one, where it has one.
         """
+        ids, known = self._tokenized(texts, prompt)
+        batches = list(_batches([len(each) for each in ids]))
+        vectors = _in_threads(lambda rows: self._pooled([ids[row] for row in rows], known), batches)
+        return torch.cat(vectors)[torch.tensor(list(chain.from_iterable(batches))).argsort()]
+
+    @torch.inference_mode()
+    def encode_tokens(
+        self, texts: Sequence[str], prompt: str | None = None
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return each text's token ids and last hidden states, the prompt's tokens left out.
+
+        Ids are of shape (tokens,), states of shape (tokens, hidden size); special tokens stay.
+        """
+        ids, known = self._tokenized(texts, prompt)
+        lengths = [len(each) for each in ids]
+        batches = list(_batches(lengths))
+
+        def states(rows: list[int]) -> torch.Tensor:
+            return self._bert(torch.cat([ids[row] for row in rows]), [lengths[row] for row in rows])
+
+        first = known.get("prompt_length") or 0
+        found: dict[int, torch.Tensor] = {}
+        for rows, part in zip(batches, _in_threads(states, batches)):
+            found |= zip(rows, part.split([lengths[row] for row in rows]))
+        return [(each[first:], found[row][first:]) for row, each in enumerate(ids)]
+
+    def _tokenized(
+        self, texts: Sequence[str], prompt: str | None
+    ) -> tuple[list[torch.Tensor], dict[str, Any]]:
+        """Return the token ids of each text, and what the model's other modules need to know."""
         if prompt is None and self._model.default_prompt_name is not None:
             prompt = self._model.prompts.get(self._model.default_prompt_name)
         ids: list[torch.Tensor] = []
@@ -56,9 +86,7 @@ class PackedEncoder:
             mask = features["attention_mask"].bool()
             ids += features["input_ids"][mask].split(mask.sum(dim=1).tolist())
             known = {name: features[name] for name in ("prompt_length",) if name in features}
-        batches = list(_batches([len(each) for each in ids]))
-        vectors = _in_threads(lambda rows: self._pooled([ids[row] for row in rows], known), batches)
-        return torch.cat(vectors)[torch.tensor(list(chain.from_iterable(batches))).argsort()]
+        return ids, known
 
     def _pooled(self, ids: list[torch.Tensor], known: dict[str, Any]) -> torch.Tensor:
         """Run the transformer, then the model's other modules, which know texts end to end."""

@@ -50,7 +50,7 @@ class ChatSettings(Section):
 class Budget(Section):
     """What a training may cost; whichever ends first, 0 meaning no limit."""
 
-    minutes: Annotated[float, Field(ge=0, le=100_000)] = 0.7
+    minutes: Annotated[float, Field(ge=0, le=100_000)] = 0.4
     steps: Count = 0
     tokens: Count = 0
 
@@ -122,6 +122,6 @@ class LLMEvalSettings(Section):
     max_synthetic: Count = 6
     closed_book: Count = 4
     max_new_tokens: Annotated[int, Field(ge=8, le=4096)] = 64
-    batch_size: Positive = 8
+    batch_size: Positive = 24
     perplexity_texts: Positive = 8
     judge: ServedModel | None = None

@@ -58,7 +58,7 @@ class LLMGenerator(EndpointSettings):
     model: str = "embedded:smollm2-135m-instruct"
     questions_per_node: Annotated[int, Field(ge=1, le=10)] = 2
     share_of_nodes: Rate = 0.1
-    max_nodes: Count = 64
+    max_nodes: Count = 8
     batch_size: Positive = 32
 
     @model_validator(mode="after")

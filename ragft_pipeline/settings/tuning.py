@@ -15,7 +15,7 @@ class TeacherSettings(Section):
     bm25_weight: Share | None = None
     depth: Annotated[int, Field(ge=8, le=100_000)] = 256
     late_interaction: Share = 0.6
-    late_questions: Count = 3000
+    late_questions: Count = 1000
     model: str | None = None
     model_weight: Share = 0.5
     reranked: Annotated[int, Field(ge=2, le=1000)] = 32

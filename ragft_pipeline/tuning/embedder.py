@@ -94,7 +94,7 @@ def train_embedder(
         with TemporaryDirectory(dir=work.folder) as folder:
             tuned.save(Path(folder), strength)
             encoder = Encoder.tuned(Path(folder), settings.embedder, settings.compute)
-            after.append(pool.ndcg(encoder, settings))
+            after.append(pool.ndcg(encoder, settings, work))
         work.progress(f"tuned_embedder: strength {strength}, val nDCG@10 {mean_of(after[-1]):.4f}")
     chosen, values = choose_strength(strengths, pool.before, after, pool.kinds)
     facts = {
@@ -281,12 +281,13 @@ class _Pool:
         pool = Validation(val.questions, {ids[index]: val.nodes[ids[index]] for index in kept})
         return cls(pool, kinds, pool.ndcg(queries, vectors[kept]), vectors[kept])
 
-    def ndcg(self, tuned: Encoder, settings: Settings) -> np.ndarray:
-        """Return nDCG@10 of each val question with a tuned encoder."""
-        queries = tuned.encode(self.val.questions.texts, "query")
+    def ndcg(self, tuned: Encoder, settings: Settings, work: Workspace) -> np.ndarray:
+        """Return nDCG@10 of each val question with a tuned encoder, whose vectors are kept."""
+        _, queries = cached_vectors(work, tuned, self.val.questions.by_id(), "query")
         if settings.tuned_embedder.recipe == "query_tower":
             return self.val.ndcg(queries, self.documents)
-        return self.val.ndcg(queries, tuned.encode(list(self.val.nodes.values()), "document"))
+        _, documents = cached_vectors(work, tuned, self.val.nodes, "document")
+        return self.val.ndcg(queries, documents)
 
 
 def _save(

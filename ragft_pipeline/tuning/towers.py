@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragft_pipeline.compute import add_up, add_up_gradients, require_agreement, share
-from ragft_pipeline.number_types import autocast
+from ragft_pipeline.number_types import attention_in_training, autocast
 from ragft_pipeline.retrieval.encoder import pick_device
 from ragft_pipeline.settings import ComputeSettings, TunedEmbedderSettings
 from ragft_pipeline.tuning.checkpoint import Checkpoint
@@ -161,7 +161,7 @@ class Towers:
 
         features = self.model.preprocess(list(texts), max_length=self._recipe.passage_tokens)
         features = batch_to_device(features, torch.device(self._device))
-        with autocast(self._compute):
+        with autocast(self._compute), attention_in_training(self._compute):
             vectors: torch.Tensor = self.model(features)["sentence_embedding"]
         return vectors.float()
 

@@ -17,6 +17,7 @@ from ragft_pipeline.answering.tuning import BASE_FILE, MERGED_FOLDER, tune_langu
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import Settings, TunedLLMSettings, parse_settings
 from ragft_pipeline.store import ArtifactStore, Workspace
+from ragft_pipeline.weights import require_language_model, resolve_weights
 from ragft_pipeline_tests.short_model import NAME, short_language_model
 
 DECLINE = "The passages do not say."
@@ -136,6 +137,26 @@ def test_the_adapter_and_the_merged_model_load_and_answer(tmp_path: Path, whole:
     )
     merged = llm.chat([ChatMessage(**message) for message in asked]).message.content
     assert merged == reply.text
+
+
+def test_frozen_matrices_are_stored_as_they_are_multiplied(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(fitting, "faster_dtype", lambda compute: torch.bfloat16)
+    recipe, compute = settings().tuned_llm, settings().compute
+    weights = require_language_model(resolve_weights(recipe.model))
+    losses, kept = [], []
+    for merged in (False, True):
+        torch.manual_seed(0)
+        one = recipe.model_copy(update={"merged": merged})
+        tokenizer, model = fitting._base(weights, one, compute)
+        inputs = tokenizer("The pump runs at night.", return_tensors="pt")
+        with torch.autocast("cpu", torch.bfloat16):
+            losses.append(float(model(**inputs, labels=inputs["input_ids"]).loss))
+        kept.append({parameter.dtype for parameter in model.parameters()})
+        assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
+    assert losses[0] == losses[1]
+    assert kept == [{torch.float32, torch.bfloat16}, {torch.float32}]
 
 
 def test_an_adapter_refuses_another_base(tmp_path: Path) -> None:

@@ -73,6 +73,19 @@ def test_other_architectures_and_modules(tmp_path: Path, roberta: bool, pooling:
         np.testing.assert_allclose(found, theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("prompt", ["", "query: "])
+def test_token_states_are_those_of_sentence_transformers(
+    monkeypatch: pytest.MonkeyPatch, prompt: str
+) -> None:
+    settings = EmbedderSettings(query_prompt=prompt)
+    packed = Encoder.base(settings, ComputeSettings()).encode_tokens(TEXTS, "query")
+    monkeypatch.setattr("ragft_pipeline.retrieval.packed.can_pack", lambda model: False)
+    plain = Encoder.base(settings, ComputeSettings()).encode_tokens(TEXTS, "query")
+    for (ids, states), (their_ids, their_states) in zip(packed, plain, strict=True):
+        assert ids.tolist() == their_ids.tolist()
+        np.testing.assert_allclose(states, their_states, atol=1e-4)
+
+
 def test_the_default_prompt_is_used(tmp_path: Path) -> None:
     model = small_model(tmp_path, False, "mean")
     plain = PackedEncoder(model).encode(TEXTS).numpy()
