@@ -8,6 +8,7 @@ little, synthetic questions are put to the shipped system, and decide nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -82,7 +83,9 @@ def evaluate_retrieval(
     trials = {SERVED: trial, TOMORROW: unseeing, SYNTHETIC: unseeing}
     systems = {name: trials[name].measure(questions) for name, questions in asked.items()}
     if enough:
+        start = time.monotonic()
         choices = _chosen(systems[SERVED], people, trial)
+        trial.ranker_seconds += time.monotonic() - start
         work.progress(f"{choices.whole.system}, chosen by {len(people)} questions of people")
     else:
         choices = prior_choice(next(iter(systems.values())), trial.prior)
