@@ -100,7 +100,8 @@ def evaluate_retrieval(
     counts = {f"questions_{name}": len(questions) for name, questions in asked.items()}
     facts: dict[str, Any] = {**counts, **trial.stages.index_facts}
     facts |= {"nodes": len(trial.node_ids), "dropped_seen_in_training": dropped}
-    facts["ranker_seconds"] = round(trial.ranker_seconds + unseeing.ranker_seconds, 3)
+    tried = [trial] if unseeing is trial else [trial, unseeing]
+    facts["ranker_seconds"] = round(sum(each.ranker_seconds for each in tried), 3)
     return pa.concat_tables(rows), facts
 
 
