@@ -4,7 +4,13 @@ import pyarrow as pa
 import pytest
 
 from ragft_pipeline import schemas
-from ragft_pipeline.retrieval.question_sets import RelevanceIndex, gold_set, synthetic_set
+from ragft_pipeline.retrieval.question_sets import (
+    PEOPLE,
+    RelevanceIndex,
+    gold_set,
+    questions_that_choose,
+    synthetic_set,
+)
 
 NODES = pa.table(
     {
@@ -51,8 +57,7 @@ def gold_rows(count: int) -> pa.Table:
     rows = [
         {
             "question_id": f"q{n}", "question": f"Question {n}?", "doc_key": "a",
-            "cluster": "c", "part": ("dev", "test")[n % 2],
-            "split": ("val", "test", "train")[n % 3],
+            "cluster": "c", "split": ("val", "test", "train")[n % 3],
             "answers": [{"start": 10 if n < 6 else 900, "end": 20 if n < 6 else 910}],
         }
         for n in reversed(range(count))
@@ -60,12 +65,22 @@ def gold_rows(count: int) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schemas.GOLD_QUESTIONS.schema)
 
 
-def test_a_gold_set_holds_its_part_in_the_order_of_ids() -> None:
-    chosen = gold_set("gold_test", gold_rows(8), INDEX, "test")
-    assert chosen.ids == ["q1", "q3", "q5"]
-    assert chosen.held_out == [True, False, False]
-    assert chosen.relevant == [frozenset({0})] * 3
-    assert len(chosen) == 3
+def test_a_gold_set_holds_what_some_node_answers_in_the_order_of_ids() -> None:
+    chosen = gold_set(PEOPLE, gold_rows(8), INDEX)
+    assert chosen.ids == ["q0", "q1", "q2", "q3", "q4", "q5"]
+    assert chosen.held_out == [False, True, False, False, True, False]
+    assert chosen.relevant == [frozenset({0})] * 6
+    assert len(chosen) == 6
+
+
+@pytest.mark.parametrize(("held_out", "asked"), [(True, 6), (False, 4)])
+def test_questions_about_test_documents_choose_only_where_they_may(
+    held_out: bool, asked: int
+) -> None:
+    nothing = schemas.QA_PAIRS.schema.empty_table()
+    chosen = questions_that_choose(gold_rows(8), nothing, NODES, COLUMN, 1, held_out)
+    assert (chosen.name, len(chosen)) == (PEOPLE, asked)
+    assert any(chosen.held_out) == held_out
 
 
 def test_a_synthetic_question_counts_its_own_node_and_every_other_with_the_answer() -> None:
@@ -83,12 +98,11 @@ def test_a_synthetic_question_counts_its_own_node_and_every_other_with_the_answe
 
 
 def test_the_first_questions_are_of_held_out_documents_then_by_id() -> None:
-    chosen = gold_set("gold_dev", gold_rows(8), INDEX, "dev")
-    assert chosen.ids == ["q0", "q2", "q4"]
+    chosen = gold_set(PEOPLE, gold_rows(8), INDEX)
     held_out = dict(zip(chosen.ids, chosen.held_out))
     ranked = sorted(chosen.ids, key=lambda name: (not held_out[name], name))
     assert chosen.first(2).ids == ranked[:2]
-    assert len(chosen.first(99)) == 3
+    assert len(chosen.first(99)) == 6
     assert len(chosen.first(0)) == 0
 
 

@@ -90,7 +90,7 @@ def _chosen(tables: TrainingTables, folder: Path, gold: pa.Table | None = None) 
 def _gold(tables: TrainingTables, split: str) -> pa.Table:
     rows = [
         {"question_id": f"g{n}", "question": row["question"], "doc_key": row["node_id"],
-         "cluster": f"c{n}", "part": "dev", "split": split,
+         "cluster": f"c{n}", "split": split,
          "answers": [{"start": 0, "end": 5}]}
         for n, row in enumerate(3 * tables.val_pairs.to_pylist())
     ]  # fmt: skip
