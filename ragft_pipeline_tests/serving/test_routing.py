@@ -16,6 +16,7 @@ from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.folds import folds_of
+from ragft_pipeline.retrieval.question_sets import SERVED
 from ragft_pipeline.routing.catalog import KINDS, ToolName
 from ragft_pipeline.routing.evaluation import ROUTER, UNTUNED
 from ragft_pipeline.routing.tool_router import ToolRouter
@@ -68,15 +69,15 @@ def test_a_route_is_the_evaluated_one(finished: Project, live: Champion) -> None
     rows = finished.artifact("router_eval").table()
     tools = live.searcher.tool_router
     asked = rows.filter(pc.equal(rows.column("system"), ROUTER))
-    asked = [row for row in asked.to_pylist() if row["question_set"] != "router_test"][:8]
+    asked = [row for row in asked.to_pylist() if row["question_set"] == SERVED]
+    folds = folds_of([row["cluster"] for row in asked]).tolist()
+    routers = [tools.router.without(fold) for fold in folds]
+    own = tools.router.second_opinion  # the service holds no other scorer
+    both = [pair for pair in zip(asked, routers) if pair[1].second_opinion == own][:8]
     gold = finished.artifact("gold_questions").table().to_pylist()
     owner = {row["question_id"]: row["doc_key"] for row in gold}
     shown = 0
-    for row in asked:
-        (fold,) = folds_of([row["cluster"]]).tolist()
-        router = tools.router.without(fold)
-        if router.second_opinion != tools.router.second_opinion:
-            continue  # the service holds no more than one scorer
+    for row, router in both:
         route = ToolRouter(router, tools.index, tools._encode, tools._scorer).route(row["question"])
         assert route.confidence == pytest.approx(row["confidence"], abs=1e-4)
         assert route.abstained == row["abstained"]
