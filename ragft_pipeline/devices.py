@@ -1,0 +1,90 @@
+"""The device that models compute on, and how much it takes at once.
+
+None of it is part of an identity: a card gives the vectors that a CPU gives, within rounding.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.settings import ComputeSettings
+
+if TYPE_CHECKING:
+    import torch
+
+_CPU_TEXTS = 32  # more at once do not make a CPU faster
+_TOKENS_A_GIB = 2048  # of a card's memory: a wide model's states then fill a tenth of it
+_MOST_TOKENS = 1 << 17  # more do not make the largest cards faster
+_UNKNOWN_GIB = 8  # of memory, on a device that does not say
+_KEPT = 8  # times as much does a token take whose activations are kept for a backward pass
+
+
+def pick_device(compute: ComputeSettings) -> str:
+    """Return the torch device in force, and set the CPU thread count once.
+
+    With `threads: 0` it is $OMP_NUM_THREADS, by which Ray says what a worker may use, else all
+    cores. Raises RagftError where the settings name a device that is not there.
+    """
+    import torch
+
+    allowed = os.environ.get("OMP_NUM_THREADS", "")
+    threads = compute.threads or (int(allowed) if allowed.isdecimal() else os.cpu_count()) or 1
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if compute.device == "auto":
+        return next((name for name, found in there.items() if found()), "cpu")
+    if compute.device in there and not there[compute.device]():
+        raise RagftError(
+            f"compute.device = {compute.device}: torch {torch.__version__} finds none here; "
+            "auto takes what there is"
+        )
+    return compute.device
+
+
+def pick_dtype(compute: ComputeSettings) -> torch.dtype:
+    """Return the type that models compute in, as the settings say it."""
+    import torch
+
+    return torch.bfloat16 if compute.dtype == "bfloat16" else torch.float32
+
+
+def texts_at_once(compute: ComputeSettings, tokens: int, kept: bool = False) -> int:
+    """Return how many texts go through a model together.
+
+    What `compute.batch_size` says, else 32 on a CPU and what a card's memory has room for.
+
+    Args:
+        tokens: that a text has at most.
+        kept: whether all activations are kept, for a backward pass.
+    """
+    if compute.batch_size:
+        return compute.batch_size
+    device = pick_device(compute)
+    if device == "cpu":
+        return _CPU_TEXTS
+    room = min(_MOST_TOKENS, round(_TOKENS_A_GIB * memory_gib(device)))
+    return max(1, room // (max(1, tokens) * (_KEPT if kept else 1)))
+
+
+@lru_cache(maxsize=4)
+def memory_gib(device: str) -> float:
+    """Return how much memory a card has."""
+    import torch
+
+    if device.startswith("cuda"):
+        return float(torch.cuda.get_device_properties(device).total_memory) / 2**30
+    if device == "mps":
+        return float(torch.mps.recommended_max_memory()) / 2**30
+    return _UNKNOWN_GIB
+
+
+def wait_for(device: str) -> None:
+    """Wait until a device has done what it was asked: what is timed before is not yet computed."""
+    import torch
+
+    if device != "cpu":
+        torch.accelerator.synchronize(device)
