@@ -34,10 +34,10 @@ def pick_device(compute: ComputeSettings) -> str:
     threads = compute.threads or (int(allowed) if allowed.isdecimal() else os.cpu_count()) or 1
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
-    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if compute.device == "auto":
-        return next((name for name, found in there.items() if found()), "cpu")
-    if compute.device in there and not there[compute.device]():
+        return next((name for name, found in there.items() if found), "cpu")
+    if not there.get(compute.device, True):
         raise RagftError(
             f"compute.device = {compute.device}: torch {torch.__version__} finds none here; "
             "auto takes what there is"

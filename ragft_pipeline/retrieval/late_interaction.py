@@ -230,9 +230,9 @@ class LateInteraction:
         held = [(passage, row) for passage, row in zip(passages, rows) if row is not None]
         for some in batches(held, _BLOCK):
             assert stored is not None
-            block, places = zip(*some)
+            places = [row for _, row in some]
             vectors = stored.vectors_on(device, places)
-            yield block, TokenRows(vectors, stored.lengths[list(places)])
+            yield [passage for passage, _ in some], TokenRows(vectors, stored.lengths[places])
         for block in batches([text for text, row in zip(passages, rows) if row is None], _BLOCK):
             if stored is not None:
                 rounded = store_tokens(self._encoder, block, stored.bits)

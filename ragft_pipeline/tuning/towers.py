@@ -249,8 +249,8 @@ def train_towers(
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         if len(losses) % 10 == 0 or len(losses) == total:
-            losses[-10:] = [float(loss) for loss in losses[-10:]]
-            mean = float(np.mean(losses[-10:]))
+            losses[-10:] = last = [float(loss) for loss in losses[-10:]]
+            mean = float(np.mean(last))
             report(f"tuned_embedder: step {len(losses)}/{total}, loss {mean:.4f}")
         if share()[0] == 0:
             checkpoint.keep(towers.model, optimiser, losses)
