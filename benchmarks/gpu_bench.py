@@ -45,7 +45,7 @@ class Sizes:
     product: int  # side of the matrix
 
 
-SMALL = Sizes(48, 48, 32, 200, 64, (8, 8), (2, 2), (8, 8), (4, 4), 8, 512)
+SMALL = Sizes(32, 16, 16, 200, 32, (6, 6), (2, 2), (8, 8), (4, 4), 8, 512)
 FULL = Sizes(
     384, 16384, 4096, 100_000, 8192, (32, 512), (4, 16), (12, 512), (8, 256), 64, 8192
 )  # fmt: skip
@@ -125,9 +125,11 @@ class Bench:
         name, results = f"{self.device}/{row.stage}/{row.dtype}", self.results
         accelerator = self.device != "cpu"
         cells = [row.stage, row.dtype]
+        # few questions about few passages do not tell what rounding does to a ranking
+        ranked = SAME_RANKING if accelerator or row.dtype == "float32" else None
         for value, what, unit, most in (
             (row.error, "error", "of 1", NEAR[row.dtype]),
-            (row.ranking, "ndcg_apart", "nDCG@10", SAME_RANKING),
+            (row.ranking, "ndcg_apart", "nDCG@10", ranked),
         ):
             cells.append(
                 "" if value is None else f"{value:.1e}" if unit == "of 1" else f"{value:.4f}"

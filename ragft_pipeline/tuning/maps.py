@@ -160,7 +160,9 @@ def fit_maps(
             rows, places = lesson.shown(columns)
             shown = vectors if len(rows) == len(vectors) else vectors[torch.from_numpy(rows)]
             shown = shown.to(device)
-            student = _pooled(maps.queries(queries[batch]) @ maps.documents(shown).T, places)
+            student = _pooled(
+                maps.queries(queries[torch.from_numpy(batch)]) @ maps.documents(shown).T, places
+            )
             log_student = functional.log_softmax(student / recipe.student_temperature, dim=1)
             taught, sources = torch.from_numpy(target).to(device), torch.from_numpy(own).to(device)
             wanted = torch.softmax(taught / recipe.teacher_temperature, dim=1)

@@ -200,14 +200,15 @@ class Towers:
         with torch.no_grad():
             like = found[0] if found else self.encode(texts[:1])
         vectors = like.new_zeros(len(texts), like.shape[1])
-        for chunk, part in zip(chunks, found):
-            vectors[chunk] = part
+        places = [torch.from_numpy(chunk).to(vectors.device) for chunk in chunks]
+        for rows, part in zip(places, found):
+            vectors[rows] = part
         add_up(vectors).requires_grad_()
         loss = loss_of(vectors)
         loss.backward()
         assert vectors.grad is not None
-        for chunk, part in zip(chunks, kept if keeps else encoded()):
-            part.backward(vectors.grad[chunk])
+        for rows, part in zip(places, kept if keeps else encoded()):
+            part.backward(vectors.grad[rows])
         add_up_gradients(self.model.parameters())
         return loss.detach()
 
