@@ -86,6 +86,7 @@ class Bench:
     rates: Rates
     settings: Settings = field(default_factory=Settings)
     results: Results = field(default_factory=lambda: Results("gpu"))
+    _encoders: dict[tuple[str, str, int], Encoder] = field(default_factory=dict)
 
     @property
     def here(self) -> ComputeSettings:
@@ -102,8 +103,12 @@ class Bench:
         return Texts.of_sample(self.sizes.passages)
 
     def encoder(self, compute: ComputeSettings, dtype: str = "float32") -> Encoder:
+        """Return the packaged embedder there, loaded once."""
         typed = compute.model_copy(update={"dtype": dtype})
-        return Encoder.base(self.settings.embedder, typed)
+        key = typed.device, dtype, typed.threads
+        if key not in self._encoders:
+            self._encoders[key] = Encoder.base(self.settings.embedder, typed)
+        return self._encoders[key]
 
     @cached_property
     def reference(self) -> dict[Kind, np.ndarray]:

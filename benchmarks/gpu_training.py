@@ -84,6 +84,8 @@ class _Run:
         kill_at: int = 0,
     ) -> _Run:  # fmt: skip
         """Train one epoch; the clock runs for the training alone."""
+        import torch
+
         recipe = TunedEmbedderSettings(batch_size=step, accumulate=accumulate, warmup=0.0)
         place = bench.folder / "towers" / "checkpoint.pt"
         base = bench.encoder(bench.beside).weights
@@ -93,7 +95,6 @@ class _Run:
             lessons.teacher,
         )  # fmt: skip
         device = pick_device(compute)
-        import torch
 
         def fresh() -> Towers:
             model = load_sentence_transformer(base, bench.settings.embedder, device, torch.float32)
