@@ -52,7 +52,7 @@ def encoding_work(bench: Bench, encoder: Encoder, texts: list[str], sent: float)
     model = encoder.model
     most = int(model.max_seq_length or 512)
     lengths = lengths_of(model.tokenizer, texts, most)
-    passes = -(-len(texts) // texts_at_once(bench.here, most))
+    passes = -(-len(texts) // texts_at_once(bench.here, most, model.transformers_model))
     weights = sum(part.nbytes for part in model.transformers_model.parameters())
     operations = forward_operations(model.transformers_model, lengths)
     return Work(operations, passes * weights + sent, sent)
@@ -112,16 +112,17 @@ def maps(bench: Bench) -> Iterator[Row]:
     """Two-sided maps, over vectors that are there."""
     recipe = bench.settings.adapter
     lessons = bench.lessons(bench.texts.passages)
+    large = bench.lessons(bench.texts.windows(bench.sizes.nodes))
+    assert lessons.teacher
+    assert large.teacher  # made before the clock runs
     both = []
     for compute in (bench.beside, bench.here):
         adapter, taken = timed(pick_device(compute), _fitted, lessons, compute, bench)
-        if compute.device == "cpu" and not both:
+        if not both:
             cpu_rate = recipe.epochs * len(lessons.passages) / taken
         queries = adapter.queries(bench.reference["query"])
         both.append((queries, adapter.documents(bench.reference["document"])))
     wanted, found = both
-    large = bench.lessons(bench.texts.windows(bench.sizes.nodes))
-    assert large.teacher
     _, seconds = timed(bench.device, _fitted, large, bench.here, bench)
     number, width = large.vectors.shape
     columns, batch = min(number, recipe.nodes_per_step), min(recipe.batch_size, number)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import ComputeSettings
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     import torch
 
 _CPU_TEXTS = 32  # more at once do not make a CPU faster
-_TOKENS_A_GIB = 2048  # of a card's memory: a wide model's states then fill a tenth of it
+_SHARE = 0.1  # of a card's memory, that the states of a batch may take
 _MOST_TOKENS = 1 << 17  # more do not make the largest cards faster
-_UNKNOWN_GIB = 8  # of memory, on a device that does not say
-_KEPT = 8  # times as much does a token take whose activations are kept for a backward pass
+_PASSING, _KEPT = 16, 10  # times the width: what a token takes, and in each layer where all is kept
+_WIDTH, _LAYERS = 1024, 24  # of a model that does not say
+_UNKNOWN_GIB = 8.0  # of memory, on a device that does not say
 
 
 def pick_device(compute: ComputeSettings) -> str:
@@ -52,13 +53,16 @@ def pick_dtype(compute: ComputeSettings) -> torch.dtype:
     return torch.bfloat16 if compute.dtype == "bfloat16" else torch.float32
 
 
-def texts_at_once(compute: ComputeSettings, tokens: int, kept: bool = False) -> int:
+def texts_at_once(
+    compute: ComputeSettings, tokens: int, transformer: Any = None, kept: bool = False
+) -> int:
     """Return how many texts go through a model together.
 
     What `compute.batch_size` says, else 32 on a CPU and what a card's memory has room for.
 
     Args:
         tokens: that a text has at most.
+        transformer: the model, whose configuration says its width and layers.
         kept: whether all activations are kept, for a backward pass.
     """
     if compute.batch_size:
@@ -66,8 +70,11 @@ def texts_at_once(compute: ComputeSettings, tokens: int, kept: bool = False) -> 
     device = pick_device(compute)
     if device == "cpu":
         return _CPU_TEXTS
-    room = min(_MOST_TOKENS, round(_TOKENS_A_GIB * memory_gib(device)))
-    return max(1, room // (max(1, tokens) * (_KEPT if kept else 1)))
+    config = getattr(transformer, "config", None)
+    width = getattr(config, "hidden_size", _WIDTH)
+    each = 4 * width * (_KEPT * getattr(config, "num_hidden_layers", _LAYERS) if kept else _PASSING)
+    room = min(_MOST_TOKENS, int(_SHARE * memory_gib(device) * 2**30 / each))
+    return max(1, room // max(1, tokens))
 
 
 @lru_cache(maxsize=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,14 +30,21 @@ def test_a_cpu_takes_as_many_texts_as_it_always_did() -> None:
 
 
 def test_a_card_takes_what_its_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    small, large = (
+        SimpleNamespace(config=SimpleNamespace(hidden_size=width, num_hidden_layers=layers))
+        for width, layers in ((384, 6), (1024, 24))
+    )
+    auto = ComputeSettings()
     sizes = []
-    for gib in (8, 24, 80):
+    for gib in (2, 8, 80):
         card(monkeypatch, gib)
-        sizes.append(texts_at_once(ComputeSettings(), 256))
-    assert sizes == [64, 192, 512]
-    assert texts_at_once(ComputeSettings(), 8192) == 16  # of long texts fewer
-    assert texts_at_once(ComputeSettings(), 256, kept=True) == 64  # and where all is kept
-    assert texts_at_once(ComputeSettings(), 10**9) == 1
+        sizes.append([texts_at_once(auto, 256, model) for model in (small, large)])
+    assert sizes == [[34, 12], [136, 51], [512, 512]]
+    assert texts_at_once(auto, 8192, small) == 16  # of long texts fewer
+    kept = [texts_at_once(auto, 128, model, kept=True) for model in (small, large)]
+    assert kept == [728, 68]  # where every layer's states stay, the depth counts
+    assert texts_at_once(auto, 256) == texts_at_once(auto, 256, large)  # not known: a large one
+    assert texts_at_once(auto, 10**9, small) == 1
 
 
 def test_the_settings_fix_the_size(monkeypatch: pytest.MonkeyPatch) -> None:

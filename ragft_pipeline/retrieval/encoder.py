@@ -219,7 +219,8 @@ class Encoder:
 
     def _texts_at_once(self) -> int:
         limit = self.model.max_seq_length or self._embedder.max_tokens
-        return texts_at_once(self._compute, int(min(limit, self._embedder.max_tokens)))
+        tokens = int(min(limit, self._embedder.max_tokens))
+        return texts_at_once(self._compute, tokens, self.model.transformers_model)
 
 
 def prompt_of(weights: Weights, embedder: EmbedderSettings, kind: Kind) -> str:

@@ -78,7 +78,8 @@ class Reranker:
         """Return one raw score a pair (question, passage), float32."""
         scores = np.empty(len(pairs), dtype=np.float32)
         order = np.argsort([-len(passage) for _, passage in pairs], kind="stable")
-        size = texts_at_once(self._compute, self._settings.max_tokens)
+        transformer = self.model.transformers_model
+        size = texts_at_once(self._compute, self._settings.max_tokens, transformer)
         for start in range(0, len(pairs), _BLOCK):
             block = order[start : start + _BLOCK]
             values = self.model.predict(

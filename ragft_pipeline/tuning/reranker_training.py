@@ -257,7 +257,6 @@ def _evaluator(candidates: Candidates, settings: Settings) -> Any:
     from sentence_transformers.base.evaluation import BaseEvaluator
 
     depths = settings.reranker.val_depths
-    size = texts_at_once(settings.compute, settings.reranker.max_tokens)
 
     class ValRanking(BaseEvaluator):
         """Mean nDCG@10 of val candidates reranked to several depths, each pair scored once."""
@@ -267,9 +266,10 @@ def _evaluator(candidates: Candidates, settings: Settings) -> Any:
             self.primary_metric = _METRIC
 
         def __call__(self, model: CrossEncoder, *_: Any, **__: Any) -> dict[str, float]:
+            tokens = settings.reranker.max_tokens
             scores = model.predict(
                 candidates.pairs(),
-                batch_size=size,
+                batch_size=texts_at_once(settings.compute, tokens, model.transformers_model),
                 show_progress_bar=False,
             ).reshape(candidates.nodes.shape)
             found = {f"{_METRIC}_of_{depth}": candidates.ndcg(scores, depth) for depth in depths}

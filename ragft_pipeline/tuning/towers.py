@@ -152,7 +152,8 @@ class Towers:
         self._recipe = recipe
         self._device = pick_device(compute)
         self._compute = compute
-        self._texts = texts_at_once(compute, recipe.passage_tokens, kept=True)
+        transformer = model.transformers_model
+        self._texts = texts_at_once(compute, recipe.passage_tokens, transformer, kept=True)
 
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
         """Return vectors of texts of like length, float32 of shape (texts, dimension)."""

@@ -70,6 +70,7 @@ def test_a_step_of_the_towers_fetches_nothing(
     accumulate: bool, one_sided: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model: Any = torch.nn.Linear(WIDTH, WIDTH)
+    model.transformers_model = None
     recipe = TunedEmbedderSettings(accumulate=accumulate, matryoshka=(4,))
     own = towers.Towers(model, recipe, ComputeSettings(batch_size=4))
     monkeypatch.setattr(own, "encode", lambda texts: model(torch.ones(len(texts), WIDTH)))
