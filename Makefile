@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 
 export TQDM_DISABLE := 1
 
-.PHONY: bench-reranker demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-demo bench-defaults clean
+.PHONY: bench-reranker demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-demo bench-defaults bench-gpu clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -82,6 +82,9 @@ bench-ray: $(INSTALLED)
 
 bench-demo: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.demo
+
+bench-gpu: $(INSTALLED)  # on whatever accelerator is there; without one, small sizes on the CPU
+	@$(BIN)/python -m benchmarks.gpu
 
 bench-serve: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.serve

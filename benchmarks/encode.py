@@ -22,10 +22,10 @@ import pyarrow as pa
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.devices import pick_device
 from ragft_pipeline.retrieval.encoder import (
     Encoder,
     normalise_rows,
-    pick_device,
     quiet_transformers,
 )
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings

@@ -86,7 +86,7 @@ class LanguageModel:
         """
         import torch
 
-        marks = _question_marks(self.tokenizer) if questions else None
+        marks = _question_marks(self.tokenizer).to(self.model.device) if questions else None
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         replies: list[Reply] = [Reply("", 0, 0)] * len(texts)
         for start in range(0, len(order), batch_size):
@@ -97,7 +97,10 @@ class LanguageModel:
                 padding=True,
                 add_special_tokens=False,
             )
-            given = inputs["input_ids"].shape[1]
+            given, asked = (
+                inputs["input_ids"].shape[1],
+                inputs["attention_mask"].sum(dim=1).tolist(),
+            )
             with torch.inference_mode():
                 output = self.model.generate(
                     **inputs.to(self.model.device),
@@ -107,11 +110,11 @@ class LanguageModel:
                     pad_token_id=self.tokenizer.pad_token_id,
                     stopping_criteria=[] if marks is None else [_ends(marks, given, questions)],
                 )
-            new = output[:, given:]
-            for i, ids, mask in zip(batch, new, inputs["attention_mask"]):
+            new = output[:, given:].cpu()
+            for i, ids, own in zip(batch, new, asked):
                 used = int((ids != self.tokenizer.pad_token_id).sum())
                 text = self.tokenizer.decode(ids, skip_special_tokens=True)
-                replies[i] = Reply(text, int(mask.sum()), used)
+                replies[i] = Reply(text, own, used)
         return replies
 
     def losses(self, texts: Sequence[str]) -> np.ndarray:
@@ -147,7 +150,7 @@ def _question_marks(tokenizer: Any) -> Any:
 
 def _ends(marks: Any, given: int, questions: int) -> Callable[..., Any]:
     """Return transformers' stopping criterion: so many marks after the first `given` tokens."""
-    return lambda ids, scores, **_: marks.to(ids.device)[ids[:, given:]].sum(dim=1) >= questions
+    return lambda ids, scores, **_: marks[ids[:, given:]].sum(dim=1) >= questions
 
 
 @lru_cache(maxsize=1)
@@ -195,7 +198,7 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM
 
-    from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype
+    from ragft_pipeline.devices import pick_device, pick_dtype
 
     model = AutoModelForCausalLM.from_pretrained(
         model_folder(weights),

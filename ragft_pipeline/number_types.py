@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype
+from ragft_pipeline.devices import pick_device, pick_dtype
 from ragft_pipeline.settings import ComputeSettings
 
 if TYPE_CHECKING:
@@ -20,15 +20,16 @@ if TYPE_CHECKING:
 def faster_dtype(compute: ComputeSettings) -> torch.dtype:
     """Return the type that models are trained and answer in, which is part of no identity.
 
-    bfloat16 where the settings say it, or this machine multiplies it faster.
+    bfloat16 where the settings say it, or this machine multiplies it faster; a card that has none
+    (before NVIDIA's compute capability 8.0) takes float32, whatever they say.
     """
     import torch
 
     device = pick_device(compute)
-    if device == "cpu":
-        faster = _cpu_is_faster_in_bfloat16()
-    else:
-        faster = device.startswith("cuda") and torch.cuda.is_bf16_supported(False)
+    if device == "cuda":
+        has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_it else torch.float32
+    faster = device == "cpu" and _cpu_is_faster_in_bfloat16()
     return torch.bfloat16 if faster else pick_dtype(compute)
 
 
@@ -39,7 +40,7 @@ def autocast(compute: ComputeSettings) -> AbstractContextManager[Any]:
     dtype = faster_dtype(compute)
     if dtype == torch.float32:
         return nullcontext()
-    return torch.autocast(pick_device(compute).partition(":")[0], dtype)
+    return torch.autocast(pick_device(compute), dtype)
 
 
 def attention_in_training(compute: ComputeSettings) -> AbstractContextManager[Any]:

@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline.answering.plan import Plan, plan_training
+from ragft_pipeline.devices import pick_device, wait_for
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.language_model import load_model, load_tokenizer
 from ragft_pipeline.number_types import autocast, faster_dtype
-from ragft_pipeline.retrieval.encoder import pick_device, quiet_transformers
+from ragft_pipeline.retrieval.encoder import quiet_transformers
 from ragft_pipeline.settings import ComputeSettings, TunedLLMSettings
-from ragft_pipeline.tuning.training import report_to
+from ragft_pipeline.tuning.training import on_one_device, report_to
 from ragft_pipeline.weights import Weights
 
 _COMPLETE = "complete.json"  # written into a checkpoint when all of it is there
@@ -68,13 +69,13 @@ def fit_adapter(
     lengths = {name: [len(one["input_ids"]) for one in part] for name, part in parts.items()}
     plan = plan_training(
         folder / "plan.json", recipe, lengths["train"], lengths["val"],
-        lambda: _seconds_a_token(model, parts["train"], compute),
+        lambda: _seconds_a_token(model, parts["train"], recipe, compute),
     )  # fmt: skip
     seen = parts["train"][: plan.steps * recipe.batch_size]  # the natural ones, where few can be
     clock = _clock(recipe, plan)
     trainer = SFTTrainer(
         model=model,
-        args=_arguments(folder, recipe, plan, compute, bool(parts["val"])),
+        args=on_one_device(_arguments(folder, recipe, plan, compute, bool(parts["val"]))),
         train_dataset=_dataset(seen),
         eval_dataset=_dataset(parts["val"]) if parts["val"] else None,
         processing_class=tokenizer,
@@ -104,16 +105,15 @@ def _base(weights: Weights, recipe: TunedLLMSettings, compute: ComputeSettings) 
     import torch
     from peft import LoraConfig, get_peft_model
 
-    device = pick_device(compute)
     given: dict[str, Any] = {}
     if recipe.four_bit:
-        given |= {"quantization_config": _four_bit(device), "dtype": "auto"}
-    elif device == "cpu":
+        given |= {"quantization_config": _four_bit(compute), "dtype": "auto"}
+    elif pick_device(compute) == "cpu":
         given["dtype"] = torch.float32  # it learns worse in others; products may be (autocast)
     trust = recipe.trust_remote_code
     tokenizer = load_tokenizer(weights, trust)
     model = load_model(weights, compute, trust, **given)
-    if device == "cpu" and not recipe.merged and not recipe.four_bit:
+    if not recipe.merged and not recipe.four_bit:
         _store_as_multiplied(model, compute)
     number = model.config.num_hidden_layers
     lora = LoraConfig(
@@ -141,16 +141,17 @@ def _store_as_multiplied(model: Any, compute: ComputeSettings) -> None:
             module.weight.data = module.weight.data.to(faster_dtype(compute))
 
 
-def _four_bit(device: str) -> Any:
+def _four_bit(compute: ComputeSettings) -> Any:
     import importlib.util
 
-    if not device.startswith("cuda") or importlib.util.find_spec("bitsandbytes") is None:
+    if pick_device(compute) != "cuda" or importlib.util.find_spec("bitsandbytes") is None:
         raise RagftError("tuned_llm.four_bit = true: needs an NVIDIA GPU and bitsandbytes")
-    import torch
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=faster_dtype(compute),
     )
 
 
@@ -189,14 +190,23 @@ def _dataset(examples: list[dict[str, list[int]]]) -> Any:
 
 
 def _seconds_a_token(
-    model: Any, examples: list[dict[str, list[int]]], compute: ComputeSettings
+    model: Any,
+    examples: list[dict[str, list[int]]],
+    recipe: TunedLLMSettings,
+    compute: ComputeSettings,
 ) -> float:
-    """Time forward and backward of an example of middling length, the second time round."""
+    """Time forward and backward of what a step has at once, the second time round.
+
+    That is as many examples of middling length as go together.
+    """
     import torch
 
+    device = pick_device(compute)
     middling = sorted(examples, key=lambda one: len(one["input_ids"]))[len(examples) // 2]
+    length = len(middling["input_ids"])
+    together = min(recipe.micro_batch_size, recipe.batch_size)
     inputs = {
-        name: torch.tensor([values], device=model.device) for name, values in middling.items()
+        name: torch.tensor([values] * together, device=device) for name, values in middling.items()
     }
     model.train()
     for _ in range(2):
@@ -204,9 +214,10 @@ def _seconds_a_token(
         with autocast(compute):
             loss = model(**inputs).loss
         loss.backward()
+        wait_for(device)
         seconds = time.perf_counter() - start
     model.zero_grad()
-    return seconds / len(middling["input_ids"])
+    return seconds / (together * length)
 
 
 def _arguments(
@@ -236,11 +247,11 @@ def _arguments(
         lr_scheduler_type="linear",
         warmup_steps=round(recipe.warmup * plan.steps),
         max_length=None,
-        packing=recipe.packing,
+        padding_free=recipe.packing,  # each attends within itself: TRL restarts their positions
         gradient_checkpointing=recipe.gradient_checkpointing,
         bf16=faster_dtype(compute) == torch.bfloat16,
         use_cpu=device == "cpu",
-        dataloader_pin_memory=False,
+        dataloader_pin_memory=device == "cuda",
         save_total_limit=2,
         logging_steps=max(1, plan.steps // 20),
         seed=recipe.seed,

@@ -84,6 +84,9 @@ def _save(fit: Fit, weights: Weights, settings: Settings, work: Workspace) -> di
     write_json(folder / BASE_FILE, {"model": recipe.model, "digest": weights.digest})
     if recipe.merged:
         merged = fit.model.merge_and_unload()
+        if recipe.four_bit:  # what was rounded to 4 bits would lose the tuning
+            trust = recipe.trust_remote_code
+            merged = LanguageModel.load(weights, settings.compute, trust, folder, "float32").model
         for part in (merged, fit.tokenizer):
             part.save_pretrained(str(folder / MERGED_FOLDER))
     write_card(

@@ -48,7 +48,7 @@ class Adapter:
         return vectors if self.document is None else _mapped(self.document, vectors)
 
     def shrunk(self, strength: float) -> Adapter:
-        """Return the adapter drawn towards the identity: 1 is as it was, 0 the identity."""
+        """Return it drawn towards the identity, on the CPU: 1 is as it was, 0 the identity."""
         document = None if self.document is None else _shrunk(self.document, strength)
         return Adapter(self.base_digest, _shrunk(self.query, strength), document)
 
@@ -124,7 +124,7 @@ def _load(folder: Path) -> BaseAdapter:
 def _shrunk(module: BaseAdapter, strength: float) -> BaseAdapter:
     import torch
 
-    state = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+    state = {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
     if "residual_weight" in state:
         state["residual_weight"] *= strength
     else:

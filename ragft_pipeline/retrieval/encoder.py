@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from ragft_pipeline import schemas
 from ragft_pipeline.compute import RowFunction
+from ragft_pipeline.devices import pick_device, pick_dtype, texts_at_once
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
@@ -45,7 +46,10 @@ ENCODER_VERSION = 1  # raise it when some text would get another vector
 
 def quiet_transformers() -> None:
     """Keep the libraries' progress bars and advice out of run logs."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+
+    if not torch.accelerator.is_available():  # beside a card one core tokenizes too slowly
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from transformers.utils import logging as transformers_logging
 
@@ -54,32 +58,6 @@ def quiet_transformers() -> None:
     logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
     # what libraries above transformers will have to rename
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
-
-
-def pick_device(compute: ComputeSettings) -> str:
-    """Return the torch device in force, and set the CPU thread count once.
-
-    With `threads: 0` it is $OMP_NUM_THREADS, by which Ray says what a worker may use, else all
-    cores.
-    """
-    import torch
-
-    allowed = os.environ.get("OMP_NUM_THREADS", "")
-    threads = compute.threads or (int(allowed) if allowed.isdecimal() else os.cpu_count()) or 1
-    if torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
-    if compute.device != "auto":
-        return compute.device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def pick_dtype(compute: ComputeSettings) -> torch.dtype:
-    """Return the type that models compute in, as the settings say it."""
-    import torch
-
-    return torch.bfloat16 if compute.dtype == "bfloat16" else torch.float32
 
 
 class Encoder:
@@ -145,12 +123,16 @@ class Encoder:
         return prompt_of(self.weights, self._embedder, kind)
 
     @property
+    def device(self) -> str:
+        """The torch device that it computes on."""
+        return pick_device(self._compute)
+
+    @property
     def model(self) -> SentenceTransformer:
         """The sentence-transformers model, loaded for inference."""
         if self._model is None:
-            device = pick_device(self._compute)
             self._model = load_sentence_transformer(
-                found_here(self.weights), self._embedder, device, pick_dtype(self._compute)
+                found_here(self.weights), self._embedder, self.device, pick_dtype(self._compute)
             )
         return self._model
 
@@ -171,7 +153,7 @@ class Encoder:
         vectors = self.model.encode(
             list(texts),
             prompt=prompt,
-            batch_size=self._compute.batch_size,
+            batch_size=self._texts_at_once(),
             normalize_embeddings=True,
             convert_to_tensor=True,
             show_progress_bar=False,
@@ -208,22 +190,37 @@ class Encoder:
     def _token_states(
         self, texts: list[str], prompt: str | None
     ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the ids and states of each text's own tokens, special ones among them."""
+        """Return the ids and states of each text's own tokens, special ones among them.
+
+        What a batch has is fetched from its device at once, not text by text.
+        """
+        import torch
+        from sentence_transformers.util import batch_to_device
+
         if texts and self._packed is not None and self._compute.dtype != "int8":
             return self._packed.encode_tokens(texts, prompt)
-        outputs = self.model.encode(
-            texts,
-            prompt=prompt,
-            batch_size=self._compute.batch_size,
-            output_value=None,
-            show_progress_bar=False,
-        )
-        found = []
-        for output in outputs:
-            attended = output["attention_mask"].bool().cpu()
-            own = attended & (attended.cumsum(0) > (output.get("prompt_length") or 0))
-            found.append((output["input_ids"].cpu()[own], output["token_embeddings"].cpu()[own]))
-        return found
+        if prompt is None and self.model.default_prompt_name is not None:
+            prompt = self.model.prompts.get(self.model.default_prompt_name)
+        order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
+        size = self._texts_at_once()
+        found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self.model.eval()
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            features = self.model.preprocess([texts[place] for place in batch], prompt=prompt)
+            with torch.inference_mode():
+                output = self.model(batch_to_device(features, self.model.device))
+                attended = output["attention_mask"].bool()
+                own = attended & (attended.cumsum(1) > (output.get("prompt_length") or 0))
+                parts = (output["input_ids"][own].cpu(), output["token_embeddings"][own].cpu())
+            lengths = own.sum(dim=1).tolist()
+            found |= zip(batch, zip(*(part.split(lengths) for part in parts)))
+        return [found[place] for place in range(len(texts))]
+
+    def _texts_at_once(self) -> int:
+        limit = self.model.max_seq_length or self._embedder.max_tokens
+        tokens = int(min(limit, self._embedder.max_tokens))
+        return texts_at_once(self._compute, tokens, self.model.transformers_model)
 
 
 def prompt_of(weights: Weights, embedder: EmbedderSettings, kind: Kind) -> str:

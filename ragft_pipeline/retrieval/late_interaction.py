@@ -16,9 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ragft_pipeline.compute.mapping import batches
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows
+from ragft_pipeline.retrieval.maxsim import TokenRows, pair_scores
 from ragft_pipeline.retrieval.token_vectors import (
     STORAGE_VERSION,
     StoredTokens,
@@ -165,6 +167,18 @@ class LateInteraction:
         for row, (question, passage) in enumerate(pairs):
             if len(self._known[question].counts):
                 asked.setdefault(passage, []).append(row)
+        device = self._encoder.device
+        if device == "cpu":
+            scores = self._scores_here(pairs, asked)
+        else:
+            scores = self._scores_on(device, pairs, asked)
+        self._forget()
+        return scores
+
+    def _scores_here(
+        self, pairs: Sequence[tuple[str, str]], asked: dict[str, list[int]]
+    ) -> np.ndarray:
+        """Score passage by passage with all that is asked of it: `asked` has the pairs of each."""
         scores = np.zeros(len(pairs), np.float32)
         for passage, vectors in self._passages(sorted(asked, key=len)):
             if not len(vectors):
@@ -176,8 +190,57 @@ class LateInteraction:
             lengths = [len(question.counts) for question in questions]
             best = (own @ vectors.T).max(axis=1)
             scores[rows] = np.add.reduceat(best * counts, np.cumsum([0, *lengths[:-1]]))
-        self._forget()
         return scores
+
+    def _scores_on(
+        self, device: str, pairs: Sequence[tuple[str, str]], asked: dict[str, list[int]]
+    ) -> np.ndarray:
+        """Score a block of passages at a time on a device; `asked` has the pairs of each."""
+        import torch
+
+        scores = np.zeros(len(pairs), np.float32)
+        texts = list(dict.fromkeys(pairs[row][0] for rows in asked.values() for row in rows))
+        if not texts:
+            return scores
+        place = {text: number for number, text in enumerate(texts)}
+        known = [self._known[text] for text in texts]
+        questions = TokenRows(
+            torch.from_numpy(np.concatenate([one.vectors for one in known])).to(device),
+            np.array([len(one.counts) for one in known]),
+        )
+        shares = torch.from_numpy(np.concatenate([one.counts for one in known])).to(device)
+        for block, shown in self._blocks_on(device, sorted(asked, key=len)):
+            rows, both = [], []
+            for number, passage in enumerate(block):
+                if shown.lengths[number]:
+                    rows += asked[passage]
+                    both += [(place[pairs[row][0]], number) for row in asked[passage]]
+            if rows:
+                scores[rows] = pair_scores(questions, shares, shown, np.array(both))
+        return scores
+
+    def _blocks_on(
+        self, device: str, passages: Sequence[str]
+    ) -> Iterator[tuple[Sequence[str], TokenRows]]:
+        """Yield passages with their token vectors on a device, rounded where they are stored."""
+        import torch
+
+        stored = self._stored
+        rows = [stored.rows.get(text_key(passage)) if stored else None for passage in passages]
+        held = [(passage, row) for passage, row in zip(passages, rows) if row is not None]
+        for some in batches(held, _BLOCK):
+            assert stored is not None
+            places = [row for _, row in some]
+            vectors = stored.vectors_on(device, places)
+            yield [passage for passage, _ in some], TokenRows(vectors, stored.lengths[places])
+        for block in batches([text for text, row in zip(passages, rows) if row is None], _BLOCK):
+            if stored is not None:
+                rounded = store_tokens(self._encoder, block, stored.bits)
+                vectors = rounded.vectors_on(device, range(len(block)))
+                yield block, TokenRows(vectors, rounded.lengths)
+            else:
+                tokens = encode_tokens(self._encoder, block, "document")
+                yield block, TokenRows(torch.from_numpy(tokens.vectors).to(device), tokens.lengths)
 
     def _forget(self) -> None:
         """Drop the questions learnt first, until the others fit."""

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline.compute import RowFunction
+from ragft_pipeline.devices import pick_device, pick_dtype, texts_at_once
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype, quiet_transformers
+from ragft_pipeline.retrieval.encoder import quiet_transformers
 from ragft_pipeline.retrieval.search import min_max
 from ragft_pipeline.settings import ComputeSettings, RerankerSettings
 from ragft_pipeline.store import Workspace
@@ -77,11 +78,13 @@ class Reranker:
         """Return one raw score a pair (question, passage), float32."""
         scores = np.empty(len(pairs), dtype=np.float32)
         order = np.argsort([-len(passage) for _, passage in pairs], kind="stable")
+        transformer = self.model.transformers_model
+        size = texts_at_once(self._compute, self._settings.max_tokens, transformer)
         for start in range(0, len(pairs), _BLOCK):
             block = order[start : start + _BLOCK]
             values = self.model.predict(
                 [pairs[i] for i in block],
-                batch_size=self._compute.batch_size,
+                batch_size=size,
                 show_progress_bar=False,
                 convert_to_tensor=True,
             )

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,9 @@ from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import Encoder, Kind, normalise_rows
 from ragft_pipeline.store import Workspace
+
+if TYPE_CHECKING:
+    import torch
 
 STORAGE_VERSION = 1  # raise it when a vector would be stored as other bytes
 _BLOCK = 128  # texts whose hidden states are held at once
@@ -109,7 +112,22 @@ class StoredTokens:
 
     def vectors(self, row: int) -> np.ndarray:
         """Return a passage's vectors, rotated, float32 of shape (its tokens, width)."""
-        return _decode(self.codes[self._ends[row] - self.lengths[row] : self._ends[row]], self.bits)
+        return _decode(self._codes_of(row), self.bits)
+
+    def vectors_on(self, device: str, rows: Sequence[int]) -> torch.Tensor:
+        """Return `vectors` of some passages end to end, decoded on a device from their codes."""
+        import torch
+        from torch.nn import functional
+
+        parts = [self._codes_of(row) for row in rows]
+        codes = np.concatenate(parts) if parts else self.codes[:0]
+        numbers = torch.from_numpy(_numbers(self.bits)).to(device)
+        flat = torch.from_numpy(codes).to(device).reshape(-1).int()
+        width = codes.shape[1] * numbers.shape[1]
+        return functional.normalize(numbers[flat].reshape(len(codes), width), dim=1)
+
+    def _codes_of(self, row: int) -> np.ndarray:
+        return self.codes[self._ends[row] - self.lengths[row] : self._ends[row]]
 
     def save(self, folder: Path) -> None:
         """Save as safetensors and JSON."""

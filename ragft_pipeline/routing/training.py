@@ -160,7 +160,7 @@ def _trained_maps(
     _, queries = cached_vectors(work, encoder, questions.by_id(), "query")
     torch.manual_seed(settings.router.seed)
     recipe = settings.adapter.model_copy(update={"seed": settings.router.seed})
-    maps = Maps(recipe, train.vectors.shape[1])
+    maps = Maps(recipe, train.vectors.shape[1], encoder.device)
     lists = TeacherLists(teacher, questions, train.doc_keys)
     lesson = MapLesson(queries, train.vectors, lists, train.starts)
     losses = fit_maps(maps, lesson, recipe, "query_router", work.progress)

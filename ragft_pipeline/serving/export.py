@@ -23,13 +23,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from ragft_pipeline.devices import pick_device
 from ragft_pipeline.digests import file_sha256
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import (
     Encoder,
     normalise_rows,
-    pick_device,
     vectors_matrix,
 )
 from ragft_pipeline.retrieval.evidence import MEANINGS

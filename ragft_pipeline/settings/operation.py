@@ -92,7 +92,7 @@ class ComputeSettings(Section):
     threads: Count = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["float32", "bfloat16", "int8"] = "float32"
-    batch_size: Positive = 32
+    batch_size: Count = 0
 
     @model_validator(mode="before")
     @classmethod

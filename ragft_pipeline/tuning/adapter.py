@@ -119,7 +119,7 @@ def fit_adapter(
     _, query_vectors = cached_vectors(work, encoder, questions.by_id(), "query")
     _, node_vectors = cached_vectors(work, encoder, nodes, "document")
     torch.manual_seed(recipe.seed)
-    maps = Maps(recipe, node_vectors.shape[1])
+    maps = Maps(recipe, node_vectors.shape[1], encoder.device)
     lesson = MapLesson(query_vectors, node_vectors, TeacherLists(teacher, questions, list(nodes)))
     losses = fit_maps(
         maps, lesson, recipe, "adapter", work.progress,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,10 @@ class Checkpoint:
         return [float(loss) for loss in state["losses"]]
 
     def keep(
-        self, model: SentenceTransformer, optimiser: torch.optim.Optimizer, losses: list[float]
+        self,
+        model: SentenceTransformer,
+        optimiser: torch.optim.Optimizer,
+        losses: Sequence[float | torch.Tensor],
     ) -> None:
         """Write a checkpoint, unless the last one is recent."""
         import torch
@@ -45,7 +49,11 @@ class Checkpoint:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".partial")
-        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}
+        state = {
+            "model": model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "losses": [float(loss) for loss in losses],
+        }
         torch.save(state, temporary)
         temporary.replace(self.path)
         self._last = time.monotonic()

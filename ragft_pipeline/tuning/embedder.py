@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline.compute import Report, run_training
+from ragft_pipeline.devices import pick_device
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.retrieval.encoder import (
     KINDS,
     Encoder,
     cached_vectors,
     load_sentence_transformer,
-    pick_device,
     prompt_of,
 )
 from ragft_pipeline.retrieval.metrics import mean_of, smallest_sufficient

@@ -17,6 +17,7 @@ import pyarrow as pa
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
 from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.retrieval.maxsim import TokenRows, best_cosines
 from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings, smallest_sufficient
 from ragft_pipeline.retrieval.reranking import blend
 from ragft_pipeline.retrieval.token_vectors import (
@@ -165,11 +166,12 @@ def _trained_map(
     stored = cached_tokens(work, encoder, list(nodes.values()), recipe.bits)
     lists = _lists(questions, teacher, settings)
     keys = {node_id: text_key(text) for node_id, text in nodes.items()}
-    own = tokens.split()
+    device = encoder.device
+    own = torch.from_numpy(tokens.vectors).to(device).split(tokens.lengths.tolist())
     order = np.random.default_rng(recipe.seed)
     width = tokens.vectors.shape[1]
-    turn = torch.from_numpy(rotation(width))
-    matrix = torch.eye(width, requires_grad=True)
+    turn = torch.from_numpy(rotation(width)).to(device)
+    matrix = torch.eye(width, device=device, requires_grad=True)
     usable = [row for row in range(len(questions)) if len(own[row])]
     steps = recipe.epochs * -(-len(usable) // recipe.batch_size)
     optimiser = torch.optim.AdamW([matrix], lr=recipe.learning_rate, weight_decay=0.0)
@@ -178,31 +180,32 @@ def _trained_map(
     )
     for epoch in range(recipe.epochs):
         shuffled = order.permutation(usable)
-        total = 0.0
+        total = torch.zeros((), device=device)
         for start in range(0, len(shuffled), recipe.batch_size):
             batch = shuffled[start : start + recipe.batch_size]
             optimiser.zero_grad()
             for row in batch:
                 node_ids, scores = lists[row]
-                passages = [stored.vectors(stored.rows[keys[node_id]]) for node_id in node_ids]
-                mapped = functional.normalize(torch.from_numpy(own[row]) @ matrix, dim=1) @ turn
-                late = torch.stack(
-                    [(mapped @ torch.from_numpy(p).T).amax(1).mean() for p in passages]
-                )
+                rows = [stored.rows[keys[node_id]] for node_id in node_ids]
+                shown = TokenRows(stored.vectors_on(device, rows), stored.lengths[rows])
+                places, there = shown.places(np.arange(len(rows)))
+                mapped = functional.normalize(own[row] @ matrix, dim=1) @ turn
+                late = best_cosines(mapped[None], shown.vectors[places], there).mean(dim=1)
                 student = functional.log_softmax(late / recipe.student_temperature, dim=0)
-                wanted = torch.softmax(torch.from_numpy(scores) / recipe.teacher_temperature, 0)
+                taught = torch.from_numpy(scores).to(device)
+                wanted = torch.softmax(taught / recipe.teacher_temperature, 0)
                 distil = functional.kl_div(student, wanted, reduction="sum")
                 share = recipe.teacher_weight
                 loss = (share * distil - (1 - share) * student[0]) / len(batch)
                 loss.backward()
-                total += loss.item() * len(batch)
+                total += loss.detach() * len(batch)
             optimiser.step()
             schedule.step()
         work.progress(
             f"late_interaction: epoch {epoch + 1}/{recipe.epochs}, "
-            f"loss {total / max(1, len(usable)):.4f}"
+            f"loss {float(total) / max(1, len(usable)):.4f}"
         )
-    return QuestionTuning(encoder.weights.digest, map=matrix.detach().numpy())
+    return QuestionTuning(encoder.weights.digest, map=matrix.detach().cpu().numpy())
 
 
 def _lists(

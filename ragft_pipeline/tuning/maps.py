@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ragft_pipeline.devices import memory_gib
 from ragft_pipeline.retrieval.adapters import Adapter, linear_adapter, two_layer_adapter
 from ragft_pipeline.settings import AdapterSettings
 from ragft_pipeline.tuning.teacher import TeacherLists
 
 if TYPE_CHECKING:
     import torch
+
+_HELD = 0.25  # of a card's memory, that the vectors of a corpus may take
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,17 @@ class MapLesson:
 
 
 class Maps:
-    """The trainable maps of both sides, the identity at the start."""
+    """The trainable maps of both sides, the identity at the start.
 
-    def __init__(self, recipe: AdapterSettings, width: int) -> None:
-        self._recipe = recipe
-        self._sides = [_new_map(recipe, width) for _ in range(2 if recipe.side == "both" else 1)]
+    Args:
+        width: of the vectors.
+        device: that they are trained on; where they start is the same on all.
+    """
+
+    def __init__(self, recipe: AdapterSettings, width: int, device: str = "cpu") -> None:
+        self.device = device
+        sides = 2 if recipe.side == "both" else 1
+        self._sides = [_new_map(recipe, width).to(device) for _ in range(sides)]
 
     def parameters(self) -> list[torch.Tensor]:
         """Return what is trained."""
@@ -69,7 +78,7 @@ class Maps:
         return functional.normalize(self._sides[1](vectors), dim=1)
 
     def adapter(self, base_digest: str) -> Adapter:
-        """Return the maps as they are now."""
+        """Return the maps as they are now, on the CPU."""
         sides = [side.merged() if hasattr(side, "merged") else side for side in self._sides]
         whole = Adapter(base_digest, *sides)
         return whole.shrunk(1.0)  # a copy, so that training may go on
@@ -95,7 +104,7 @@ def _new_map(recipe: AdapterSettings, width: int) -> Any:
             return vectors + vectors @ self.down.T @ self.up.T
 
         def merged(self) -> Any:
-            return linear_adapter(torch.eye(width) + self.up @ self.down)
+            return linear_adapter(torch.eye(width) + (self.up @ self.down).cpu())
 
     return LowRank()
 
@@ -132,7 +141,11 @@ def fit_maps(
     import torch
     from torch.nn import functional
 
-    queries, vectors = torch.from_numpy(lesson.queries), torch.from_numpy(lesson.vectors)
+    device = maps.device
+    queries = torch.from_numpy(lesson.queries).to(device)
+    vectors = torch.from_numpy(lesson.vectors)
+    if vectors.nbytes <= _HELD * memory_gib(device) * 2**30:  # else each step's are sent
+        vectors = vectors.to(device)
     steps = -(-len(queries) // recipe.batch_size) * recipe.epochs
     optimiser = torch.optim.AdamW(maps.parameters(), lr=recipe.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -145,22 +158,26 @@ def fit_maps(
         total = []
         for batch, columns, target, own in _batches(lesson, recipe, random):
             rows, places = lesson.shown(columns)
-            shown = vectors if len(rows) == len(vectors) else vectors[rows]
-            student = _pooled(maps.queries(queries[batch]) @ maps.documents(shown).T, places)
+            shown = vectors if len(rows) == len(vectors) else vectors[torch.from_numpy(rows)]
+            shown = shown.to(device)
+            student = _pooled(
+                maps.queries(queries[torch.from_numpy(batch)]) @ maps.documents(shown).T, places
+            )
             log_student = functional.log_softmax(student / recipe.student_temperature, dim=1)
-            wanted = torch.softmax(torch.from_numpy(target) / recipe.teacher_temperature, dim=1)
+            taught, sources = torch.from_numpy(target).to(device), torch.from_numpy(own).to(device)
+            wanted = torch.softmax(taught / recipe.teacher_temperature, dim=1)
             distil = functional.kl_div(log_student, wanted, reduction="batchmean")
-            source = functional.nll_loss(log_student, torch.from_numpy(own))
+            source = functional.nll_loss(log_student, sources)
             loss: torch.Tensor = distil + recipe.source_weight * source
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
             step += 1
-            total.append(loss.item())
+            total.append(loss.detach())
             if step in saved:
                 checkpoint(step)
-        losses.append(float(np.mean(total)))
+        losses.append(float(torch.stack(total).mean()))
         progress(f"{name}: epoch {epoch + 1}/{recipe.epochs}, loss {losses[-1]:.4f}")
     return losses
 
@@ -171,6 +188,6 @@ def _pooled(similarities: torch.Tensor, places: np.ndarray | None) -> torch.Tens
 
     if places is None:
         return similarities
-    index = torch.from_numpy(places).expand(len(similarities), -1)
+    index = torch.from_numpy(places).to(similarities.device).expand(len(similarities), -1)
     lowest = similarities.new_full((len(similarities), int(places[-1]) + 1), -2.0)
     return lowest.scatter_reduce(1, index, similarities, "amax")

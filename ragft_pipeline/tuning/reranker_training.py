@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ragft_pipeline.compute import Report, share
+from ragft_pipeline.devices import pick_device, texts_at_once
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.retrieval.encoder import pick_device, pick_dtype
+from ragft_pipeline.number_types import faster_dtype
 from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings
 from ragft_pipeline.retrieval.reranking import load_cross_encoder, new_cross_encoder
 from ragft_pipeline.settings import RerankerSettings, Settings
 from ragft_pipeline.tuning.data import Validation
 from ragft_pipeline.tuning.layers import keep_layers
 from ragft_pipeline.tuning.reranker_lists import TrainingList, training_columns
-from ragft_pipeline.tuning.training import report_to, switch_off_dropout, weights_of
+from ragft_pipeline.tuning.training import on_one_device, report_to, switch_off_dropout, weights_of
 from ragft_pipeline.weights import Weights, found_here
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ class ListTraining:
         rate = recipe.learning_rate or (_NEW_HEAD_RATE if self.new_head else _CROSS_ENCODER_RATE)
         every = max(1, steps // recipe.evaluations)
         strategy = "steps" if val else "no"
+        device = pick_device(self.settings.compute)
         arguments = CrossEncoderTrainingArguments(
             output_dir=str(self.folder),
             num_train_epochs=1,
@@ -141,9 +143,9 @@ class ListTraining:
             learning_rate_mapping={r"\b2\.linear\.": rate * _HEAD_FASTER} if self.new_head else {},
             weight_decay=0.01,
             warmup_steps=recipe.warmup,
-            bf16=pick_dtype(self.settings.compute) == torch.bfloat16,
-            use_cpu=pick_device(self.settings.compute) == "cpu",
-            dataloader_pin_memory=False,
+            bf16=faster_dtype(self.settings.compute) == torch.bfloat16,
+            use_cpu=device == "cpu",
+            dataloader_pin_memory=device == "cuda",
             ddp_find_unused_parameters=False,
             seed=recipe.seed,
             data_seed=recipe.seed,
@@ -161,7 +163,7 @@ class ListTraining:
         )
         trainer = CrossEncoderTrainer(
             model=model,
-            args=arguments,
+            args=on_one_device(arguments),
             train_dataset=Dataset.from_dict(columns),
             loss=_loss(model, recipe),
             evaluator=_evaluator(val, self.settings) if val else None,
@@ -264,9 +266,10 @@ def _evaluator(candidates: Candidates, settings: Settings) -> Any:
             self.primary_metric = _METRIC
 
         def __call__(self, model: CrossEncoder, *_: Any, **__: Any) -> dict[str, float]:
+            tokens = settings.reranker.max_tokens
             scores = model.predict(
                 candidates.pairs(),
-                batch_size=settings.compute.batch_size,
+                batch_size=texts_at_once(settings.compute, tokens, model.transformers_model),
                 show_progress_bar=False,
             ).reshape(candidates.nodes.shape)
             found = {f"{_METRIC}_of_{depth}": candidates.ndcg(scores, depth) for depth in depths}

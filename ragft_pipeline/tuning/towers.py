@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragft_pipeline.compute import add_up, add_up_gradients, require_agreement, share
+from ragft_pipeline.devices import pick_device, texts_at_once
 from ragft_pipeline.number_types import attention_in_training, autocast
-from ragft_pipeline.retrieval.encoder import pick_device
 from ragft_pipeline.settings import ComputeSettings, TunedEmbedderSettings
 from ragft_pipeline.tuning.checkpoint import Checkpoint
 from ragft_pipeline.tuning.teacher import TeacherLists
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
-_CHUNK = 32  # texts encoded at once; more do not make a CPU faster
 _COLUMNS = 4096  # passages that a step of the query tower compares with
 
 
@@ -153,6 +152,8 @@ class Towers:
         self._recipe = recipe
         self._device = pick_device(compute)
         self._compute = compute
+        transformer = model.transformers_model
+        self._texts = texts_at_once(compute, recipe.passage_tokens, transformer, kept=True)
 
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
         """Return vectors of texts of like length, float32 of shape (texts, dimension)."""
@@ -167,8 +168,11 @@ class Towers:
 
     def backward(
         self, texts: Sequence[str], loss_of: Callable[[torch.Tensor], torch.Tensor]
-    ) -> float:
+    ) -> torch.Tensor:
         """Add the gradients of a loss over the vectors of all texts, and return the loss.
+
+        It stays on its device: fetched at every step, it would make a card wait for the next one's
+        texts.
 
         The loss's gradient at each vector comes first, then that of the weights (GradCache, Gao et
         al. 2021): so a group of processes encodes a share of the texts each and has the gradients
@@ -180,7 +184,9 @@ class Towers:
 
         order = np.array(sorted(range(len(texts)), key=lambda index: len(texts[index])))
         place, size = share()
-        chunks = [order[at : at + _CHUNK] for at in range(0, len(order), _CHUNK)][place::size]
+        texts_each = min(self._texts, -(-len(order) // size))  # a part for every process
+        parts = [order[at : at + texts_each] for at in range(0, len(order), texts_each)]
+        chunks = parts[place::size]
         keeps = not self._recipe.accumulate
 
         def encoded() -> Iterator[torch.Tensor]:
@@ -195,16 +201,17 @@ class Towers:
         with torch.no_grad():
             like = found[0] if found else self.encode(texts[:1])
         vectors = like.new_zeros(len(texts), like.shape[1])
-        for chunk, part in zip(chunks, found):
-            vectors[chunk] = part
+        places = [torch.from_numpy(chunk).to(vectors.device) for chunk in chunks]
+        for rows, part in zip(places, found):
+            vectors[rows] = part
         add_up(vectors).requires_grad_()
         loss = loss_of(vectors)
         loss.backward()
         assert vectors.grad is not None
-        for chunk, part in zip(chunks, kept if keeps else encoded()):
-            part.backward(vectors.grad[chunk])
+        for rows, part in zip(places, kept if keeps else encoded()):
+            part.backward(vectors.grad[rows])
         add_up_gradients(self.model.parameters())
-        return loss.item()
+        return loss.detach()
 
 
 def train_towers(
@@ -225,7 +232,7 @@ def train_towers(
     steps_of = question_steps if one_sided else passage_steps
     trained = [tensor for tensor in towers.model.parameters() if tensor.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=0.01)
-    losses = checkpoint.restore(towers.model, optimiser)
+    losses: list[float | torch.Tensor] = [*checkpoint.restore(towers.model, optimiser)]
     require_agreement(len(losses), f"the checkpoint {checkpoint.path}")
     if losses:
         report(f"tuned_embedder: going on after step {len(losses)}")
@@ -244,16 +251,17 @@ def train_towers(
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         if len(losses) % 10 == 0 or len(losses) == total:
-            mean = float(np.mean(losses[-10:]))
+            losses[-10:] = last = [float(loss) for loss in losses[-10:]]
+            mean = float(np.mean(last))
             report(f"tuned_embedder: step {len(losses)}/{total}, loss {mean:.4f}")
         if share()[0] == 0:
             checkpoint.keep(towers.model, optimiser, losses)
-    return losses
+    return [float(loss) for loss in losses]
 
 
 def _add_gradients(
     towers: Towers, lesson: Lesson, step: Step, recipe: TunedEmbedderSettings, one_sided: bool
-) -> float:
+) -> torch.Tensor:
     import torch
     from torch.nn import functional
 

@@ -38,6 +38,17 @@ def switch_off_dropout(model: Any) -> None:
                 setattr(module, name, 0.0)
 
 
+def on_one_device(arguments: Any) -> Any:
+    """Return a Trainer's arguments, kept to one card.
+
+    Without a process group it would spread each step over all cards of the machine, so a step had
+    as many times the examples that it was planned with.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
+
+
 def report_to(trainer: Any, name: str, report: Callable[[str], None]) -> None:
     """Send a Trainer's losses and evaluations to `report`, instead of printing them."""
     from transformers import PrinterCallback, TrainerCallback

@@ -15,7 +15,12 @@ from ragft_pipeline.answering.plan import plan_training
 from ragft_pipeline.answering.prompts import passages_chat, quoted
 from ragft_pipeline.answering.tuning import BASE_FILE, MERGED_FOLDER, tune_language_model
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.settings import Settings, TunedLLMSettings, parse_settings
+from ragft_pipeline.settings import (
+    ComputeSettings,
+    Settings,
+    TunedLLMSettings,
+    parse_settings,
+)
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.weights import require_language_model, resolve_weights
 from ragft_pipeline_tests.short_model import NAME, short_language_model
@@ -101,6 +106,21 @@ def test_a_killed_training_goes_on_and_takes_as_many_steps(
     assert resumed["val_loss"] == pytest.approx(whole["val_loss"], abs=0.02)
     left = list((tmp_path / "b" / "store" / "staging" / "training").iterdir())
     assert left == []
+
+
+def test_packed_chats_are_the_same_training(tmp_path: Path) -> None:
+    """No chat sees the one before it in the row, and each position is its own."""
+    found = []
+    for packing in (False, True):
+        recipe = settings().tuned_llm.model_copy(
+            update={"packing": packing, "micro_batch_size": 2, "learning_rate": 1e-3}
+        )
+        fit = fitting.fit_adapter(
+            chats(), chats(4), resolve_weights(recipe.model), tmp_path / str(packing),
+            recipe, ComputeSettings(device="cpu"), lambda line: None,
+        )  # fmt: skip
+        found.append((fit.steps, fit.train_loss, fit.val_loss()))
+    assert found[1] == pytest.approx(found[0], rel=0.01)
 
 
 def test_half_a_checkpoint_is_not_gone_on_from(tmp_path: Path) -> None:

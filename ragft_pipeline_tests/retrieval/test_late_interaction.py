@@ -9,7 +9,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.retrieval import late_interaction
+from ragft_pipeline.retrieval import late_interaction, maxsim
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
 from ragft_pipeline.retrieval.token_vectors import (
@@ -108,6 +108,26 @@ def test_a_passage_that_is_not_stored_scores_as_if_it_were(encoder: Encoder) -> 
     part = LateInteraction(encoder, stored=store_tokens(encoder, PASSAGES[:1], 4))
     np.testing.assert_allclose(part.score(PAIRS), whole.score(PAIRS), atol=1e-3)
     assert part.identity == whole.identity != LateInteraction(encoder).identity
+
+
+@pytest.mark.parametrize("stored", [None, PASSAGES, PASSAGES[:1]])
+def test_blocks_on_a_device_score_as_passage_by_passage(
+    encoder: Encoder, stored: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(late_interaction, "_BLOCK", 2)
+    monkeypatch.setattr(maxsim, "_PAIRS", 3)
+    weights = np.linspace(0.1, 2, len(encoder.model.tokenizer), dtype=np.float32)
+    tuning = QuestionTuning(encoder.weights.digest, weights)
+    tokens = store_tokens(encoder, stored, 4) if stored else None
+    late = LateInteraction(encoder, tuning, tokens)
+    pairs = [*PAIRS, ("", PASSAGES[0]), (QUESTIONS[0], ""), PAIRS[1]]
+    wanted = late.score(pairs)
+    asked: dict[str, list[int]] = {}
+    for row, (question, passage) in enumerate(pairs):
+        if question:
+            asked.setdefault(passage, []).append(row)
+    np.testing.assert_allclose(late._scores_on("cpu", pairs, asked), wanted, atol=1e-5)
+    np.testing.assert_array_equal(late._scores_on("cpu", [], {}), [])
 
 
 def test_stored_texts_without_tokens_score_nothing(encoder: Encoder) -> None:

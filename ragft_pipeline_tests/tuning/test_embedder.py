@@ -16,7 +16,7 @@ from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
-from ragft_pipeline.settings import Settings, TunedEmbedderSettings
+from ragft_pipeline.settings import ComputeSettings, Settings, TunedEmbedderSettings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning import towers
 from ragft_pipeline.tuning.data import TrainingTables
@@ -201,16 +201,13 @@ def test_the_teacher_moves_the_student_to_its_own_scores() -> None:
     assert ranking_loss(agreeing, teacher, own, recipe) < ranking_loss(other, teacher, own, recipe)
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch(
-    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(towers, "_CHUNK", 3)
-    lesson = _lesson(task, tmp_path)
+def test_accumulated_gradients_are_those_of_the_whole_batch(task: Task, tmp_path: Path) -> None:
+    lesson, compute = _lesson(task, tmp_path), ComputeSettings(batch_size=3)
     gradients = []
     for accumulate in (False, True):
         recipe = task.settings(accumulate=accumulate, matryoshka=[96]).tuned_embedder
         model = Encoder.base(task.settings().embedder, task.settings().compute).model
-        one = Towers(model, recipe, task.settings().compute)
+        one = Towers(model, recipe, compute)
         step = passage_steps(lesson, recipe, epoch=0)[0]
         towers._add_gradients(one, lesson, step, recipe, one_sided=False)
         gradients.append({n: p.grad for n, p in model.named_parameters() if p.grad is not None})
