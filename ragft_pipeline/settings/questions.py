@@ -58,7 +58,7 @@ class LLMGenerator(EndpointSettings):
     model: str = "embedded:smollm2-135m-instruct"
     questions_per_node: Annotated[int, Field(ge=1, le=10)] = 2
     share_of_nodes: Rate = 0.1
-    max_nodes: Count = 8
+    max_nodes: Count = 64
     batch_size: Positive = 32
 
     @model_validator(mode="after")
@@ -99,7 +99,7 @@ Generator = Annotated[
 class QuestionSettings(Section):
     """Which generators write the synthetic questions, and what is filtered out."""
 
-    generators: tuple[Generator, ...] = (ExtractiveGenerator(), LLMGenerator())
+    generators: tuple[Generator, ...] = (ExtractiveGenerator(), LLMGenerator(max_nodes=8))
     max_pairs: Positive = 20000
     min_words: Positive = 3
     max_words: Positive = 48
