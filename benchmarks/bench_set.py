@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline import recipes
+from ragft_pipeline.corpus.nodes import with_context
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder
@@ -81,12 +82,17 @@ class Bench:
         """Return nDCG@10 of every one of the people's questions, by our one scorer."""
         return score_rankings(top_k(queries @ nodes.T, 100), self.people.relevant)[PRIMARY]
 
-    def score_adapter(self, folder: Path) -> np.ndarray:
-        """Score an adapter over the base vectors."""
-        adapter = load_adapter(folder, self.weights.digest)
-        return self.score(
-            adapter.queries(self.question_vectors), adapter.documents(self.node_vectors)
-        )
+    def score_adapter(self, folder: Path, context: Artifact) -> np.ndarray:
+        """Score an adapter over the base vectors of passages as they are read.
+
+        Args:
+            context: the passage_context.
+        """
+        adapter, vectors = load_adapter(folder, self.weights.digest), self.node_vectors
+        if context.facts["context"] == "on":
+            read = with_context(self.nodes).column("text").to_pylist()
+            vectors = self.encoder.encode(read, "document")
+        return self.score(adapter.queries(self.question_vectors), adapter.documents(vectors))
 
     def score_model(self, folder: Path, maps: Path | None = None) -> np.ndarray:
         """Score a sentence-transformers model, with maps over its vectors where there are any."""

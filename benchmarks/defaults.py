@@ -73,7 +73,7 @@ class Gains:
 
 
 def measure(folder: Path, store: Path) -> Gains:
-    """Train every alternative on one corpus, and score it on people's test questions."""
+    """Train every alternative on one corpus, and score it on people's questions."""
     bench = Bench.begin(folder, store, fresh=False)
     base = bench.score(bench.question_vectors, bench.node_vectors)
     gains = {}
@@ -83,8 +83,8 @@ def measure(folder: Path, store: Path) -> Gains:
             for section, values in sections.items()
         }
         settings = bench.settings.model_copy(update=changed)
-        made = make(settings, bench.version, recipes.embedding_adapter)["embedding_adapter"]
-        scores = bench.score_adapter(made.model)
+        made = make(settings, bench.version, recipes.embedding_adapter)
+        scores = bench.score_adapter(made["embedding_adapter"].model, made["passage_context"])
         gains[name] = paired_difference(scores, base, bench.people.clusters)
         print(f"{folder.name}: {name}: {gains[name]}", flush=True)
     return Gains(float(base.mean()), gains)

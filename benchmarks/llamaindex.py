@@ -76,7 +76,8 @@ class Tuning:
 def compare_embedders(bench: Bench, engines: Engines, pairs: int) -> list[Tuning]:
     """Tune both towers; ours are whole assets: loading, vectors of val, training, choosing.
 
-    The second comparison is of the towers with maps over them, against the same engine.
+    The other two are of the towers with maps over them, and of maps alone taught by all questions
+    there are (teaching and encoding them included), against the same engine.
     """
     made = make(bench.with_pairs(pairs), bench.version, recipes.stacked_adapter)
     ours, stacked = made["tuned_embedder"], made["stacked_adapter"]
@@ -87,12 +88,23 @@ def compare_embedders(bench: Bench, engines: Engines, pairs: int) -> list[Tuning
     both = seconds + stacked.facts["compute_seconds"]
     theirs_seconds, their_scores = theirs["seconds"], bench.score_model(out)
     alone, mapped = bench.score_model(ours.model), bench.score_model(ours.model, stacked.model)
+    every = make(bench.settings, bench.version, recipes.embedding_adapter)
+    steps = ("teacher_scores", "embedding_adapter")
+    taught = sum(every[name].facts["compute_seconds"] for name in steps)
+    maps = bench.score_adapter(every["embedding_adapter"].model, every["passage_context"])
     return [
         Tuning(
             "embedder", number, EMBEDDER_TIMES, (theirs_seconds, seconds), (their_scores, alone)
         ),
         Tuning(
             "embedder, maps over ours", number, 1, (theirs_seconds, both), (their_scores, mapped)
+        ),
+        Tuning(
+            "embedder, our maps of all questions",
+            every["train_qa_pairs"].facts["row_count"],
+            EMBEDDER_TIMES,
+            (theirs_seconds, taught),
+            (their_scores, maps),
         ),
     ]
 
@@ -117,7 +129,7 @@ def compare_adapters(bench: Bench, engines: Engines, pairs: int) -> Tuning:
         (theirs["seconds"], ours.facts["compute_seconds"]),
         (
             bench.score(bench.question_vectors @ their_map(out).T, bench.node_vectors),
-            bench.score_adapter(ours.model),
+            bench.score_adapter(ours.model, made["passage_context"]),
         ),
         preparing,
     )
