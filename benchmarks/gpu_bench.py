@@ -33,6 +33,7 @@ class Sizes:
     """How much is compared with the CPU, and how much is timed."""
 
     passages: int  # compared
+    words: int  # of each text that is cut for the clock
     texts: int  # encoded for the clock
     tokens: int  # texts whose token vectors are
     pairs: int  # scored by MaxSim, and by a cross-encoder
@@ -45,9 +46,13 @@ class Sizes:
     product: int  # side of the matrix
 
 
-SMALL = Sizes(32, 16, 16, 200, 32, (6, 6), (2, 2), (8, 8), (4, 4), 8, 512)
+SMALL = Sizes(
+    passages=14, words=60, texts=16, tokens=16, pairs=100, nodes=16, step=(6, 6), steps=(2, 2),
+    chats=(8, 8), answers=(4, 4), new_tokens=8, product=512,
+)  # fmt: skip
 FULL = Sizes(
-    384, 16384, 4096, 100_000, 8192, (32, 512), (4, 16), (12, 512), (8, 256), 64, 8192
+    passages=384, words=170, texts=16384, tokens=4096, pairs=100_000, nodes=8192,
+    step=(32, 512), steps=(4, 16), chats=(12, 512), answers=(8, 256), new_tokens=64, product=8192,
 )  # fmt: skip
 
 
@@ -100,7 +105,7 @@ class Bench:
 
     @cached_property
     def texts(self) -> Texts:
-        return Texts.of_sample(self.sizes.passages)
+        return Texts.of_sample(self.sizes.passages, self.sizes.words)
 
     def encoder(self, compute: ComputeSettings, dtype: str = "float32") -> Encoder:
         """Return the packaged embedder there, loaded once."""

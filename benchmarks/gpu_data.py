@@ -19,7 +19,7 @@ from ragft_pipeline.tuning.data import Questions
 from ragft_pipeline.tuning.teacher import TeacherLists
 
 SAMPLE = Path(__file__).parents[1] / "data" / "sample"
-WORDS, LONG, ASKED = 110, 170, 9  # words of a passage, of one cut for timing, of a made question
+WORDS, ASKED = 110, 9  # of a passage, of a made question
 DEPTH = 64  # of the teacher's lists
 DECLINE = "The passages do not say."
 
@@ -30,16 +30,17 @@ class Texts:
 
     Attributes:
         relevant: for each question the passages that answer it.
-        words: of all documents, for cutting more.
+        words: of all documents, for cutting more, of `long` words each.
     """
 
     passages: list[str]
     questions: list[str]
     relevant: list[set[int]]
     words: list[str]
+    long: int
 
     @classmethod
-    def of_sample(cls, most: int) -> Texts:
+    def of_sample(cls, most: int, long: int) -> Texts:
         """Read documents until there are `most` passages."""
         passages: list[str] = []
         words: list[str] = []
@@ -62,7 +63,7 @@ class Texts:
                 found = {row for row in rows if start and start in passages[row]}
                 questions.append(gold["question"])
                 relevant.append(found or set(rows))
-        return cls(passages, questions, relevant, words)
+        return cls(passages, questions, relevant, words, long)
 
     def ndcg(self, queries: np.ndarray, passages: np.ndarray) -> float:
         """Return people's mean nDCG@10 with these vectors."""
@@ -73,9 +74,9 @@ class Texts:
         return float(score_rankings(top_k(scores, 100), self.relevant)[PRIMARY].mean())
 
     def windows(self, number: int) -> list[str]:
-        """Return so many long passages, no two alike."""
-        starts = np.linspace(0, len(self.words) - LONG, number).astype(int)
-        return [" ".join(self.words[at : at + LONG]) for at in starts]
+        """Return so many passages of `long` words, no two alike."""
+        starts = np.linspace(0, len(self.words) - self.long, number).astype(int)
+        return [" ".join(self.words[at : at + self.long]) for at in starts]
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def towers(bench: Bench) -> Iterator[Row]:
     compared, large = bench.sizes.step
     steps, many_steps = bench.sizes.steps
     few = bench.lessons(bench.texts.windows(compared * steps))
-    many = bench.lessons(bench.texts.windows(large * many_steps))
+    small = (compared, steps) == (large, many_steps)
+    many = few if small else bench.lessons(bench.texts.windows(large * many_steps))
     runs = [
         (dtype, accumulate) for dtype in ("float32", "bfloat16") for accumulate in (False, True)
     ]
@@ -58,7 +59,7 @@ def towers(bench: Bench) -> Iterator[Row]:
     for dtype, accumulate in runs:
         with computing_in(dtype):
             found = _Run.of(bench, bench.here, few, compared, accumulate)
-            timed_run = _Run.of(bench, bench.here, many, large, accumulate)
+            timed_run = found if small else _Run.of(bench, bench.here, many, large, accumulate)
         yield Row(
             f"towers{', accumulated' if accumulate else ''}", dtype, "passages",
             relative_error(found.losses, wanted.losses), abs(found.ndcg - wanted.ndcg),
@@ -173,7 +174,7 @@ def cross_encoder(bench: Bench) -> Iterator[Row]:
     error = abs(trained["here"][0] - wanted) / abs(wanted)
     final = Reranker(bench.folder / "cross_encoder_here", recipe, bench.beside).score(pairs)
     after = abs(_ranked(bench, near, final) - _ranked(bench, near, tried["beside"][0]))
-    longer = _lists(bench, texts.windows(bench.sizes.nodes // 8))
+    longer = _lists(bench, texts.windows(max(8, bench.sizes.nodes // 8)))
     with computing_in("float32"):
         _, seconds = timed(bench.device, _task(bench, recipe, bench.here, longer), quiet)
     yield Row(
