@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragft_pipeline.errors import RagftError, one_line, redacted
+from ragft_pipeline.questions.commands import add_question_commands
 from ragft_pipeline.release.commands import add_release_commands
 from ragft_pipeline.settings import Settings, load_settings
 
@@ -95,14 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("--version", help="corpus version (default: the current one)")
     report.set_defaults(run=_report)
 
-    export = commands.add_parser(
-        "export-qa", help="write a split's questions as EmbeddingQAFinetuneDataset JSON"
-    )
-    export.add_argument("split", choices=["train", "val", "test"])
-    export.add_argument("file")
-    export.add_argument("--version", help="corpus version (default: the current one)")
-    export.set_defaults(run=_export_qa)
-
+    add_question_commands(commands)
     add_release_commands(commands)
 
     ui = commands.add_parser("ui", help="open Dagster on the same store (127.0.0.1)")
@@ -247,18 +241,6 @@ def _report(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _export_qa(options: argparse.Namespace, settings: Settings) -> int:
-    from ragft_pipeline.questions.pairs import DATASET_FILE
-    from ragft_pipeline.store import ArtifactStore
-
-    version = _version(options, settings)
-    artifact = ArtifactStore(settings.store).read(version, f"{options.split}_qa_pairs")
-    target = Path(options.file)
-    target.write_bytes((artifact.path / DATASET_FILE).read_bytes())
-    print(f"{target}: {artifact.facts['row_count']} questions of {version}")
-    return 0
-
-
 def _ui(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.defs.running import serve_ui
 
@@ -269,13 +251,7 @@ def _version(options: argparse.Namespace, settings: Settings) -> str:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.store import ArtifactStore
 
-    snapshots = SnapshotStore(ArtifactStore(settings.store))
-    if options.version:
-        return snapshots.load(options.version).version
-    latest = snapshots.current()
-    if latest is None:
-        raise RagftError("no corpus version yet: run `ragft run`")
-    return latest.version
+    return SnapshotStore(ArtifactStore(settings.store)).named(options.version).version
 
 
 def _print_foresight(snapshot: Snapshot, settings: Settings) -> None:
