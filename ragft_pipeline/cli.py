@@ -83,8 +83,13 @@ def build_parser() -> argparse.ArgumentParser:
     backfill.add_argument("versions", nargs="*", help="corpus versions (default: all)")
     backfill.set_defaults(run=_backfill)
 
-    taint = commands.add_parser("taint", help="name the models that a document reached")
-    taint.add_argument("document", help="its path in the corpus, or its digest")
+    taint = commands.add_parser(
+        "taint", help="name the models that a document or a question reached"
+    )
+    taint.add_argument(
+        "document", help="its path in the corpus, or its digest; with --question: the question"
+    )
+    taint.add_argument("--question", action="store_true", help="a question of a log instead")
     taint.set_defaults(run=_taint)
 
     gc = commands.add_parser("gc", help="what no kept version needs (a dry run, unless --delete)")
@@ -118,6 +123,7 @@ def _with_corpus(options: argparse.Namespace, settings: Settings) -> Settings:
 
 def _run(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.questions.intake import take_in
     from ragft_pipeline.store import ArtifactStore
 
     snapshots = SnapshotStore(ArtifactStore(settings.store))
@@ -125,6 +131,7 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
         snapshot = snapshots.load(options.version)
     else:
         snapshot = snapshots.freeze(_with_corpus(options, settings), print)
+    take_in(settings, print)
     print(
         f"corpus version {snapshot.version}: {snapshot.facts['documents']} documents, "
         f"{snapshot.facts['skipped']} skipped"
@@ -205,10 +212,12 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> int:
 def _taint(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.store import ArtifactStore
-    from ragft_pipeline.taint import document_keys, tainted_models
+    from ragft_pipeline.taint import document_keys, question_keys, tainted_models
 
     snapshots = SnapshotStore(ArtifactStore(settings.store))
-    models = tainted_models(snapshots, document_keys(snapshots, options.document))
+    named = options.document
+    keys = question_keys(named) if options.question else document_keys(snapshots, named)
+    models = tainted_models(snapshots, keys)
     for model in models:
         serving = ", in service" if model.served else ""
         used = ", ".join(model.versions) or "no version"

@@ -93,6 +93,9 @@ GOLD_QUESTIONS = Table(
     ),
     key=("question_id",),
 )  # fmt: skip
+LOG_QUESTIONS = Table(
+    "log_questions", _schema(question_id=S, question=S, asked=N, part=S), key=("question_id",)
+)
 QA_PAIRS = Table(
     "qa_pairs",
     _schema(

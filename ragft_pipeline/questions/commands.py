@@ -46,6 +46,12 @@ def add_question_commands(commands: Any) -> None:
     )  # fmt: skip
     bring.set_defaults(run=_import_qa)
 
+    take_back = commands.add_parser(
+        "withdraw-question", help="leave a question of a log or a vote out of all that is made now"
+    )
+    take_back.add_argument("question")
+    take_back.set_defaults(run=_withdraw)
+
 
 def _export_qa(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
@@ -129,6 +135,24 @@ def _into_documents(found: LabelledSet, settings: Settings) -> list[str]:
     known = len(placed.entries) - added
     print(f"{file}: {added} questions added" + (f", {known} stood there" if known else ""))
     return placed.left_out
+
+
+def _withdraw(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.questions.intake import withdraw
+    from ragft_pipeline.store import ArtifactStore
+    from ragft_pipeline.taint import question_keys, tainted_models
+
+    store = ArtifactStore(settings.store)
+    withdraw(store, options.question)
+    models = tainted_models(SnapshotStore(store), question_keys(options.question))
+    served = sum(model.served for model in models)
+    print(
+        f"withdrawn; it reached {len(models)} models, {served} of them in service (ragft taint "
+        "--question names them): run `ragft run` for models without it, then `ragft gc --delete`. "
+        "Delete it from your own log file as well"
+    )
+    return 0
 
 
 def _say_left_out(lines: list[str]) -> None:

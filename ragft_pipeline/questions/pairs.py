@@ -62,7 +62,7 @@ def make_qa_pairs(
     """
     texts = node_texts(nodes)
     candidates: list[Candidate] = []
-    for generator in settings.questions.generators:
+    for generator in settings.questions.writers:
         sources = source_nodes(nodes, asked_about(generator, texts))
         drafts = _drafts(generator, sources, statistics, settings, work)
         candidates += [

@@ -50,6 +50,7 @@ class AutomationSettings(Section):
 
     debounce_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
     refresh_cron: str = "0 3 * * 0"
+    new_questions: Share = 0.1
 
 
 class ServeSettings(Section):

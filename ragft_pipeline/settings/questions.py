@@ -90,6 +90,20 @@ class ImportGenerator(Section):
         return digest_of(self.format, content_of(self.path, files))
 
 
+class LogGenerator(Section):
+    """What people asked, without answers: a log, or the votes that `ragft serve` took.
+
+    Part of no section's digest: training takes a log as it was when it was last taken in
+    (ragft_pipeline.questions.intake).
+    """
+
+    kind: Literal["log"] = "log"
+    path: str | None = None
+    redact: str | None = None
+    keep: Share = 0.2
+    max_questions: Positive = 20_000
+
+
 def files_of(path: str, kind: str, suffixes: tuple[str, ...]) -> list[Path]:
     """Return a file, or the files of a folder that end in one of `suffixes`, in order.
 
@@ -110,7 +124,8 @@ def content_of(path: str, files: list[Path]) -> list[list[str]]:
 
 
 Generator = Annotated[
-    ExtractiveGenerator | LLMGenerator | ImportGenerator, Field(discriminator="kind")
+    ExtractiveGenerator | LLMGenerator | ImportGenerator | LogGenerator,
+    Field(discriminator="kind"),
 ]
 
 
@@ -129,11 +144,21 @@ class QuestionSettings(Section):
         """The first language model among the generators."""
         return next((g for g in self.generators if isinstance(g, LLMGenerator)), None)
 
+    @property
+    def logs(self) -> list[LogGenerator]:
+        """The logs among the generators."""
+        return [g for g in self.generators if isinstance(g, LogGenerator)]
+
+    @property
+    def writers(self) -> list[ExtractiveGenerator | LLMGenerator | ImportGenerator]:
+        """The generators that write questions about nodes: all but the logs."""
+        return [g for g in self.generators if not isinstance(g, LogGenerator)]
+
     def digest(self) -> str:
         """Fold in the generators' own digests, which may follow files."""
         own = self.model_dump(mode="json", exclude={"generators"})
         own["generators"] = [
             [g.digest(), getattr(g, "share_of_nodes", 1.0), getattr(g, "max_nodes", 0)]
-            for g in self.generators
+            for g in self.writers
         ]
         return digest_of(own)
