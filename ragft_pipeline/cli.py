@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragft_pipeline.errors import RagftError, one_line, redacted
+from ragft_pipeline.labelling.commands import add_label_command
 from ragft_pipeline.questions.commands import add_question_commands
 from ragft_pipeline.release.commands import add_release_commands
 from ragft_pipeline.settings import Settings, load_settings
@@ -102,6 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     report.set_defaults(run=_report)
 
     add_question_commands(commands)
+    add_label_command(commands)
     add_release_commands(commands)
 
     ui = commands.add_parser("ui", help="open Dagster on the same store (127.0.0.1)")

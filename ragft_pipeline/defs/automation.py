@@ -11,6 +11,7 @@ from ragft_pipeline.defs.conditions import SYNC_TAG
 from ragft_pipeline.defs.jobs import corpus_version_job
 from ragft_pipeline.defs.partitions import corpus_versions
 from ragft_pipeline.errors import RagftError, one_line
+from ragft_pipeline.labelling.hold import being_judged
 from ragft_pipeline.questions.intake import log_stamps, take_in
 from ragft_pipeline.settings import load_settings
 from ragft_pipeline.store import ArtifactStore
@@ -26,6 +27,8 @@ from ragft_pipeline.store import ArtifactStore
 def new_documents(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Freeze the corpus folder when its content has changed."""
     settings = load_settings()
+    if being_judged(ArtifactStore(settings.store)):
+        return dg.SkipReason("people are judging questions: frozen when they are done")
     try:
         listing = listing_digest(open_source(settings.corpus), settings.corpus)
         watch = Watch.from_cursor(context.cursor)

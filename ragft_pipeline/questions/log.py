@@ -15,7 +15,7 @@ from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, one_line
 from ragft_pipeline.questions.formats.labelled import plain_string
 
-SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet", ".txt")
 LONGEST = 2000  # characters of a question
 _MOST = 1_000_000  # different questions that are held in memory
 _QUESTION = ("question", "query", "user_input", "text", "q")
@@ -68,7 +68,7 @@ def question_id(question: str) -> str:
 
 
 def read_log(files: Iterable[Path], redact: Redact | None, log: Log) -> None:
-    """Add the questions of JSON lines, CSV, TSV or Parquet files to a log.
+    """Add the questions of JSON lines, CSV, TSV, Parquet or plain text (a line each) to a log.
 
     Args:
         redact: takes each question and returns what may be kept of it; nothing leaves it out.
@@ -137,6 +137,9 @@ def _rows(file: Path, left_out: list[str]) -> Iterator[tuple[str, dict[Any, Any]
                 return
             for number, line in enumerate(opened, 1):
                 if not line.strip():
+                    continue
+                if suffix == ".txt":
+                    yield f"{file.name} line {number}", {"question": line}
                     continue
                 try:
                     found = json.loads(line)
