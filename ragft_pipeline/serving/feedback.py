@@ -26,7 +26,7 @@ class Feedback(BaseModel):
     question: str
     node_id: _Name
     vote: Literal["up", "down"]
-    bundle: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    bundle: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     vote_id: Annotated[str, Field(max_length=64, pattern=r"^[\w-]*$")] = ""
 
 
