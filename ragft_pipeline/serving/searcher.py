@@ -199,7 +199,7 @@ class Searcher:
         """
         encoder, vectors = self._base_parts("base_vectors")
         with self._models:
-            asked = _alone(lambda: encoder.encode([question], "query"))
+            asked = on_one_thread(lambda: encoder.encode([question], "query"))
         alone = {"base": asked @ vectors.T, "bm25": self._evidence.plain.scores([question])}
         return {name: self._hits(Ranking.of(scores), {}, top) for name, scores in alone.items()}
 
