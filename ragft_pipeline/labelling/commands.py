@@ -50,7 +50,7 @@ def _label(options: argparse.Namespace, settings: Settings) -> int:
 
         systems = Systems(store, settings.compute)
         given = [one.question for one in log.questions.values()]
-        session = Session(store, systems, gold, given)
+        session = Session(store, systems, gold, given, settings.split.near_duplicate)
         if session.left_out:
             print(f"{session.left_out} questions are left out: they train, or may", file=sys.stderr)
         address = f"http://{_LOCAL}:{listener.getsockname()[1]}"

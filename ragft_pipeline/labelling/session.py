@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -27,7 +27,7 @@ from ragft_pipeline.labelling.progress import difference, progress
 from ragft_pipeline.labelling.systems import Answers, Systems
 from ragft_pipeline.questions.intake import intake
 from ragft_pipeline.questions.log import question_id
-from ragft_pipeline.questions.log_parts import kept_to_be_judged
+from ragft_pipeline.questions.log_parts import JUDGE, TRAIN, log_parts, nearly_among
 from ragft_pipeline.questions.votes import read_votes, urgency
 from ragft_pipeline.serving.searcher import Hit
 from ragft_pipeline.settings import LogGenerator
@@ -39,39 +39,36 @@ _SHARED = 0.2  # of the questions are given to everybody, so that agreement can 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Questions that may be judged, by id, and how many may not because they train."""
+    """Questions that may be judged, by id, and those of the log that train."""
 
     questions: dict[str, str]
-    training: int
+    training: dict[str, str]
 
 
-def candidates(store: ArtifactStore, given: Iterable[str], known: Iterable[str]) -> Candidates:
+def candidates(
+    store: ArtifactStore, given: Iterable[str], known: Sequence[str], threshold: float
+) -> Candidates:
     """Return the questions to judge: those given, and of the log and the votes what is kept.
 
-    What trains, or may train, is never judged: of questions that stand in the log too, only those
-    that are kept from training by their hash.
+    What trains, or may train, is never judged, nor is what is nearly that.
 
     Args:
         given: from a file.
         known: people's questions that there are already.
+        threshold: of similarity (`split.near_duplicate`).
     """
     taken = intake(store)
     keep = taken.keep if taken.questions else LogGenerator().keep
     logged = {row["question_id"]: row["question"] for row in taken.questions}
-    voted = {question_id(vote["question"]): vote["question"] for vote in read_votes(store)}
+    logged |= {question_id(vote["question"]): vote["question"] for vote in read_votes(store)}
+    parts = log_parts(logged, known, keep, threshold)
+    training = {name: logged[name] for name, part in parts.items() if part == TRAIN}
     asked = {question_id(question): question for question in given}
-    found = {**logged, **voted, **asked}
     have = {question_id(question) for question in known}
-    wanted = {
-        name: found[name]
-        for name in found
-        if name not in have
-        and (
-            kept_to_be_judged(name, keep)
-            or (name in asked and name not in logged and name not in voted)
-        )
-    }
-    return Candidates(wanted, sum(name not in wanted and name not in have for name in asked))
+    refused = nearly_among(asked, training, threshold)
+    found = {name: logged[name] for name, part in parts.items() if part == JUDGE}
+    found |= {name: asked[name] for name in asked if name not in refused}
+    return Candidates({name: found[name] for name in found if name not in have}, training)
 
 
 class Session:
@@ -80,10 +77,16 @@ class Session:
     Args:
         gold: the file of people's questions that is written.
         given: questions from a file.
+        threshold: similarity from which two questions are nearly one (`split.near_duplicate`).
     """
 
     def __init__(
-        self, store: ArtifactStore, systems: Systems, gold: Path, given: Iterable[str] = ()
+        self,
+        store: ArtifactStore,
+        systems: Systems,
+        gold: Path,
+        given: Sequence[str] = (),
+        threshold: float = 0.8,
     ) -> None:
         self._systems, self._gold = systems, gold
         self._documents = Documents(SnapshotStore(store))
@@ -93,8 +96,10 @@ class Session:
         mine = self._judgements.read()
         ours = {one.question for one in mine.values()}
         self._before = [one.question for one in asked if one.question not in ours]
-        found = candidates(store, given, self._before)
-        self.left_out = found.training
+        found = candidates(store, given, self._before, threshold)
+        self._training, self._threshold = found.training, threshold
+        own = {question_id(one): one for one in given}
+        self.left_out = len(nearly_among(own, found.training, threshold))
         self._urgent = urgency(read_votes(store))
         self._questions = {**found.questions, **{name: one.question for name, one in mine.items()}}
         self._answers: dict[str, Answers] = {}
@@ -157,8 +162,13 @@ class Session:
         return next_question(waiting, about)
 
     def ask(self, question: str) -> str:
-        """Take a question that a person typed; return its id."""
+        """Take a question that a person typed; return its id.
+
+        Raises RagftError where it trains, or nearly: no question both trains and tests.
+        """
         name = question_id(question)
+        if nearly_among({name: question}, self._training, self._threshold):
+            raise RagftError("question: one of the log that trains is this, or nearly: ask another")
         if name not in self._questions:
             self._questions[name] = question.strip()
             self._judgements.ask(question.strip(), "typed")

@@ -22,8 +22,7 @@ def log_parts(
     """Return each question's part.
 
     `judge`: kept to be judged; `gold`: asked in the gold set, or nearly; `near`: nearly one that is
-    kept to be judged; `train`: the rest. Nearly is what it is for documents, Jaccard similarity by
-    MinHash, of the questions' words.
+    kept to be judged; `train`: the rest.
 
     Args:
         questions: by id.
@@ -31,13 +30,24 @@ def log_parts(
         keep: the share that is kept, by hash.
         threshold: of similarity (`split.near_duplicate`).
     """
-    asked = {f"gold:{question_id(one)}": one for one in gold}
+    asked = {question_id(one): one for one in gold}
     parts = {name: JUDGE if kept_to_be_judged(name, keep) else TRAIN for name in questions}
-    parts |= {name: GOLD for name in questions if f"gold:{name}" in asked}
-    texts = {**questions, **asked}
-    signatures = {name: minhash_signature(plain(texts[name]), _RUN) for name in texts}
-    alike = near_duplicates(signatures, set(questions), threshold)
-    parts |= {name: GOLD for name, other in alike if other in asked}
-    kept = {name for name, part in parts.items() if part == JUDGE}
-    nearly = {name for name, other in alike if other in kept and parts[name] == TRAIN}
-    return parts | dict.fromkeys(nearly, NEAR)
+    parts |= dict.fromkeys(nearly_among(questions, asked, threshold), GOLD)
+    kept = {name: questions[name] for name, part in parts.items() if part == JUDGE}
+    others = {name: questions[name] for name, part in parts.items() if part == TRAIN}
+    return parts | dict.fromkeys(nearly_among(others, kept, threshold), NEAR)
+
+
+def nearly_among(
+    questions: Mapping[str, str], others: Mapping[str, str], threshold: float
+) -> set[str]:
+    """Return the ids of the questions that are among others, or nearly.
+
+    Nearly is what it is for documents, Jaccard similarity by MinHash, of the questions' words.
+    """
+    found = set(questions) & set(others)
+    texts = {f"other:{name}": text for name, text in others.items()}
+    texts |= {name: questions[name] for name in questions if name not in found}
+    signatures = {name: minhash_signature(plain(text), _RUN) for name, text in texts.items()}
+    alike = near_duplicates(signatures, set(questions) - found, threshold)
+    return found | {name for name, other in alike if other.startswith("other:")}

@@ -14,12 +14,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.errors import RagftError
 from ragft_pipeline.labelling.hold import being_judged
 from ragft_pipeline.labelling.service import create_label_app
 from ragft_pipeline.labelling.session import candidates
 from ragft_pipeline.questions.log import question_id
 from ragft_pipeline.questions.log_parts import kept_to_be_judged
 from ragft_pipeline.questions.votes import Vote, Votes
+from ragft_pipeline_tests.corpora import prose
 from ragft_pipeline_tests.labelling.conftest import ASKED, Handbook, labelling_process
 from ragft_pipeline_tests.serving.conftest import ADDRESS, PUMP
 
@@ -122,9 +124,13 @@ def test_two_people_at_once_lose_nothing_and_their_agreement_is_told(
 def test_what_trains_is_never_offered_and_votes_come_first(handbook: Handbook) -> None:
     store = handbook.store
     votes = Votes(store, 0)
-    for question in (f"does part {n} rattle?" for n in range(40)):
+    texts = [f"does the {prose(n, 3)} rattle?" for n in range(40)]
+    for question in texts:
         votes.add(Vote(question, "0-0", up=False, bundle="b"))
-    found = candidates(store, ["is it given?", ASKED[0]], [ASKED[0]])
+    trains = next(v for v in texts if not kept_to_be_judged(question_id(v), 0.2))
+    given = ["is it given?", ASKED[0], trains.upper()]
+    found = candidates(store, given, [ASKED[0]], 0.8)
+    assert question_id(trains) in found.training
     assert question_id("is it given?") in found.questions
     assert question_id(ASKED[0]) not in found.questions
     voted = set(found.questions) - {question_id("is it given?")}
@@ -132,6 +138,8 @@ def test_what_trains_is_never_offered_and_votes_come_first(handbook: Handbook) -
     assert all(kept_to_be_judged(name, 0.2) for name in voted)
     session = handbook.session(["is it given?"])
     assert session.next("ada") in voted
+    with pytest.raises(RagftError, match="trains"):
+        session.ask(trains)
     session.close()
 
 
