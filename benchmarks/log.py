@@ -10,6 +10,7 @@ log and without. No test question, nor one that is nearly one, is in what trains
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def main() -> int:
 
 
 def measure(folder: Path, store: Path, results: Results) -> list[str]:
-    bench = Bench.begin(folder, store, ("test",), fresh=False)
+    bench = Bench.begin(folder, store, fresh=False)
     pairs_of = [getattr(recipes, f"{split}_qa_pairs") for split in recipes.SPLITS]
     made = make(bench.settings, bench.version, recipes.embedding_adapter, *pairs_of)
     pairs = pa.concat_tables([made[recipe.name].table() for recipe in pairs_of])
@@ -59,7 +60,12 @@ def measure(folder: Path, store: Path, results: Results) -> list[str]:
     scratch.mkdir(parents=True, exist_ok=True)
     work = Workspace(ArtifactStore(bench.settings.store), "log", scratch)
     texts = node_texts(bench.nodes)
-    log = log_of(made["gold_questions"].table(), bench)
+    gold = made["gold_questions"].table()
+    log = log_of(gold, bench)
+    reporting = {row["question_id"] for row in gold.to_pylist() if row["part"] == "test"}
+    places = [n for n, name in enumerate(bench.people.ids) if name in reporting]
+    vectors = bench.question_vectors[places]
+    bench = replace(bench, people=bench.people.at(places), question_vectors=vectors)
 
     def taught(table: pa.Table) -> pa.Table:
         settings = bench.settings
