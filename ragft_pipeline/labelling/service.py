@@ -24,7 +24,7 @@ from ragft_pipeline.serving.service import LOOPBACK, conflict, explain
 
 _PAGE = Path(__file__).with_name("page.html")
 _MOST_BYTES, _SECONDS = LONGEST * 12 + 1024, 10
-Who = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\ud800-\udfff]+$")]
+Who = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
 Name = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Node = Annotated[str, Field(min_length=1, max_length=64)]
 Words = Annotated[str, Field(min_length=1, max_length=LONGEST)]
