@@ -39,6 +39,10 @@ ASKED = (
     "when is the pressure read?", "how long is the log kept?", "when are gloves worn?",
     "how long does rye dough rest?", "how hot is the oven?", "what is sourdough fed with?",
     "when is a loaf done?", "what is strewn on rolls?", "how is flour stored?",
+    "on which day is the strainer cleaned?", "what is let out before cleaning?",
+    "which drawer holds the seals?", "how many years is the log of the pump house kept?",
+    "what sounds hollow?", "what is done with poppy seeds?", "is flour put on the floor?",
+    "to what is the oven cooled?",
 )  # fmt: skip
 
 
