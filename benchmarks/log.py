@@ -2,8 +2,8 @@
 
     python -m benchmarks.log FOLDER [FOLDER …]
 
-Each folder holds `docs/` and `queries.jsonl`. People's dev questions, without their labels, are the
-log; their test questions are scored, by the adapter that serves: trained on all documents, with the
+Each folder holds `docs/` and `queries.jsonl`. People's questions about half of the documents, without
+their labels, are the log; those about the other half are scored, by the adapter that serves: trained on all documents, with the
 log and without. No test question, nor one that is nearly one, is in what trains (asserted).
 """
 
@@ -24,6 +24,7 @@ from ragft_pipeline.corpus.splits import minhash_signature, near_duplicates
 from ragft_pipeline.evaluation.significance import Difference, paired_difference
 from ragft_pipeline.questions.log import plain, question_id
 from ragft_pipeline.questions.log_parts import TRAIN, log_parts
+from ragft_pipeline.retrieval.folds import folds_of
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning.adapter import fit_adapter
@@ -32,6 +33,7 @@ from ragft_pipeline.tuning.teacher import score_with_teacher
 
 SIZES = (50, 200, 0)  # 0: all of them
 SEEDS = 3
+REPORTING = 1
 
 
 def main() -> int:
@@ -62,8 +64,7 @@ def measure(folder: Path, store: Path, results: Results) -> list[str]:
     texts = node_texts(bench.nodes)
     gold = made["gold_questions"].table()
     log = log_of(gold, bench)
-    reporting = {row["question_id"] for row in gold.to_pylist() if row["part"] == "test"}
-    places = [n for n, name in enumerate(bench.people.ids) if name in reporting]
+    places = np.flatnonzero(folds_of(bench.people.clusters, 2) == REPORTING).tolist()
     vectors = bench.question_vectors[places]
     bench = replace(bench, people=bench.people.at(places), question_vectors=vectors)
 
@@ -101,10 +102,11 @@ def measure(folder: Path, store: Path, results: Results) -> list[str]:
 
 
 def log_of(gold: pa.Table, bench: Bench) -> pa.Table:
-    """Return people's dev questions as a log; nothing of it is nearly a test question."""
-    rows = gold.to_pylist()
-    test = [row["question"] for row in rows if row["part"] == "test"]
-    dev = {question_id(row["question"]): row["question"] for row in rows if row["part"] != "test"}
+    """Return people's questions about the other half of the documents as a log; nothing of it is nearly a test question."""
+    questions = gold.column("question").to_pylist()
+    reports = (folds_of(gold.column("cluster").to_pylist(), 2) == REPORTING).tolist()
+    test = [one for one, is_test in zip(questions, reports) if is_test]
+    dev = {question_id(one): one for one, is_test in zip(questions, reports) if not is_test}
     threshold = bench.settings.split.near_duplicate
     parts = log_parts(dev, test, keep=0.0, threshold=threshold)
     kept = {name: dev[name] for name in dev if parts[name] == TRAIN}
@@ -113,7 +115,7 @@ def log_of(gold: pa.Table, bench: Bench) -> pa.Table:
     alike = near_duplicates(signatures, set(kept), threshold)
     assert not [pair for pair in alike if pair[1].startswith("test ")]
     assert not set(kept.values()) & set(test)
-    print(f"{len(kept)} of {len(dev)} dev questions are the log", flush=True)
+    print(f"{len(kept)} of {len(dev)} of the other half's questions are the log", flush=True)
     return pa.table({"question_id": list(kept), "question": list(kept.values())})
 
 
