@@ -2,9 +2,10 @@
 
     python -m benchmarks.log FOLDER [FOLDER …]
 
-Each folder holds `docs/` and `queries.jsonl`. People's questions about half of the documents, without
-their labels, are the log; those about the other half are scored, by the adapter that serves: trained on all documents, with the
-log and without. No test question, nor one that is nearly one, is in what trains (asserted).
+Each folder holds `docs/` and `queries.jsonl`. People's questions about half of the documents,
+without their labels, are the log; those about the other half are scored, by the adapter that
+serves: trained on all documents, with the log and without. No test question, nor one that is nearly
+one, is in what trains (asserted).
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def measure(folder: Path, store: Path, results: Results) -> list[str]:
 
 
 def log_of(gold: pa.Table, bench: Bench) -> pa.Table:
-    """Return people's questions about the other half of the documents as a log; nothing of it is nearly a test question."""
+    """Return the other half of people's questions; none of them is nearly a test question."""
     questions = gold.column("question").to_pylist()
     reports = (folds_of(gold.column("cluster").to_pylist(), 2) == REPORTING).tolist()
     test = [one for one, is_test in zip(questions, reports) if is_test]
