@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 
 export TQDM_DISABLE := 1
 
-.PHONY: bench-reranker demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-demo bench-defaults bench-gpu clean
+.PHONY: bench-reranker demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-demo bench-defaults bench-gpu bench-log bench-label-order clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -76,6 +76,12 @@ bench-scale: $(INSTALLED)
 
 bench-defaults: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.defaults $(wildcard $(dir $(EVAL:%/=%))*/)
+
+bench-log: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.log $(wildcard $(EVAL))
+
+bench-label-order: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.label_order $(wildcard $(EVAL))
 
 bench-ray: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.on_ray

@@ -42,7 +42,7 @@ from ragft_pipeline_tests.equality import assert_same_version
 from ragft_pipeline_tests.questions.openai_server import OpenAIServer
 
 NAMES = [recipe.name for recipe in RECIPES]
-MADE = (*RECIPES[: NAMES.index("teacher_scores") + 1], RECIPES[NAMES.index("embedding_adapter")])
+MADE = (*RECIPES[: NAMES.index("log_scores") + 1], RECIPES[NAMES.index("embedding_adapter")])
 BATCH_SIZE, CONCURRENCY = 2, 2
 IN_FLIGHT = BATCH_SIZE * CONCURRENCY  # nodes in a batch of questions: what a kill may lose
 # Imported once, by a process of one thread that does nothing else; every run is forked from it.

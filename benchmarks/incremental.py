@@ -37,7 +37,7 @@ from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.conftest import make_project
 
 NAMES = [recipe.name for recipe in RECIPES]
-DATA = RECIPES[: NAMES.index("teacher_scores") + 1]
+DATA = RECIPES[: NAMES.index("log_scores") + 1]
 KINDS = {
     "cut": "documents cut into nodes",
     "ask": "nodes a language model is asked about",

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragft_pipeline.errors import RagftError, one_line, redacted
+from ragft_pipeline.labelling.commands import add_label_command
+from ragft_pipeline.questions.commands import add_question_commands
 from ragft_pipeline.release.commands import add_release_commands
 from ragft_pipeline.settings import Settings, load_settings
 
@@ -82,8 +84,13 @@ def build_parser() -> argparse.ArgumentParser:
     backfill.add_argument("versions", nargs="*", help="corpus versions (default: all)")
     backfill.set_defaults(run=_backfill)
 
-    taint = commands.add_parser("taint", help="name the models that a document reached")
-    taint.add_argument("document", help="its path in the corpus, or its digest")
+    taint = commands.add_parser(
+        "taint", help="name the models that a document or a question reached"
+    )
+    taint.add_argument(
+        "document", help="its path in the corpus, or its digest; with --question: the question"
+    )
+    taint.add_argument("--question", action="store_true", help="a question of a log instead")
     taint.set_defaults(run=_taint)
 
     gc = commands.add_parser("gc", help="what no kept version needs (a dry run, unless --delete)")
@@ -95,14 +102,8 @@ def build_parser() -> argparse.ArgumentParser:
     report.add_argument("--version", help="corpus version (default: the current one)")
     report.set_defaults(run=_report)
 
-    export = commands.add_parser(
-        "export-qa", help="write a split's questions as EmbeddingQAFinetuneDataset JSON"
-    )
-    export.add_argument("split", choices=["train", "val", "test"])
-    export.add_argument("file")
-    export.add_argument("--version", help="corpus version (default: the current one)")
-    export.set_defaults(run=_export_qa)
-
+    add_question_commands(commands)
+    add_label_command(commands)
     add_release_commands(commands)
 
     ui = commands.add_parser("ui", help="open Dagster on the same store (127.0.0.1)")
@@ -124,6 +125,7 @@ def _with_corpus(options: argparse.Namespace, settings: Settings) -> Settings:
 
 def _run(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.questions.intake import take_in
     from ragft_pipeline.store import ArtifactStore
 
     snapshots = SnapshotStore(ArtifactStore(settings.store))
@@ -131,6 +133,7 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
         snapshot = snapshots.load(options.version)
     else:
         snapshot = snapshots.freeze(_with_corpus(options, settings), print)
+    take_in(settings, print)
     print(
         f"corpus version {snapshot.version}: {snapshot.facts['documents']} documents, "
         f"{snapshot.facts['skipped']} skipped"
@@ -211,10 +214,12 @@ def _backfill(options: argparse.Namespace, settings: Settings) -> int:
 def _taint(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.store import ArtifactStore
-    from ragft_pipeline.taint import document_keys, tainted_models
+    from ragft_pipeline.taint import document_keys, question_keys, tainted_models
 
     snapshots = SnapshotStore(ArtifactStore(settings.store))
-    models = tainted_models(snapshots, document_keys(snapshots, options.document))
+    named = options.document
+    keys = question_keys(named) if options.question else document_keys(snapshots, named)
+    models = tainted_models(snapshots, keys)
     for model in models:
         serving = ", in service" if model.served else ""
         used = ", ".join(model.versions) or "no version"
@@ -247,18 +252,6 @@ def _report(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _export_qa(options: argparse.Namespace, settings: Settings) -> int:
-    from ragft_pipeline.questions.pairs import DATASET_FILE
-    from ragft_pipeline.store import ArtifactStore
-
-    version = _version(options, settings)
-    artifact = ArtifactStore(settings.store).read(version, f"{options.split}_qa_pairs")
-    target = Path(options.file)
-    target.write_bytes((artifact.path / DATASET_FILE).read_bytes())
-    print(f"{target}: {artifact.facts['row_count']} questions of {version}")
-    return 0
-
-
 def _ui(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.defs.running import serve_ui
 
@@ -269,13 +262,7 @@ def _version(options: argparse.Namespace, settings: Settings) -> str:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.store import ArtifactStore
 
-    snapshots = SnapshotStore(ArtifactStore(settings.store))
-    if options.version:
-        return snapshots.load(options.version).version
-    latest = snapshots.current()
-    if latest is None:
-        raise RagftError("no corpus version yet: run `ragft run`")
-    return latest.version
+    return SnapshotStore(ArtifactStore(settings.store)).named(options.version).version
 
 
 def _print_foresight(snapshot: Snapshot, settings: Settings) -> None:

@@ -11,6 +11,7 @@ defs = dg.Definitions(
     jobs=[jobs.corpus_version_job, jobs.answering_job],
     sensors=[
         automation.new_documents,
+        automation.new_questions,
         automation.keep_up_to_date,
         automation.report_failures,
         status_table.follow_status,

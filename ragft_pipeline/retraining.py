@@ -30,7 +30,9 @@ Judge = Callable[[Step, Path, pa.Table], np.ndarray]
 
 def record_training(artifact: Path, tables: TrainingTables) -> None:
     """Write into an artifact's folder which rows and documents trained or chose its model."""
-    record_documents(artifact / "model", tables.train_nodes, tables.val_nodes)
+    asked = tables.log.column("question_id").to_pylist() if tables.log is not None else []
+    nodes = (tables.train_nodes, tables.val_nodes)
+    record_documents(artifact / "model", *nodes, questions=asked)
     parts = [
         pa.table({**_columns(pairs), "split": [split] * pairs.num_rows}, schema=_ROWS)
         for split, pairs in (("train", tables.train_pairs), ("val", tables.val_pairs))

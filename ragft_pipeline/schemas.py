@@ -87,11 +87,15 @@ GOLD_QUESTIONS = Table(
     "gold_questions",
     _schema(
         question_id=S, question=S, doc_key=S, cluster=S, split=S,
-        answers=pa.list_(pa.struct([("start", N), ("end", N), ("doc_key", S)])),
-        whole=pa.list_(S),
+        answers=pa.list_(pa.struct([("start", N), ("end", N), ("doc_key", S), ("grade", N)])),
+        whole=pa.list_(S), whole_grades=pa.list_(N),
+        rejected=pa.list_(pa.struct([("start", N), ("end", N), ("doc_key", S)])), asked_as=S,
     ),
     key=("question_id",),
 )  # fmt: skip
+LOG_QUESTIONS = Table(
+    "log_questions", _schema(question_id=S, question=S, asked=N, part=S), key=("question_id",)
+)
 QA_PAIRS = Table(
     "qa_pairs",
     _schema(

@@ -1,4 +1,4 @@
-"""Which models a document reached: each model folder lists the documents that trained it."""
+"""Which models a document, or a question of a log, reached: each lists what trained it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import pyarrow as pa
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.questions.log import question_id
 from ragft_pipeline.serving.history import History
 from ragft_pipeline.store import Link
 from ragft_pipeline.store.files import write_json
 from ragft_pipeline.store.listing import files_named
 
 TRAINED_ON_FILE = "trained_on.json"
+_ASKED = "asked:"
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,20 @@ class TaintedModel:
     served: bool = False
 
 
-def record_documents(model: Path, *nodes: pa.Table, chosen_with: Path | None = None) -> None:
+def record_documents(
+    model: Path,
+    *nodes: pa.Table,
+    chosen_with: Path | None = None,
+    questions: Collection[str] = (),
+) -> None:
     """Write the digests (doc_key) of the documents behind NODES tables into a model folder.
 
     Args:
-        chosen_with: the folder of a model whose own documents count too.
+        chosen_with: the folder of a model whose own documents and questions count too.
+        questions: ids of what people asked that trained it as well.
     """
     keys = {key for table in nodes for key in table.column("doc_key").to_pylist()}
+    keys |= {f"{_ASKED}{name}" for name in questions}
     if chosen_with is not None and (chosen_with / TRAINED_ON_FILE).is_file():
         keys |= set(json.loads((chosen_with / TRAINED_ON_FILE).read_text(encoding="utf-8")))
     write_json(model / TRAINED_ON_FILE, sorted(keys))
@@ -62,8 +71,13 @@ def document_keys(snapshots: SnapshotStore, document: str) -> set[str]:
     return keys
 
 
+def question_keys(question: str) -> set[str]:
+    """Return what stands in the lists of the models that a question of a log trained."""
+    return {f"{_ASKED}{question_id(question)}"}
+
+
 def tainted_models(snapshots: SnapshotStore, keys: Iterable[str]) -> list[TaintedModel]:
-    """Return the models that any of the texts helped to train or to choose, bundles' among them."""
+    """Return the models that any of the keys helped to train or to choose, bundles' among them."""
     wanted, store, found = set(keys), snapshots.store, []
     users: dict[str, list[str]] = {}
     for version in snapshots.versions():

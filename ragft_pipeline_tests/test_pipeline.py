@@ -122,8 +122,8 @@ def test_edited_document_costs_its_own_rows_only(copied: Project) -> None:
 # These read where documents lie, and people's questions, of which a rename loses some.
 _READ_PATHS = {
     "corpus_snapshot", "chunked_nodes", "gold_questions", "passage_context", "teacher_scores",
-    "tool_catalog", "router_questions", "query_router", "retrieval_eval", "eval_report",
-    "champion", "router_eval", "llm_eval",
+    "log_questions", "log_scores", "tool_catalog", "router_questions", "query_router",
+    "retrieval_eval", "eval_report", "champion", "router_eval", "llm_eval",
 }  # fmt: skip
 _EVALUATED = {
     "query_router", "retrieval_eval", "eval_report", "champion", "router_eval", "llm_eval",

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.document_names import DocumentNames
-from ragft_pipeline.corpus.gold_file import Asked, LeftOut, parse_gold
+from ragft_pipeline.corpus.gold_file import Answer, Asked, LeftOut, parse_gold
 from ragft_pipeline.corpus.matching import MatchedText
 from ragft_pipeline.corpus.splits import PROTECTION
 from ragft_pipeline.digests import digest_of
@@ -38,10 +38,24 @@ class GoldQuestions:
 
 @dataclass
 class _Merged:
-    """A question with all that answers it: spans of texts, and whole documents."""
+    """A question with all that answers it, and how well: spans of texts, and whole documents.
 
-    spans: set[tuple[str, int, int]] = field(default_factory=set)
-    whole: set[str] = field(default_factory=set)
+    What was judged not to answer is in `rejected`; `name` is the question's own id in the file.
+    """
+
+    spans: dict[tuple[str, int, int], int] = field(default_factory=dict)
+    whole: dict[str, int] = field(default_factory=dict)
+    rejected: set[tuple[str, int, int]] = field(default_factory=set)
+    name: str = ""
+
+    def add(self, other: _Merged) -> None:
+        """Take what another entry says of the same question; the higher grade counts."""
+        for span, grade in other.spans.items():
+            self.spans[span] = max(grade, self.spans.get(span, 0))
+        for key, grade in other.whole.items():
+            self.whole[key] = max(grade, self.whole.get(key, 0))
+        self.rejected |= other.rejected
+        self.name = self.name or other.name
 
 
 def read_gold_questions(
@@ -69,9 +83,7 @@ def read_gold_questions(
         if isinstance(found, LeftOut):
             left_out.append(found)
             continue
-        known = merged.setdefault(asked.question, _Merged())
-        known.spans |= found.spans
-        known.whole |= found.whole
+        merged.setdefault(asked.question, _Merged()).add(found)
     of_key = {row["doc_key"]: row for row in reversed(rows)}
     questions = [_row(question, one, of_key) for question, one in merged.items()]
     table = pa.Table.from_pylist(questions, schema=schemas.GOLD_QUESTIONS.schema)
@@ -92,16 +104,16 @@ class _Corpus:
 
     def answers(self, asked: Asked) -> _Merged | LeftOut:
         """Return what answers a question, or why it is left out."""
-        found = _Merged()
+        found = _Merged(name=asked.name)
         strangers: list[str] = []
-        if not asked.answers:
-            for file in self._files(asked.docs, strangers):
-                found.whole |= {row["doc_key"] for row in self._by_file[file]}
-        for answer in asked.answers:
+        for answer in asked.answers or (Answer(""),):
             for file in self._files(answer.docs or asked.docs, strangers):
-                found.spans |= set(self._spans(file, answer.text, answer.start))
+                found.add(self._found(file, answer))
         if found.spans or found.whole:
             return found
+        if asked.answers and not any(answer.grade for answer in asked.answers):
+            detail = "all that was judged of it does not answer"
+            return LeftOut(asked.place, asked.question, "nothing_answers", detail)
         if strangers:
             return LeftOut(asked.place, asked.question, "document_not_in_corpus", strangers[0])
         shown = asked.answers[0].text if asked.answers else ""
@@ -118,6 +130,18 @@ class _Corpus:
                 strangers.append(f"{name} may be any of {len(found)} documents ({shown} …)")
             else:
                 strangers.append(f"{name} is not in the corpus")
+
+    def _found(self, file: str, answer: Answer) -> _Merged:
+        """Return what an answer is in a file."""
+        if answer.text:
+            spans = set(self._spans(file, answer.text, answer.start))
+        else:
+            spans = {(row["doc_key"], 0, row["characters"] or 0) for row in self._by_file[file]}
+        if not answer.grade:
+            return _Merged(rejected=spans)
+        if answer.text:
+            return _Merged(spans=dict.fromkeys(spans, answer.grade))
+        return _Merged(whole={key: answer.grade for key, _, _ in spans})
 
     def _spans(self, file: str, answer: str, start: int | None) -> Iterator[tuple[str, int, int]]:
         """Yield the spans of an answer in the texts that a file was frozen as."""
@@ -138,7 +162,7 @@ def _row(question: str, merged: _Merged, of_key: dict[str, dict[str, Any]]) -> d
 
     It is held out where all of its documents are, and counted under the first that says so.
     """
-    keys = sorted({key for key, _, _ in merged.spans} | merged.whole)
+    keys = sorted({key for key, _, _ in merged.spans} | set(merged.whole))
     rows = [of_key[key] for key in keys]
     split = max((row["split"] for row in rows), key=PROTECTION.index)
     first = next(row for row in rows if row["split"] == split)
@@ -149,10 +173,18 @@ def _row(question: str, merged: _Merged, of_key: dict[str, dict[str, Any]]) -> d
         "cluster": first["cluster"],
         "split": split,
         "answers": [
-            {"start": start, "end": end, "doc_key": key} for key, start, end in sorted(merged.spans)
+            {**_span(span), "grade": grade} for span, grade in sorted(merged.spans.items())
         ],
         "whole": sorted(merged.whole),
+        "whole_grades": [merged.whole[key] for key in sorted(merged.whole)],
+        "rejected": [_span(span) for span in sorted(merged.rejected - set(merged.spans))],
+        "asked_as": merged.name,
     }
+
+
+def _span(span: tuple[str, int, int]) -> dict[str, Any]:
+    key, start, end = span
+    return {"start": start, "end": end, "doc_key": key}
 
 
 def left_out_lines(left_out: Sequence[dict[str, Any]], entries: int, most: int = 20) -> list[str]:

@@ -2,7 +2,9 @@
 
 An entry has a question, the document or documents that answer it, and, where known, what in them
 answers: `answer_text` with `answer_start`, or `answers` (texts, objects of both, or SQuAD's
-lists). Other common names of these keys are read where they can mean nothing else.
+lists). An answer may have a `grade` (1 where none is given; 0: this was judged not to answer) and
+documents of its own; one without a text is all of its documents. Other common names of these keys
+are read where they can mean nothing else.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ _QUESTION = ("question", "query", "text", "user_input")
 _DOCS = ("doc", "docs", "document", "documents", "path", "file", "source")
 _ANSWERS = ("answers", "answer_text", "answer")
 _START = "answer_start"
+_NAMES = ("id", "_id", "question_id")
+_HIGHEST = 1000
 EXPECTED = (
     'give JSON lines, a JSON array or a CSV with the keys question, doc and answer_text: '
     '{"question": "When does the valve open?", "doc": "guides/valve.md", "answer_text": "six bar"}'
@@ -28,21 +32,29 @@ EXPECTED = (
 
 @dataclass(frozen=True)
 class Answer:
-    """What answers, where in its document's text if known, and in which if not in any."""
+    """What answers, where in its document's text if known, and in which if not in any.
+
+    Without a text it is all of its documents. Grade 0 says that this does not answer.
+    """
 
     text: str
     start: int | None = None
     docs: tuple[str, ...] = ()
+    grade: int = 1
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One entry of the file: where it stands, the question, its documents, its answers."""
+    """One entry of the file: where it stands, the question, its documents, its answers.
+
+    `name` is the entry's own id, if it has one.
+    """
 
     place: str
     question: str
     docs: tuple[str, ...]
     answers: tuple[Answer, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -159,9 +171,11 @@ def _asked(place: str, raw: Any) -> Asked:
     docs = _docs(entry)
     if not docs and not any(answer.docs for answer in answers):
         raise _Unusable("no_document", "names no document (doc)")
-    if not all(map(_is_text, (question, *docs, *(a.text for a in answers)))):
+    name = str(next((entry[key] for key in _NAMES if isinstance(entry.get(key), str | int)), ""))
+    named = (name, *docs, *(doc for answer in answers for doc in answer.docs))
+    if not all(map(_is_text, (question, *named, *(a.text for a in answers)))):
         raise _Unusable("malformed_line", "holds half a character")
-    return Asked(place, question.strip(), docs, answers)
+    return Asked(place, question.strip(), docs, answers, name)
 
 
 def _key(name: str) -> str:
@@ -186,7 +200,7 @@ def _answers(entry: dict[str, Any]) -> Iterator[Answer]:
         else:
             given = [given]
     if isinstance(given, str | type(None)):
-        given = [{"text": given, _START: entry.get(_START)}]
+        given = [{"text": given, _START: entry.get(_START), "grade": entry.get("grade")}]
     if not isinstance(given, list):
         raise _Unusable("malformed_line", "its answers are no texts")
     for one in ({"text": one} if isinstance(one, str) else one for one in given):
@@ -196,12 +210,15 @@ def _answers(entry: dict[str, Any]) -> Iterator[Answer]:
         if text is not None and not isinstance(text, str):
             raise _Unusable("malformed_line", "its answer is no text")
         docs = _docs({key: one[key] for key in _DOCS if key in one})
-        start = _start(one.get(_START))
-        if text and text.strip():
-            yield Answer(text, start, docs)
+        start = _whole_number(one.get(_START), f"{_START} is no number of characters")
+        grade = _whole_number(one.get("grade"), "its grade is no whole number")
+        grade = 1 if grade is None else min(max(grade, 0), _HIGHEST)
+        text = text if text and text.strip() else ""
+        if text or docs:
+            yield Answer(text, start, docs, grade)
 
 
-def _start(value: Any) -> int | None:
+def _whole_number(value: Any, otherwise: str) -> int | None:
     if isinstance(value, str) and value.strip().isdecimal() and len(value) < 19:  # of a table
         return int(value)
     if value is None or value == "":
@@ -209,7 +226,7 @@ def _start(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():  # 12.0, but neither NaN nor Infinity
         return int(value)
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _Unusable("malformed_line", f"{_START} is no number of characters")
+        raise _Unusable("malformed_line", otherwise)
     return value
 
 

@@ -132,6 +132,13 @@ class SnapshotStore:
         version = self._chain.current()
         return self.load(version) if version is not None else None
 
+    def named(self, version: str | None) -> Snapshot:
+        """Return a frozen version by its name, else the current one; RagftError for none."""
+        found = self.load(version) if version else self.current()
+        if found is None:
+            raise RagftError("no corpus version yet: run `ragft run`")
+        return found
+
     def arrivals(self, version: str) -> int:
         """Return how often a freeze has made a version the current one."""
         return self._chain.arrivals(version)

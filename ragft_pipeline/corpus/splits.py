@@ -52,21 +52,21 @@ class LedgerEntry:
     signature: bytes
 
 
-def shingles(text: str) -> set[bytes]:
-    """Return the text's set of 5-word shingles (5-character ones in unspaced scripts)."""
+def shingles(text: str, longest: int = 5) -> set[bytes]:
+    """Return the text's set of shingles of so many words (characters in unspaced scripts)."""
     lowered = text.lower()
     units = re.findall(r"\w", lowered) if _UNSPACED.search(lowered) else re.findall(r"\w+", lowered)
-    width = min(5, max(1, len(units)))
+    width = min(longest, max(1, len(units)))
     joined = (" ".join(units[i : i + width]) for i in range(max(1, len(units) - width + 1)))
     return {shingle.encode() for shingle in joined}
 
 
-def minhash_signature(text: str) -> bytes:
-    """Return the MinHash signature of a text: 128 little-endian 32-bit values."""
+def minhash_signature(text: str, longest: int = 5) -> bytes:
+    """Return the MinHash signature of a text's shingles: 128 little-endian 32-bit values."""
     from datasketch import MinHash
 
     minhash = MinHash(num_perm=PERMUTATIONS, seed=1, scheme="affine32")
-    minhash.update_batch(sorted(shingles(text)))
+    minhash.update_batch(sorted(shingles(text, longest)))
     return np.asarray(minhash.hashvalues).astype("<u4").tobytes()
 
 
@@ -189,14 +189,14 @@ def _split_groups(
         else:
             drawn.append(name)
     if first:  # exact shares in a first version, so that a small corpus has all three splits
-        ranked = sorted(drawn, key=lambda name: _unit(f"split:{name}"))
+        ranked = sorted(drawn, key=lambda name: unit(f"split:{name}"))
         tests = max(1, round(settings.test * len(ranked))) if len(ranked) > 2 else 0
         vals = max(1, round(settings.val * len(ranked))) if len(ranked) > 2 else 0
         for rank, name in enumerate(ranked):
             result[name] = "test" if rank < tests else "val" if rank < tests + vals else "train"
     else:
         for name in drawn:
-            place = _unit(f"split:{name}")
+            place = unit(f"split:{name}")
             result[name] = (
                 "test"
                 if place < settings.test
@@ -205,7 +205,8 @@ def _split_groups(
     return result
 
 
-def _unit(text: str) -> float:
+def unit(text: str) -> float:
+    """Return a number from 0 to 1 that a text decides."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 

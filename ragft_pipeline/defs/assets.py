@@ -74,6 +74,19 @@ teacher_scores = build_asset(
     "How a hybrid of BM25 and the base embedder scores the train nodes for each train question.",
     {"parquet"},
 )
+log_questions = build_asset(
+    recipes.log_questions,
+    "datasets",
+    "What people asked, without answers, as last taken in; what is asked in the gold set, or "
+    "nearly, trains nothing, and a share is kept to be judged (ragft label).",
+    {"parquet"},
+)
+log_scores = build_asset(
+    recipes.log_scores,
+    "datasets",
+    "How the teacher scores the train nodes for each question of the log that trains.",
+    {"parquet"},
+)
 tuned_embedder = build_asset(
     recipes.tuned_embedder,
     "models",

@@ -1,97 +1,78 @@
-"""The JSON of LlamaIndex's EmbeddingQAFinetuneDataset: writing ours, reading a team's own."""
+"""Between our tables and sets of questions in other shapes (ragft_pipeline.questions.formats)."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ragft_pipeline.errors import RagftError, one_line
 from ragft_pipeline.questions.drafts import IMPORTED, Draft, SourceNode
+from ragft_pipeline.questions.formats import Answered, LabelledSet, Text
 from ragft_pipeline.retrieval.lexical import lexical_terms
-from ragft_pipeline.store.files import write_json
 
-_FIELDS = ("queries", "corpus", "relevant_docs")
+DOUBTFUL = 0.9  # of the source's score: what the teacher gives so much may answer as well
 
 
-def export_finetune_dataset(pairs: pa.Table, nodes: pa.Table, path: Path) -> None:
-    """Write QA pairs and the nodes they name as EmbeddingQAFinetuneDataset reads them.
+def labelled_pairs(
+    pairs: pa.Table, nodes: pa.Table, teacher: pa.Table | None = None, negatives: int = 0
+) -> LabelledSet:
+    """Return QA pairs with the nodes they name; equal questions are one, with all of their nodes.
 
-    Equal questions are one, with all of their nodes.
+    Args:
+        pairs, nodes: tables with the columns of QA_PAIRS and NODES that these need.
+        teacher: TEACHER_SCORES of the questions, where negatives are wanted.
+        negatives: how many a question: the teacher's best that do not answer, without those whose
+            score is so near the source's that they may answer as well.
     """
-    nodes = nodes.filter(
-        pc.is_in(nodes.column("node_id"), pairs.column("node_id").combine_chunks())
-    )
-    texts = dict(zip(nodes.column("node_id").to_pylist(), nodes.column("text").to_pylist()))
-    ids, questions = pairs.column("question_id").to_pylist(), pairs.column("question").to_pylist()
-    sources = pairs.column("node_id").to_pylist()
+    found = LabelledSet()
     first: dict[str, str] = {}
-    relevant: dict[str, list[str]] = {}
-    for question_id, question, node_id in zip(ids, questions, sources):
-        relevant.setdefault(first.setdefault(question, question_id), []).append(node_id)
-    write_json(
-        path,
-        {
-            "queries": {question_id: question for question, question_id in first.items()},
-            "corpus": {node_id: texts[node_id] for node_id in sorted(set(sources))},
-            "relevant_docs": relevant,
-            "mode": "text",
-        },
+    ids, questions = pairs.column("question_id").to_pylist(), pairs.column("question").to_pylist()
+    for question_id, question, node_id in zip(ids, questions, pairs.column("node_id").to_pylist()):
+        name = first.setdefault(question, question_id)
+        found.questions[name] = question
+        found.judge(name, node_id, 1)
+    if teacher is not None and negatives:
+        _add_negatives(found, teacher, negatives)
+    used = {node_id for own in found.grades.values() for node_id in own}
+    rows = nodes.filter(pc.is_in(nodes.column("node_id"), pa.array(sorted(used), pa.string())))
+    titles = rows.column("title").to_pylist() if "title" in rows.column_names else None
+    texts = zip(
+        rows.column("node_id").to_pylist(),
+        rows.column("text").to_pylist(),
+        titles or [""] * rows.num_rows,
     )
+    found.texts = {node_id: Text(text, title or "") for node_id, text, title in texts}
+    starts = dict(zip(rows.column("node_id").to_pylist(), _starts(rows)))
+    for row in pairs.to_pylist() if "answer_start" in pairs.column_names else ():
+        name, text = first[row["question"]], found.texts[row["node_id"]].text
+        start = row["answer_start"] - starts[row["node_id"]]
+        words = text[max(0, start) : row["answer_end"] - starts[row["node_id"]]]
+        if words and words != text:
+            answered = Answered(row["node_id"], words, max(0, start))
+            found.answers.setdefault(name, []).append(answered)
+    return found
 
 
-@dataclass(frozen=True)
-class ImportedSet:
-    """A team's own set: the questions of each text, and the entries that are of no use."""
-
-    by_text: dict[str, list[str]]
-    questions: int
-    left_out: list[str]
+def _starts(nodes: pa.Table) -> list[int]:
+    has = "start_char" in nodes.column_names
+    return list(nodes.column("start_char").to_pylist()) if has else [0] * nodes.num_rows
 
 
-def read_finetune_dataset(path: Path) -> ImportedSet:
-    """Read an EmbeddingQAFinetuneDataset JSON; all relevant texts of a question count.
-
-    Raises RagftError where the file is not such a JSON.
-    """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8-sig"))
-        queries, corpus, relevant = (dict(raw[name]) for name in _FIELDS)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RagftError(
-            f"questions.generators: {path} is not an EmbeddingQAFinetuneDataset JSON "
-            f"({', '.join(_FIELDS)}): {type(error).__name__} {one_line(error)}"
-        ) from None
-    by_text: dict[str, list[str]] = {}
-    left_out = [f"{name}: has no relevant text" for name in queries if name not in relevant]
-    used = 0
-    for name, text_ids in relevant.items():
-        question = queries.get(name)
-        ids = [text_ids] if isinstance(text_ids, str) else text_ids
-        texts = [
-            plain
-            for text_id in (ids if isinstance(ids, list | dict) else ())
-            if isinstance(text := corpus.get(str(text_id)), str) and (plain := _plain(text))
-        ]
-        if not isinstance(question, str) or not question.strip():
-            left_out.append(f"{name}: is no question of `queries`")
-        elif not ids:
-            left_out.append(f"{name}: has no relevant text")
-        elif not texts:
-            left_out.append(f"{name}: none of its relevant texts is in `corpus`")
-        else:
-            used += 1
-            for text in dict.fromkeys(texts):
-                by_text.setdefault(text, []).append(question)
-    return ImportedSet(by_text, used, left_out)
+def _add_negatives(found: LabelledSet, teacher: pa.Table, negatives: int) -> None:
+    wanted = pa.array(list(found.questions), pa.string())
+    rows = teacher.filter(pc.is_in(teacher.column("question_id"), wanted))
+    for row in rows.to_pylist():
+        own = set(found.positives(row["question_id"]))
+        scores = dict(zip(row["node_ids"], row["scores"]))
+        doubtful = DOUBTFUL * max((scores[node] for node in own if node in scores), default=1.0)
+        hard = [node for node in row["node_ids"] if node not in own and scores[node] < doubtful]
+        for node in hard[:negatives]:
+            found.judge(row["question_id"], node, 0)
 
 
-def imported_drafts(found: ImportedSet, nodes: Sequence[SourceNode]) -> dict[str, list[Draft]]:
+def imported_drafts(found: LabelledSet, nodes: Sequence[SourceNode]) -> dict[str, list[Draft]]:
     """Return the drafts, by node id, of a team's own set.
 
     A question belongs to the nodes that are its relevant texts; else, for each text, of the nodes
@@ -99,8 +80,13 @@ def imported_drafts(found: ImportedSet, nodes: Sequence[SourceNode]) -> dict[str
     whose texts are in no node of this split are left for the other splits.
     """
     plain = {node: text for node in nodes if (text := _plain(node.text))}
+    by_text: dict[str, list[str]] = {}
+    for name, question in found.questions.items():
+        texts = [_plain(found.texts[one].text) for one in found.positives(name)]
+        for text in dict.fromkeys(text for text in texts if text):
+            by_text.setdefault(text, []).append(question)
     drafts: dict[str, dict[str, Draft]] = {}
-    for text, questions in found.by_text.items():
+    for text, questions in by_text.items():
         own = [node for node in plain if text == plain[node]] or [
             node for node in plain if text in plain[node] or plain[node] in text
         ]

@@ -17,13 +17,11 @@ from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.questions.drafts import DRAFTS_SCHEMA, Draft, SourceNode, draft_row
-from ragft_pipeline.questions.exchange import (
-    export_finetune_dataset,
-    imported_drafts,
-    read_finetune_dataset,
-)
+from ragft_pipeline.questions.exchange import imported_drafts, labelled_pairs
 from ragft_pipeline.questions.extractive import EXTRACTIVE_VERSION, extract_questions
 from ragft_pipeline.questions.filters import Candidate, filter_candidates
+from ragft_pipeline.questions.formats import read_labelled
+from ragft_pipeline.questions.formats.embedding_qa import write_embedding_qa
 from ragft_pipeline.questions.llm import chosen_ids, write_questions
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
@@ -64,7 +62,7 @@ def make_qa_pairs(
     """
     texts = node_texts(nodes)
     candidates: list[Candidate] = []
-    for generator in settings.questions.generators:
+    for generator in settings.questions.writers:
         sources = source_nodes(nodes, asked_about(generator, texts))
         drafts = _drafts(generator, sources, statistics, settings, work)
         candidates += [
@@ -89,7 +87,7 @@ def make_qa_pairs(
     rows = {row["node_id"]: row for row in _rows(nodes, {pair.node_id for pair in kept})}
     pairs = [_pair(candidate, rows) for candidate in kept]
     table = pa.Table.from_pylist(pairs, schema=schemas.QA_PAIRS.schema)
-    export_finetune_dataset(table, nodes, work.folder / DATASET_FILE)
+    write_embedding_qa(labelled_pairs(table, nodes), work.folder / DATASET_FILE)
     return QAPairs(table, len(candidates), turned_away)
 
 
@@ -136,15 +134,16 @@ def _drafts(
 def _imported_drafts(
     generator: ImportGenerator, sources: Sequence[SourceNode], work: Workspace
 ) -> dict[str, list[Draft]]:
-    found = read_finetune_dataset(Path(generator.path))
+    found = read_labelled(Path(generator.path), generator.format)
     drafts = imported_drafts(found, sources)
     matched = {draft.question for own in drafts.values() for draft in own}
-    work.count("imported_questions", found.questions)
+    asked = len(found.questions)
+    work.count("imported_questions", asked)
     work.count("imported_matched", len(matched))
     work.count("imported_left_out", len(found.left_out))
     work.progress(
-        f"{generator.path}: {len(matched)} of {found.questions} questions are about nodes of this "
-        f"split; {found.questions - len(matched)} match none of them"
+        f"{generator.path}: {len(matched)} of {asked} questions are about nodes of this "
+        f"split; {asked - len(matched)} match none of them"
     )
     for line in found.left_out[:_NAMED]:
         work.progress(f"{generator.path}: left out, {line}")

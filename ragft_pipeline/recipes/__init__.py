@@ -25,6 +25,8 @@ from ragft_pipeline.recipes.corpus import (
     val_nodes,
 )
 from ragft_pipeline.recipes.datasets import (
+    log_questions,
+    log_scores,
     node_embeddings,
     teacher_scores,
     test_qa_pairs,
@@ -70,6 +72,8 @@ RECIPES: tuple[Recipe, ...] = (
     passage_context,
     node_embeddings,
     teacher_scores,
+    log_questions,
+    log_scores,
     tool_catalog,
     router_questions,
     tuned_embedder,
@@ -104,6 +108,8 @@ __all__ = [
     "gold_questions",
     "late_interaction",
     "llm_eval",
+    "log_questions",
+    "log_scores",
     "node_embeddings",
     "passage_context",
     "query_router",

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.foresight import require_measurable
 from ragft_pipeline.identities import SCORING
+from ragft_pipeline.questions.intake import intake
+from ragft_pipeline.questions.log_parts import TRAIN, log_parts
 from ragft_pipeline.questions.pairs import make_qa_pairs
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.reading import read_nodes, read_statistics, reading
@@ -90,6 +94,34 @@ node_embeddings = Recipe(
 
 TRAINING = ("train_qa_pairs", "val_qa_pairs", "train_nodes", "val_nodes")
 PAIRS = tuple(f"{split}_qa_pairs" for split in SPLITS)
+LOG = ("log_questions", "log_scores")
+
+
+def _log(step: Step) -> Produced:
+    taken = intake(step.store)
+    texts = {row["question_id"]: row["question"] for row in taken.questions}
+    gold = step.table("gold_questions", ("question",)).column("question").to_pylist()
+    parts = log_parts(texts, gold, taken.keep, step.settings.split.near_duplicate)
+    rows = [{**row, "part": parts[row["question_id"]]} for row in taken.questions]
+    table = pa.Table.from_pylist(rows, schema=schemas.LOG_QUESTIONS.schema)
+    return Produced(table, {f"part_{name}": n for name, n in Counter(parts.values()).items()})
+
+
+log_questions = Recipe(
+    "log_questions",
+    _log,
+    inputs=("gold_questions",),
+    sections=("split",),
+    table=schemas.LOG_QUESTIONS,
+    identity=lambda snapshot: intake(snapshot.store).digest,
+)
+"""Its log is that of the last intake, whichever version it is for: people ask, documents do not."""
+
+
+def training_log(step: Step) -> pa.Table:
+    """Return the LOG_QUESTIONS that train."""
+    log = step.table("log_questions")
+    return log.filter(pc.equal(log.column("part"), TRAIN))
 
 
 def read_tables(step: Step) -> TrainingTables:
@@ -124,6 +156,38 @@ def _teach(step: Step) -> Produced:
 def _teacher_model(settings: Settings) -> str:
     model = settings.teacher.model
     return resolve_weights(model).digest if model else ""
+
+
+def _teach_log(step: Step) -> Produced:
+    log = training_log(step)
+    if not log.num_rows:  # as ever, where there is no log: nothing downstream is stale
+        return Produced(schemas.TEACHER_SCORES.schema.empty_table(), data_version="no log")
+    from ragft_pipeline.tuning.teacher import score_with_teacher
+
+    nodes, statistics, settings = (
+        read_nodes(step, "train_nodes"),
+        read_statistics(step),
+        reading(step),
+    )
+    weight = float(step.artifact("teacher_scores").facts["bm25_weight"])
+    return Produced(
+        score_with_teacher(log, nodes, statistics, weight, settings, step.work),
+        data_version=step.action,
+    )
+
+
+log_scores = Recipe(
+    "log_scores",
+    _teach_log,
+    heavy=True,
+    inputs=(
+        "log_questions", "train_nodes", "passage_context", "corpus_statistics", "teacher_scores",
+    ),
+    sections=("teacher", "passages", "late_interaction", "embedder"),
+    weights=("teacher", "embedder"),
+    calls=SCORING,
+    table=schemas.TEACHER_SCORES,
+)  # fmt: skip
 
 
 teacher_scores = Recipe(

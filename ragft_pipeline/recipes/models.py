@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.identities import SCORING
-from ragft_pipeline.recipes.datasets import TRAINING, read_tables
+from ragft_pipeline.recipes.datasets import LOG, TRAINING, read_tables, training_log
 from ragft_pipeline.recipes.reading import read_statistics
 from ragft_pipeline.retraining import decide, record_training
 from ragft_pipeline.retrieval.encoder import Encoder
@@ -42,12 +45,17 @@ def _keep(step: Step, model: Artifact) -> Decision:
     return decide(step, model, training_tables(step), JUDGES[model.asset])
 
 
+def _with_log(step: Step) -> tuple[TrainingTables, pa.Table]:
+    """Return what a map is trained on, the log's questions among it, and the teacher's scores."""
+    tables = replace(training_tables(step), log=training_log(step))
+    return tables, pa.concat_tables([step.table("teacher_scores"), step.table("log_scores")])
+
+
 def _adapter(step: Step) -> Produced:
     from ragft_pipeline.tuning.adapter import train_adapter
 
-    tables = training_tables(step)
+    tables, teacher = _with_log(step)
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
-    teacher = step.table("teacher_scores")
     return _trained(step, tables, train_adapter(tables, teacher, encoder, step.settings, step.work))
 
 
@@ -56,7 +64,7 @@ embedding_adapter = Recipe(
     _adapter,
     heavy=True,
     keep=_keep,
-    inputs=(*TRAINING, "passage_context", "teacher_scores"),
+    inputs=(*TRAINING, "passage_context", "teacher_scores", *LOG),
     sections=("adapter", "embedder"),
     weights=("embedder",),
     calls=("retrieval.encoder",),
@@ -92,7 +100,7 @@ def tuned_encoder(step: Step) -> Encoder:
 def _stacked_adapter(step: Step) -> Produced:
     from ragft_pipeline.tuning.adapter import train_adapter
 
-    tables, teacher = training_tables(step), step.table("teacher_scores")
+    tables, teacher = _with_log(step)
     facts = train_adapter(tables, teacher, tuned_encoder(step), step.settings, step.work)
     return _trained(step, tables, facts)
 
@@ -101,7 +109,7 @@ stacked_adapter = Recipe(
     "stacked_adapter",
     _stacked_adapter,
     heavy=True,
-    inputs=(*TRAINING, "passage_context", "teacher_scores", "tuned_embedder"),
+    inputs=(*TRAINING, "passage_context", "teacher_scores", *LOG, "tuned_embedder"),
     sections=("adapter", "embedder"),
     weights=("embedder",),
     calls=("retrieval.encoder",),

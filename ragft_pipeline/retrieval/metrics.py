@@ -1,8 +1,8 @@
-"""The one metrics module: per-question results of a ranking, with binary relevance."""
+"""The one metrics module: per-question results of a ranking, with binary or graded relevance."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
@@ -39,6 +39,48 @@ def score_rankings(rankings: np.ndarray, relevant: Sequence[Set[int]]) -> dict[s
         "recall_at_100": hits.sum(axis=1) / counts,
         "first_rank": first.astype(float),
     }
+
+
+def graded_ndcg(
+    rankings: np.ndarray, grades: Sequence[Mapping[int, int]], depth: int = 10
+) -> np.ndarray:
+    """Return each question's nDCG of the first `depth`, a node's gain being its grade.
+
+    Linear gains, as trec_eval takes them; where all grades are 1 it is `ndcg_at_10`.
+
+    Args:
+        rankings: node indices, best first, of shape (questions, n); -1 is no node.
+        grades: for each question the grades of its judged nodes, at least one above 0.
+    """
+    discounts = 1 / np.log2(np.arange(2, depth + 2))
+    found = np.zeros(len(rankings))
+    for row, own in enumerate(grades):
+        gains = np.array([own.get(node, 0) for node in rankings[row, :depth].tolist()], float)
+        best = np.array(sorted(own.values(), reverse=True)[:depth], float)
+        found[row] = gains @ discounts[: len(gains)] / (best @ discounts[: len(best)])
+    return found
+
+
+def unjudged_share(rankings: np.ndarray, judged: Sequence[Set[int]], depth: int = 10) -> np.ndarray:
+    """Return for each question the share of its first `depth` that nobody has judged."""
+    shares = np.zeros(len(rankings))
+    for row, known in enumerate(judged):
+        top = rankings[row, :depth]
+        shares[row] = 1 - np.isin(top, list(known)).mean() if len(top) else 0.0
+    return shares
+
+
+def condensed(rankings: np.ndarray, judged: Sequence[Set[int]]) -> np.ndarray:
+    """Return the rankings without what nobody has judged, filled up with -1.
+
+    Condensed lists (Sakai 2007): beside `graded_ndcg` of the whole rankings, that of these says
+    what a system would score if what nobody judged did not count against it.
+    """
+    kept = np.full(rankings.shape, -1, dtype=np.int64)
+    for row, known in enumerate(judged):
+        own = rankings[row][np.isin(rankings[row], list(known))]
+        kept[row, : len(own)] = own
+    return kept
 
 
 def nearest_sufficient(

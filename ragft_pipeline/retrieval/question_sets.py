@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import pyarrow as pa
@@ -98,6 +99,31 @@ class RelevanceIndex:
             key = answer["doc_key"] or gold["doc_key"]
             spans.setdefault(key, []).append((answer["start"], answer["end"]))
         return frozenset(found).union(*(self.nodes_with(key, own) for key, own in spans.items()))
+
+    def grades(self, gold: dict[str, Any]) -> dict[int, int]:
+        """Return how well each judged node answers a GOLD_QUESTIONS row; 0: it does not.
+
+        A node takes the best grade of the spans that it holds; grades that a row does not give
+        are 1. The nodes with a grade above 0 are those of `answering`.
+        """
+        graded = [
+            (node, grade)
+            for key, grade in zip(gold["whole"] or (), gold.get("whole_grades") or repeat(1))
+            for _, _, node in self._by_document.get(key, [])
+        ]
+        for answer in gold["answers"] or ():
+            span = (answer["start"], answer["end"])
+            grade = answer.get("grade")
+            for node in self.nodes_with(answer["doc_key"] or gold["doc_key"], [span]):
+                graded.append((node, 1 if grade is None else grade))
+        found = {
+            node: 0
+            for one in gold.get("rejected") or ()
+            for node in self.nodes_with(one["doc_key"], [(one["start"], one["end"])])
+        }
+        for node, grade in graded:
+            found[node] = max(grade, found.get(node, 0))
+        return found
 
 
 def synthetic_set(

@@ -56,14 +56,16 @@ def _serve(options: argparse.Namespace, settings: Settings) -> int:
     store = ArtifactStore(settings.store)
     History(store).require_current()  # says so before anything heavy is imported
     port = settings.serve.port if options.port is None else options.port
-    with _listening(options.host, port) as listener:
+    with listening(options.host, port) as listener:
+        from ragft_pipeline.questions.votes import Votes
         from ragft_pipeline.serving.connections import open_server
         from ragft_pipeline.serving.live import Champion
         from ragft_pipeline.serving.service import LOOPBACK, create_app
 
         champion = Champion(store, settings.compute)
         hosts = LOOPBACK if options.host in LOOPBACK else ("*",)
-        app = create_app(champion, settings.serve, token, hosts)
+        votes = Votes(store, int(settings.serve.max_votes_mb * 1e6))
+        app = create_app(champion, settings.serve, token, hosts, votes)
         host = f"[{options.host}]" if ":" in options.host else options.host
         named = f"{champion.entry.bundle[:12]} of {champion.entry.version}"
         print(f"serving {named} at http://{host}:{listener.getsockname()[1]}", flush=True)
@@ -84,7 +86,8 @@ def _token(settings: ServeSettings) -> str:
     return token
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def listening(host: str, port: int) -> socket.socket:
+    """Return a socket that listens; RagftError where it cannot."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=256)

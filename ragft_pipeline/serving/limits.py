@@ -1,4 +1,4 @@
-"""What the service refuses: too many at once, bodies too large or late, and who has no token."""
+"""What a service refuses: too many at once, bodies too large or late, strangers."""
 
 from __future__ import annotations
 
@@ -125,6 +125,28 @@ async def _whole(receive: Receive) -> Message:
         body += message.get("body", b"")
         if not message.get("more_body", False):
             return {"type": "http.request", "body": body, "more_body": False}
+
+
+class SameOrigin:
+    """Refuses what a page of another website sends: nothing but GET may come from one.
+
+    A browser says where a page is from (Origin, Sec-Fetch-Site); who says nothing is no browser.
+    The host itself is checked before this.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or refuse it."""
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            headers = dict(scope["headers"])
+            origin = headers.get(b"origin")
+            own = origin is None or origin.partition(b"://")[2] == headers.get(b"host")
+            if not own or headers.get(b"sec-fetch-site", b"none") not in (b"same-origin", b"none"):
+                refused = refusal(403, "a page of another website may not send this")
+                return await refused(scope, receive, send)
+        return await self._app(scope, receive, send)
 
 
 class OnlyWith:

@@ -184,6 +184,25 @@ class Searcher:
         """Return a document's path."""
         return self._paths[doc_key]
 
+    def has(self, node_id: str) -> bool:
+        """Say whether it searches a node."""
+        return node_id in self._about
+
+    def places(self, node_id: str) -> list[dict[str, Any]]:
+        """Return the NODES rows of a node, with the column `path`: where its text stands."""
+        return self._about[node_id]
+
+    def search_alone(self, question: str, top: int = 10) -> dict[str, list[Hit]]:
+        """Return what the base embedder alone and BM25 alone answer, as `search_base` fuses them.
+
+        Raises RagftError as `search_base` does.
+        """
+        encoder, vectors = self._base_parts("base_vectors")
+        with self._models:
+            asked = on_one_thread(lambda: encoder.encode([question], "query"))
+        alone = {"base": asked @ vectors.T, "bm25": self._evidence.plain.scores([question])}
+        return {name: self._hits(Ranking.of(scores), {}, top) for name, scores in alone.items()}
+
     def search_base(self, question: str, top: int = 10) -> list[Hit]:
         """Return what the untuned hybrid answers over the same nodes: to compare with `search`.
 

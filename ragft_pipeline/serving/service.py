@@ -7,9 +7,6 @@ the event loop; who finds these and the queue before them full is told to come b
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,11 +19,14 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ragft_pipeline import __version__
 from ragft_pipeline.errors import RagftError, one_line
+from ragft_pipeline.questions.votes import Votes
 from ragft_pipeline.serving.answers import Answer, Asked, Comparison, answer, comparison
 from ragft_pipeline.serving.bundle import describe
+from ragft_pipeline.serving.feedback import add_feedback
 from ragft_pipeline.serving.following import Follower
-from ragft_pipeline.serving.limits import OnlyWith, SmallBodies, Turns, refusal
+from ragft_pipeline.serving.limits import OnlyWith, SameOrigin, SmallBodies, Turns, refusal
 from ragft_pipeline.serving.live import Champion
+from ragft_pipeline.serving.pages import page_with_headers
 from ragft_pipeline.settings import ServeSettings
 
 LOOPBACK = ("127.0.0.1", "localhost")
@@ -40,6 +40,7 @@ def create_app(
     settings: ServeSettings,
     token: str = "",
     hosts: Sequence[str] = LOOPBACK,
+    votes: Votes | None = None,
 ) -> FastAPI:
     """Return the service.
 
@@ -49,6 +50,7 @@ def create_app(
         token: the bearer token that searching takes; nothing for none.
         hosts: names the service answers to (`*`: any). On the loopback only its own, so that no
             website can reach it under a name that it made point here.
+        votes: where votes on passages are kept; without it none are taken.
     """
     follower = Follower(champion)
     turns = Turns(settings.max_concurrent, settings.max_waiting)
@@ -71,10 +73,11 @@ def create_app(
     )
     if token:
         app.add_middleware(OnlyWith, token=token, open_paths=_OPEN)
+    app.add_middleware(SameOrigin)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
-    app.add_exception_handler(RequestValidationError, _explain)
-    app.add_exception_handler(RagftError, _conflict)
-    page, headers = _page()
+    app.add_exception_handler(RequestValidationError, explain)
+    app.add_exception_handler(RagftError, conflict)
+    page, headers = page_with_headers(_PAGE)
 
     def checked(asked: Asked) -> Asked:
         length = len(asked.question)
@@ -86,6 +89,9 @@ def create_app(
         if any("\ud800" <= character <= "\udfff" for character in asked.question):
             raise HTTPException(422, "question: half a surrogate pair is no character")
         return asked
+
+    if votes is not None:
+        add_feedback(app, follower, votes, checked)
 
     @app.get("/search")
     async def search(request: Request, asked: Annotated[Asked, Query()]) -> Answer:
@@ -127,27 +133,7 @@ def create_app(
     return app
 
 
-def _page() -> tuple[str, dict[str, str]]:
-    """Return the page and its headers: no script runs but its own, nothing comes from elsewhere."""
-    page = _PAGE.read_text(encoding="utf-8")
-    sources = {}
-    for tag in ("script", "style"):
-        (body,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        digest = base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()
-        sources[tag] = f"{tag}-src 'sha256-{digest}'"
-    policy = (
-        f"default-src 'none'; {sources['script']}; {sources['style']}; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return page, {
-        "Content-Security-Policy": policy,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-cache",
-    }
-
-
-async def _explain(request: Request, error: Exception) -> JSONResponse:
+async def explain(request: Request, error: Exception) -> JSONResponse:
     """Say what is wrong with a request in one line a fault, without what was sent."""
     assert isinstance(error, RequestValidationError)
     faults = [
@@ -157,5 +143,6 @@ async def _explain(request: Request, error: Exception) -> JSONResponse:
     return refusal(422, "; ".join(faults))
 
 
-async def _conflict(request: Request, error: Exception) -> JSONResponse:
+async def conflict(request: Request, error: Exception) -> JSONResponse:
+    """Say in one line what stands against a request."""
     return refusal(409, one_line(error))

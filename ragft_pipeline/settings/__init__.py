@@ -39,6 +39,7 @@ from ragft_pipeline.settings.questions import (
     Generator,
     ImportGenerator,
     LLMGenerator,
+    LogGenerator,
     QuestionSettings,
     ServedModel,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "LLMEvalSettings",
     "LLMGenerator",
     "LateInteractionSettings",
+    "LogGenerator",
     "Mix",
     "PassageSettings",
     "QuestionSettings",

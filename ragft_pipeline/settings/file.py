@@ -33,6 +33,7 @@ from ragft_pipeline.settings.questions import (
     ExtractiveGenerator,
     ImportGenerator,
     LLMGenerator,
+    LogGenerator,
     QuestionSettings,
 )
 from ragft_pipeline.settings.section import Section
@@ -94,7 +95,12 @@ def _explain(error: dict[str, Any]) -> str:
 
 def _siblings(loc: tuple[str | int, ...]) -> list[str]:
     model: Any = Settings
-    generators = {"extractive": ExtractiveGenerator, "llm": LLMGenerator, "import": ImportGenerator}
+    generators = {
+        "extractive": ExtractiveGenerator,
+        "llm": LLMGenerator,
+        "import": ImportGenerator,
+        "log": LogGenerator,
+    }
     for part in loc[:-1]:
         if part in generators:
             model = generators[str(part)]

@@ -50,6 +50,7 @@ class AutomationSettings(Section):
 
     debounce_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
     refresh_cron: str = "0 3 * * 0"
+    new_questions: Share = 0.1
 
 
 class ServeSettings(Section):
@@ -62,6 +63,7 @@ class ServeSettings(Section):
     max_waiting: Annotated[int, Field(ge=0, le=100_000)] = 64
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = 512
     request_seconds: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    max_votes_mb: Annotated[float, Field(ge=0, le=100_000)] = 64.0
 
 
 class StepResources(Section):

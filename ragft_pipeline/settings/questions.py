@@ -78,21 +78,54 @@ class LLMGenerator(EndpointSettings):
 
 
 class ImportGenerator(Section):
-    """Questions a team already has, in the JSON of LlamaIndex's EmbeddingQAFinetuneDataset."""
+    """Questions a team already has, in one of several shapes (ragft_pipeline.questions.formats)."""
 
     kind: Literal["import"] = "import"
     path: str
+    format: Literal["auto", "embedding-qa", "beir", "pairs", "triples", "squad", "ragas"] = "auto"
 
     def digest(self) -> str:
-        """Follow the file's content, so that editing it makes the questions stale."""
-        path = Path(self.path)
-        if not path.is_file():
-            raise RagftError(f"questions.generators: import path {self.path!r} is not a file")
-        return file_sha256(path)
+        """Follow the files' content, so that editing them makes the questions stale."""
+        files = files_of(self.path, "import", (".jsonl", ".tsv"))
+        return digest_of(self.format, content_of(self.path, files))
+
+
+class LogGenerator(Section):
+    """What people asked, without answers: a log, or the votes that `ragft serve` took.
+
+    Part of no section's digest: training takes a log as it was when it was last taken in
+    (ragft_pipeline.questions.intake).
+    """
+
+    kind: Literal["log"] = "log"
+    path: str | None = None
+    redact: str | None = None
+    keep: Share = 0.2
+    max_questions: Positive = 20_000
+
+
+def files_of(path: str, kind: str, suffixes: tuple[str, ...]) -> list[Path]:
+    """Return a file, or the files of a folder that end in one of `suffixes`, in order.
+
+    Raises RagftError where there is nothing at the path.
+    """
+    found = Path(path).expanduser()
+    if found.is_dir():
+        return sorted(f for f in found.rglob("*") if f.is_file() and f.suffix.lower() in suffixes)
+    if not found.is_file():
+        raise RagftError(f"questions.generators: {kind} path {path!r} is not a file or a folder")
+    return [found]
+
+
+def content_of(path: str, files: list[Path]) -> list[list[str]]:
+    """Return the names below a path of its files, and what they hold."""
+    root = Path(path).expanduser()
+    return [[str(file.relative_to(root)), file_sha256(file)] for file in files]
 
 
 Generator = Annotated[
-    ExtractiveGenerator | LLMGenerator | ImportGenerator, Field(discriminator="kind")
+    ExtractiveGenerator | LLMGenerator | ImportGenerator | LogGenerator,
+    Field(discriminator="kind"),
 ]
 
 
@@ -111,11 +144,21 @@ class QuestionSettings(Section):
         """The first language model among the generators."""
         return next((g for g in self.generators if isinstance(g, LLMGenerator)), None)
 
+    @property
+    def logs(self) -> list[LogGenerator]:
+        """The logs among the generators."""
+        return [g for g in self.generators if isinstance(g, LogGenerator)]
+
+    @property
+    def writers(self) -> list[ExtractiveGenerator | LLMGenerator | ImportGenerator]:
+        """The generators that write questions about nodes: all but the logs."""
+        return [g for g in self.generators if not isinstance(g, LogGenerator)]
+
     def digest(self) -> str:
         """Fold in the generators' own digests, which may follow files."""
         own = self.model_dump(mode="json", exclude={"generators"})
         own["generators"] = [
             [g.digest(), getattr(g, "share_of_nodes", 1.0), getattr(g, "max_nodes", 0)]
-            for g in self.generators
+            for g in self.writers
         ]
         return digest_of(own)

@@ -49,13 +49,13 @@ def train_adapter(
     """Train the adapter and save it, with its checkpoints, into the workspace's model folder.
 
     Args:
-        teacher: TEACHER_SCORES of the train questions over the train nodes.
+        teacher: TEACHER_SCORES of the train questions and the log's over the train nodes.
         encoder: whose frozen vectors it maps: the base model, or a tuned one.
 
     Returns facts: losses, the chosen strength and val nDCG@10 before and after.
     """
     recipe = settings.adapter
-    questions, val = tables.questions(), tables.validation()
+    questions, val = tables.taught(), tables.validation()
 
     def keep(step: int, adapter: Adapter) -> None:
         adapter.save(work.model / "checkpoints" / f"step_{step}")
@@ -69,6 +69,7 @@ def train_adapter(
     facts = {
         "strength": strengths[best],
         "questions": len(questions),
+        "of_the_log": len(questions) - tables.train_pairs.num_rows,
         "nodes": tables.train_nodes.num_rows,
         "loss_first_epoch": losses[0],
         "loss_last_epoch": losses[-1],

@@ -16,7 +16,7 @@ TOP = 100
 
 @dataclass(frozen=True)
 class Questions:
-    """Synthetic questions of one split and the node that answers each."""
+    """Questions of one split and the node that answers each; "" of one that nobody labelled."""
 
     ids: list[str]
     texts: list[str]
@@ -24,13 +24,20 @@ class Questions:
 
     @classmethod
     def from_table(cls, pairs: pa.Table, limit: int | None = None) -> Questions:
-        """Take a QA_PAIRS table, or `limit` of it chosen by the questions' hashes."""
+        """Take a QA_PAIRS table, or `limit` of it chosen by the questions' hashes.
+
+        Of LOG_QUESTIONS, no node is known to answer any.
+        """
         pairs = pairs.sort_by("question_id")
         pairs = pairs.slice(0, limit) if limit is not None else pairs
-        return cls(
-            pairs.column("question_id").to_pylist(),
-            pairs.column("question").to_pylist(),
-            pairs.column("node_id").to_pylist(),
+        ids, texts = (pairs.column(name).to_pylist() for name in ("question_id", "question"))
+        labelled = "node_id" in pairs.column_names
+        nodes = pairs.column("node_id").to_pylist() if labelled else [""] * len(ids)
+        return cls(ids, texts, nodes)
+
+    def __add__(self, other: Questions) -> Questions:
+        return Questions(
+            self.ids + other.ids, self.texts + other.texts, self.node_ids + other.node_ids
         )
 
     def __len__(self) -> int:
@@ -44,22 +51,31 @@ class Questions:
         """Return for each question every node that answers it, or the same question elsewhere."""
         nodes: dict[str, list[str]] = {}
         for text, node_id in zip(self.texts, self.node_ids):
-            nodes.setdefault(text, []).append(node_id)
+            nodes.setdefault(text, []).extend([node_id] if node_id else [])
         return [nodes[text] for text in self.texts]
 
 
 @dataclass(frozen=True)
 class TrainingTables:
-    """The tables a trainer reads: QA_PAIRS and NODES of train, and of val for choosing."""
+    """The tables a trainer reads: QA_PAIRS and NODES of train, and of val for choosing.
+
+    `log` are the LOG_QUESTIONS that train, which no node is known to answer.
+    """
 
     train_pairs: pa.Table
     val_pairs: pa.Table
     train_nodes: pa.Table
     val_nodes: pa.Table
+    log: pa.Table | None = None
 
     def questions(self, limit: int | None = None) -> Questions:
         """Return the train questions, or `limit` of them chosen by hash."""
         return Questions.from_table(self.train_pairs, limit)
+
+    def taught(self) -> Questions:
+        """Return the train questions and those of the log, for who learns from the teacher."""
+        own = self.questions()
+        return own if self.log is None else own + Questions.from_table(self.log)
 
     def nodes(self) -> dict[str, str]:
         """Return the train nodes, id to text."""

@@ -167,7 +167,9 @@ def fit_maps(
             taught, sources = torch.from_numpy(target).to(device), torch.from_numpy(own).to(device)
             wanted = torch.softmax(taught / recipe.teacher_temperature, dim=1)
             distil = functional.kl_div(log_student, wanted, reduction="batchmean")
-            source = functional.nll_loss(log_student, sources)
+            # -1: a question that nobody labelled has no source
+            known = functional.nll_loss(log_student, sources, ignore_index=-1, reduction="sum")
+            source = known / len(batch)
             loss: torch.Tensor = distil + recipe.source_weight * source
             optimiser.zero_grad()
             loss.backward()

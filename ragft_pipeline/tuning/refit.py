@@ -33,6 +33,7 @@ def refit_models(
     bm25_weight: float,
     settings: Settings,
     work: Workspace,
+    log: pa.Table | None = None,
 ) -> dict[str, Any]:
     """Train what `refit.models` names on all documents, a folder a part below the model folder.
 
@@ -40,6 +41,7 @@ def refit_models(
         pairs, nodes: QA_PAIRS and NODES of all splits.
         measured: the measured models by asset, for their chosen strengths.
         bm25_weight: the teacher's, chosen before.
+        log: LOG_QUESTIONS that train the maps too.
 
     Returns facts: which parts were refitted, and their losses.
     """
@@ -48,6 +50,11 @@ def refit_models(
         return {"refitted": "none"}
     teacher = score_with_teacher(pairs, nodes, statistics, bm25_weight, settings, work)
     questions, texts = Questions.from_table(pairs), node_texts(nodes)
+    taught, scores = questions, teacher
+    if log is not None and log.num_rows:
+        taught = questions + Questions.from_table(log)
+        asked = score_with_teacher(log, nodes, statistics, bm25_weight, settings, work)
+        scores = pa.concat_tables([teacher, asked])
 
     def strength(asset: str) -> float:
         return float(measured[asset].facts["strength"])
@@ -55,7 +62,7 @@ def refit_models(
     def adapter(asset: str, encoder: Encoder) -> dict[str, Any]:
         folder = work.model / asset
         return refit_adapter(
-            questions, texts, teacher, encoder, strength(asset), settings, work, folder
+            taught, texts, scores, encoder, strength(asset), settings, work, folder
         )
 
     base = Encoder.base(settings.embedder, settings.compute)

@@ -30,6 +30,7 @@ from ragft_pipeline.weights import resolve_weights
 
 _BLOCK = 512
 _LATE_DEPTH = 64
+_NO_SOURCE = -1
 
 
 def score_with_teacher(
@@ -43,10 +44,11 @@ def score_with_teacher(
     """Return a TEACHER_SCORES table: each train question's best nodes, best first, 0..1.
 
     BM25 and the base embedder are min-max over all train nodes; the `teacher.depth` best by their
-    mixture are kept, and always the question's own source node. Where several nodes answer it, each
-    has the score of the best of them: none is a negative. Late interaction is mixed into the
-    best 64 of some questions (of all it taught five tools' maps .624 against .610, COVID-QA's the
-    same); with `teacher.model`, a cross-encoder, the best `teacher.reranked` are ordered by both.
+    mixture are kept, and always the source node of a question that has one. Where several nodes
+    answer it, each has the score of the best of them: none is a negative. Late interaction is mixed
+    into the best 64 of some questions (of all it taught five tools' maps .624 against .610,
+    COVID-QA's the same); with `teacher.model`, a cross-encoder, the best `teacher.reranked` are
+    ordered by both.
     """
     questions, texts = Questions.from_table(pairs), node_texts(nodes)
     encoder = Encoder.base(settings.embedder, settings.compute)
@@ -64,8 +66,9 @@ def score_with_teacher(
         mixed = fuse(dense, words, 1 - bm25_weight)
         mixed_top = mixed.copy()
         for row, own in enumerate(answers[part]):
-            mixed[row, own] = mixed[row, own].max()
-            mixed_top[row, own] = np.inf
+            if own:
+                mixed[row, own] = mixed[row, own].max()
+                mixed_top[row, own] = np.inf
         kept = np.sort(top_k(mixed_top, settings.teacher.depth), axis=1)
         listed, listed_scores = _best_first(kept, np.take_along_axis(mixed, kept, axis=1))
         best.append(listed)
@@ -199,7 +202,8 @@ class TeacherLists:
         self._nodes = known.to_numpy(zero_copy_only=False)
         self._scores = scores.column("scores").combine_chunks().flatten().to_numpy()
         column = {node_id: index for index, node_id in enumerate(node_ids)}
-        self._own = np.array([column[node_id] for node_id in questions.node_ids])
+        own = [column[node_id] if node_id else _NO_SOURCE for node_id in questions.node_ids]
+        self._own = np.array(own, np.int64)
         self._width = len(node_ids)
 
     def columns(self, batch: np.ndarray, limit: int, random: np.random.Generator) -> np.ndarray:
@@ -212,11 +216,11 @@ class TeacherLists:
         best = max(1, limit // (2 * len(batch)))
         listed = [self._nodes[self._offsets[row] :][:best] for row in batch]
         rest = random.integers(self._width, size=limit // 2)
-        wanted = np.concatenate([self._own[batch], *listed, rest])
-        return np.unique(wanted)
+        own = self._own[batch]
+        return np.unique(np.concatenate([own[own != _NO_SOURCE], *listed, rest]))
 
     def dense(self, batch: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the scores, float32 (batch, columns), and the column of each source.
+        """Return the scores, float32 (batch, columns), and the column of each source, -1 for none.
 
         A node that the teacher did not list is taken for as good as the worst listed one.
         """
@@ -229,4 +233,5 @@ class TeacherLists:
             here = place[self._nodes[part]]
             target[row] = scores.min()
             target[row, here[here >= 0]] = scores[here >= 0]
-        return target, place[self._own[batch]]
+        own = self._own[batch]
+        return target, np.where(own == _NO_SOURCE, _NO_SOURCE, place[own])

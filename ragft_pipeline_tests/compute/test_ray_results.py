@@ -25,6 +25,7 @@ STEPS: tuple[Recipe, ...] = (
     recipes.corpus_snapshot, recipes.chunked_nodes, recipes.train_nodes, recipes.val_nodes,
     recipes.gold_questions, recipes.corpus_statistics, recipes.node_embeddings,
     recipes.train_qa_pairs, recipes.val_qa_pairs, recipes.passage_context, recipes.teacher_scores,
+    recipes.log_questions, recipes.log_scores,
 )  # fmt: skip
 KEYS = {"chunked_nodes": "node_id", "train_qa_pairs": "question_id"}
 KEYS |= {"node_embeddings": "text_id", "teacher_scores": "question_id"}

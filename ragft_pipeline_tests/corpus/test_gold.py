@@ -83,7 +83,7 @@ def test_several_answers_are_all_kept_where_found() -> None:
 
 def test_chinese_answers_are_found() -> None:
     rows, _ = read(gold(doc="b.md", question="多久检修？", answer_text="每年检修"))
-    assert rows[0]["answers"] == [{"start": 2, "end": 6, "doc_key": "k2"}]
+    assert rows[0]["answers"] == [{"start": 2, "end": 6, "doc_key": "k2", "grade": 1}]
     assert rows[0]["split"] == "val"
 
 
@@ -299,3 +299,30 @@ def test_what_is_left_out_is_named_by_line_and_reason_up_to_a_limit() -> None:
     ]
     assert shown[-1] == "  and 11 more"
     assert len(shown) == 22
+
+
+def test_answers_have_grades_and_what_does_not_answer_is_kept_as_judged() -> None:
+    first = gold(
+        id="mine",
+        answers=[
+            {"text": "6 bar", "grade": 3},
+            {"text": "yearly", "grade": 0},
+            {"doc": "b.md", "grade": 2},
+        ],
+    )
+    again = gold(answers=[{"text": "6 bar", "grade": 1}], id="other")
+    rows, left_out = read(first, again)
+    assert left_out == {}
+    (row,) = rows
+    assert {answer["grade"] for answer in row["answers"]} == {3}
+    assert (row["whole"], row["whole_grades"], row["asked_as"]) == (["k2"], [2], "mine")
+    (rejected,) = row["rejected"]
+    assert TEXT[rejected["start"] : rejected["end"]] == "yearly"
+
+
+def test_a_question_of_which_nothing_answers_is_left_out_by_name() -> None:
+    rows, left_out = read(gold(), gold(question="No?", answers=[{"text": "6 bar", "grade": 0}]))
+    assert len(rows) == 1
+    assert left_out == {"nothing_answers": 1}
+    _, left_out = read(gold(), gold(answers=[{"text": "6 bar", "grade": "good"}]))
+    assert left_out == {"malformed_line": 1}

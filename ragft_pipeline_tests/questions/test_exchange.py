@@ -9,11 +9,9 @@ import pytest
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.questions.drafts import SourceNode
-from ragft_pipeline.questions.exchange import (
-    export_finetune_dataset,
-    imported_drafts,
-    read_finetune_dataset,
-)
+from ragft_pipeline.questions.exchange import imported_drafts, labelled_pairs
+from ragft_pipeline.questions.formats import read_labelled
+from ragft_pipeline.questions.formats.embedding_qa import read_embedding_qa, write_embedding_qa
 
 TEXTS = {"n1": "The pump starts\nat 6 bar.", "n2": "锅炉每年检修一次。", "n3": "Unasked."}
 NODES = [SourceNode(node_id, text, "", "", False) for node_id, text in TEXTS.items()]
@@ -36,14 +34,14 @@ def write(path: Path, **fields: Any) -> Path:
 def questions(path: Path, nodes: list[SourceNode] = NODES) -> dict[str, list[str]]:
     return {
         node_id: [draft.question for draft in drafts]
-        for node_id, drafts in imported_drafts(read_finetune_dataset(path), nodes).items()
+        for node_id, drafts in imported_drafts(read_labelled(path), nodes).items()
     }
 
 
 def test_an_export_has_the_fields_of_the_data_set(tmp_path: Path) -> None:
     # the class itself is in llama-index-finetuning, which asks for an older adapter package
     file = tmp_path / "set.json"
-    export_finetune_dataset(PAIRS, TABLE, file)
+    write_embedding_qa(labelled_pairs(PAIRS, TABLE), file)
     assert json.loads(file.read_text(encoding="utf-8")) == {
         "queries": {"q1": "When does it start?", "q2": "多久检修？", "q3": "At what pressure?"},
         "corpus": {name: TEXTS[name] for name in ("n1", "n2")},
@@ -54,12 +52,12 @@ def test_an_export_has_the_fields_of_the_data_set(tmp_path: Path) -> None:
 
 def test_what_was_exported_is_imported_again(tmp_path: Path) -> None:
     file = tmp_path / "set.json"
-    export_finetune_dataset(PAIRS, TABLE, file)
+    write_embedding_qa(labelled_pairs(PAIRS, TABLE), file)
     assert questions(file) == {
         "n1": ["When does it start?", "At what pressure?"],
         "n2": ["多久检修？"],
     }
-    drafts = imported_drafts(read_finetune_dataset(file), NODES)["n1"]
+    drafts = imported_drafts(read_labelled(file), NODES)["n1"]
     assert {(d.kind, d.start, d.end) for d in drafts} == {("imported", 0, len(TEXTS["n1"]))}
 
 
@@ -116,7 +114,7 @@ def test_a_question_is_asked_of_all_its_relevant_texts(tmp_path: Path) -> None:
     )
     assert questions(file) == {"n1": ["Why?"], "n2": ["Why?"]}
     pairs = pa.table({"question_id": ["1", "2"], "question": ["Why?"] * 2, "node_id": ["n1", "n2"]})
-    export_finetune_dataset(pairs, TABLE, tmp_path / "again.json")
+    write_embedding_qa(labelled_pairs(pairs, TABLE), tmp_path / "again.json")
     again = json.loads((tmp_path / "again.json").read_text(encoding="utf-8"))
     assert (again["queries"], again["relevant_docs"]) == ({"1": "Why?"}, {"1": ["n1", "n2"]})
 
@@ -140,9 +138,9 @@ def test_a_bad_entry_is_left_out_and_the_rest_is_read(
 ) -> None:
     file = write(tmp_path / "set.json", **({"corpus": {"t": TEXTS["n1"], "x": 5}} | fields))
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-    found = read_finetune_dataset(file)
+    found = read_embedding_qa(file)
     assert questions(file) == {"n1": ["Why?"]}
-    assert (found.questions, len(found.left_out)) == (1, 1)
+    assert (len(found.questions), len(found.left_out)) == (1, 1)
     assert found.left_out[0].startswith(why)
 
 

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from ir_measures import RR, R, Success, nDCG
 
-from ragft_pipeline.retrieval.metrics import METRICS, score_rankings, smallest_sufficient
+from ragft_pipeline.retrieval.metrics import (
+    METRICS,
+    condensed,
+    graded_ndcg,
+    score_rankings,
+    smallest_sufficient,
+    unjudged_share,
+)
 
 PEERS = {
     "hit_at_1": Success @ 1,
@@ -86,3 +93,42 @@ def test_a_stronger_candidate_is_chosen_where_it_is_clearly_better() -> None:
 def test_with_no_evidence_the_first_candidate_or_the_best_is_chosen(size: int) -> None:
     scores = [np.full(size, value) for value in (0.1, 0.2)]
     assert smallest_sufficient((0.5, 1.0), scores) == (0 if size == 0 else 1)
+
+
+def test_graded_ndcg_agrees_with_ir_measures_and_with_the_binary_one() -> None:
+    draw = np.random.default_rng(5)
+    rankings = np.stack([draw.permutation(60)[:30] for _ in range(40)])
+    grades = [
+        dict(
+            zip(draw.choice(60, 12, replace=False).tolist(), [3, *draw.integers(0, 4, 11).tolist()])
+        )
+        for _ in range(40)
+    ]
+    truth = [
+        ir_measures.Qrel(str(q), str(node), grade)
+        for q, own in enumerate(grades)
+        for node, grade in own.items()
+    ]
+    run = [
+        ir_measures.ScoredDoc(str(q), str(node), float(-rank))
+        for q, ranking in enumerate(rankings)
+        for rank, node in enumerate(ranking)
+    ]
+    theirs = np.zeros(40)
+    for metric in ir_measures.iter_calc([nDCG @ 10], truth, run):
+        theirs[int(metric.query_id)] = metric.value
+    np.testing.assert_allclose(graded_ndcg(rankings, grades), theirs, atol=1e-9)
+    alike = [{node: 1 for node, grade in own.items() if grade} for own in grades]
+    binary = score_rankings(rankings, [frozenset(own) for own in alike])["ndcg_at_10"]
+    np.testing.assert_allclose(graded_ndcg(rankings, alike), binary, atol=1e-9)
+
+
+def test_a_system_is_not_punished_for_what_nobody_judged() -> None:
+    judged = [{0: 2, 1: 0, 2: 1}]
+    known, finder = np.array([[1, 0, 2, 3]]), np.array([[7, 8, 1, 0, 2]])
+    assert unjudged_share(known, [set(judged[0])]).tolist() == [0.25]
+    assert unjudged_share(finder, [set(judged[0])]).tolist() == [0.4]
+    assert graded_ndcg(finder, judged) < graded_ndcg(known, judged)
+    lists = [condensed(ranking, [set(judged[0])]) for ranking in (known, finder)]
+    assert [one[0, :3].tolist() for one in lists] == [[1, 0, 2]] * 2
+    assert graded_ndcg(lists[0], judged) == graded_ndcg(lists[1], judged)

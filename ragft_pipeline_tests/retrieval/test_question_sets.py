@@ -116,3 +116,21 @@ def test_a_question_is_answered_by_spans_of_several_documents_or_by_whole_ones()
     assert INDEX.answering(spans) == {0, 1}
     assert INDEX.answering({"doc_key": "a", "whole": ["a"], "answers": []}) == {0, 1, 2}
     assert INDEX.answering({"doc_key": "a", "whole": ["copy"], "answers": []}) == {0}
+
+
+def test_a_node_takes_the_best_grade_of_what_it_holds_and_what_was_rejected_is_zero() -> None:
+    row = {
+        "doc_key": "a", "whole": ["copy"], "whole_grades": [1],
+        "answers": [
+            {"start": 85, "end": 95, "doc_key": "a", "grade": 2},
+            {"start": 86, "end": 90, "doc_key": "a", "grade": 1},
+        ],
+        "rejected": [
+            {"start": 20, "end": 30, "doc_key": "a"}, {"start": 190, "end": 195, "doc_key": "a"},
+        ],
+    }  # fmt: skip
+    grades = INDEX.grades(row)
+    assert {node for node, grade in grades.items() if grade} == INDEX.answering(row)
+    assert grades == {0: 2, 1: 2, 2: 0}
+    plain = {"doc_key": "a", "whole": [], "answers": [{"start": 85, "end": 95, "doc_key": "a"}]}
+    assert INDEX.grades(plain) == dict.fromkeys(INDEX.answering(plain), 1)

@@ -159,3 +159,24 @@ def test_only_linear_adapters_over_this_base_are_baked(tmp_path: Path) -> None:
     other = Adapter("0" * 64, linear_adapter(torch.eye(384)))
     with pytest.raises(RagftError, match="does not belong"):
         bake_adapter(other, EmbedderSettings(), tmp_path)
+
+
+def test_questions_without_a_source_learn_from_the_teacher_alone(tmp_path: Path) -> None:
+    recipe = AdapterSettings.model_validate(
+        {"epochs": 40, "learning_rate": 0.01, "source_weight": 5.0}
+    )
+    settings = Settings(adapter=recipe)
+    work = Workspace(ArtifactStore(tmp_path), "embedding_adapter", tmp_path)
+    encoder = Encoder.base(settings.embedder, settings.compute)
+    unlabelled = Questions(QUESTIONS.ids, QUESTIONS.texts, [""] * 4)
+    adapter, losses = fit_adapter(unlabelled, NODES, _teacher(flip=True), encoder, settings, work)
+    assert losses[-1] < 0.7 * losses[0]
+    queries, nodes = (
+        encoder.encode(texts, "query") for texts in (QUESTIONS.texts, [*NODES.values()])
+    )
+    best = (adapter.queries(queries) @ adapter.documents(nodes).T).argmax(axis=1)
+    assert best.tolist() == [1, 2, 3, 0]  # as the teacher says
+    mixed = QUESTIONS + Questions(["x"], ["where is the plate"], [""])
+    assert mixed.answers() == [["n0"], ["n1"], ["n2"], ["n3"], []]
+    lists = TeacherLists(_teacher(), unlabelled, list(NODES))
+    assert lists.dense(np.array([0, 1]), np.arange(4))[1].tolist() == [-1, -1]

@@ -1,0 +1,1 @@
+"""Labelling: people say which passages answer a question; gold questions come out."""
