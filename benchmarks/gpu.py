@@ -80,7 +80,7 @@ def run(name: str, bench: Bench, end: float) -> str:
         for row in STAGES[name](bench):
             print(bench.add(row), flush=True)
     except Missing as lacking:
-        return f"{name}: not measured, missing {lacking}"
+        return f"{name}: missing for {lacking}"
     except (ImportError, RagftError) as error:
         bench.results.shortfalls.append(f"{bench.device}/{name}: {error}")
         return f"{name}: {error}"

@@ -48,7 +48,7 @@ class Sizes:
 
 SMALL = Sizes(
     passages=14, words=60, texts=16, tokens=16, pairs=100, nodes=16, step=(6, 6), steps=(2, 2),
-    chats=(8, 8), answers=(4, 4), new_tokens=8, product=512,
+    chats=(4, 4), answers=(4, 4), new_tokens=8, product=512,
 )  # fmt: skip
 FULL = Sizes(
     passages=384, words=170, texts=16384, tokens=4096, pairs=100_000, nodes=8192,
