@@ -187,3 +187,32 @@ def test_a_log_makes_its_own_assets_stale_and_no_question_set(tmp_path: Path) ->
     }  # fmt: skip
     without = parse_settings("questions: {generators: [{kind: extractive}]}")
     assert without.section_digest("questions") == settings.section_digest("questions")
+
+
+@pytest.mark.slow
+def test_a_log_trains_the_maps_and_leaves_its_mark_in_them(tmp_path: Path) -> None:
+    subjects = ("pump", "valve", "boiler", "meter", "pipe", "store", "oven", "lamp", "door", "roof")
+    documents = {
+        f"{name}.md": f"# The {name}\n\nThe {name} is checked on day {n}. {prose(name)}"
+        for n, name in enumerate(subjects)
+    }
+    write_corpus(tmp_path / "corpus" / "docs", documents)
+    gold = {"question": "When is the pump checked?", "doc": "pump.md"}
+    lines(tmp_path / "corpus" / "queries.jsonl", gold)
+    asked = [{"question": f"which day do we look at the {name}?"} for name in subjects]
+    file = lines(tmp_path / "a.jsonl", gold, *asked)
+    settings = settings_of(tmp_path, path=str(file), keep=0.0)
+    store = ArtifactStore(settings.store)
+    version = SnapshotStore(store).freeze(settings).version
+    take_in(settings)
+    needed = recipes.RECIPES[: recipes.RECIPES.index(recipes.log_scores) + 1]
+    made = {r.name: materialize(r, settings, version) for r in (*needed, recipes.embedding_adapter)}
+    kept = made["log_questions"].artifact.table().to_pylist()
+    training = {row["question_id"] for row in kept if row["part"] == TRAIN}
+    scored = made["log_scores"].artifact.table().column("question_id").to_pylist()
+    assert set(scored) == training
+    assert question_id(gold["question"]) not in training
+    adapter = made["embedding_adapter"].artifact
+    assert adapter.facts["of_the_log"] == len(training) >= 8
+    (model,) = tainted_models(SnapshotStore(store), question_keys(asked[1]["question"]))
+    assert (model.asset, model.versions) == ("embedding_adapter", [version])
