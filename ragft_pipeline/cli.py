@@ -20,7 +20,7 @@ from ragft_pipeline.settings import Settings, load_settings
 if TYPE_CHECKING:
     from ragft_pipeline.corpus.snapshots import Snapshot
 
-_REPORTS = ("eval_report", "answering_report")
+_REPORTS = ("eval_report", "router_eval", "answering_report")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

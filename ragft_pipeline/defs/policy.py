@@ -18,12 +18,18 @@ from ragft_pipeline.store import ArtifactStore, Workspace
 
 OWNER = "team:retrieval"
 ANSWERING = "answering"
-_LATER = {"dagster/priority": "-1"}  # the retrieval verdict does not wait for the answering part
+# The retrieval verdict waits neither for routing nor for the answering part.
+_PRIORITIES = {"routing": -1, ANSWERING: -2}
 # What a person looks for on the first screen of an asset's page, in this order.
 _READ_FIRST = tuple(f"ragft/{name}" for name in ("event", "why", "verdict", "ladder", "gate"))
 # Training, encoding and evaluation: one at a time in a pool (dagster.yaml). Machines that share
 # Dagster's storage share its pools, so each names its own.
 HEAVY_POOL = os.environ.get("RAGFT_HEAVY_POOL") or "heavy"
+
+
+def _priority(recipe: Recipe, group: str) -> str:
+    named = "routing" if recipe.name == "router_eval" else group
+    return str(_PRIORITIES.get(named, 0))
 
 
 def build_asset(
@@ -43,7 +49,7 @@ def build_asset(
         partitions_def=corpus_versions,
         code_version=recipe.code_version(settings),
         automation_condition=keep_current_up_to_date(),
-        op_tags={**step_tags(recipe, settings), **({} if group != ANSWERING else _LATER)},
+        op_tags={**step_tags(recipe, settings), "dagster/priority": _priority(recipe, group)},
         pool=HEAVY_POOL if recipe.heavy else None,
         retry_policy=dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL),
         metadata=_definition_metadata(recipe),

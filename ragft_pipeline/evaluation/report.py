@@ -72,7 +72,6 @@ class ReportInput:
     warnings: list[dict[str, str]]
     assets: Mapping[str, Mapping[str, Any]]
     notes: Sequence[str] = ()
-    sections: Sequence[Section] = ()
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
     }
     page = render_page(
         "report.html.j2", f"Which retriever to serve: {given.version}", verdict.sentence,
-        given.sections, given=given, verdict=verdict, ladder=ladder, tables=tables,
+        (), given=given, verdict=verdict, ladder=ladder, tables=tables,
         plots={name: _encoded(data) for name, data in plots.items()},
         examples=_examples(given, verdict, rows), latency=latency,
         asked=rows.count(verdict.primary_set), documents=rows.documents(verdict.primary_set),
@@ -134,8 +133,6 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
     power = [verdict.power] if verdict.power else []
     text = "\n".join([*told, *ladder.lines(), "", verdict.sentence, *power])
     (work.folder / TEXT_FILE).write_text(text, encoding="utf-8")
-    for section in given.sections:
-        plots |= section.plots
     for name, data in plots.items():
         (work.folder / f"{name}.png").write_bytes(data)
     summary = {
@@ -145,7 +142,6 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
         "choices": asdict(given.choices),
         "tables": {name: [asdict(result) for result in part] for name, part in tables.items()},
         "latency": latency,
-        "sections": {s.title: {"sentences": s.sentences, "table": s.table} for s in given.sections},
         "notes": given.notes,
     }
     (work.folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1), encoding="utf-8")

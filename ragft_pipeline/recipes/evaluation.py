@@ -86,7 +86,6 @@ def _report(step: Step) -> Produced:
     from ragft_pipeline.evaluation.choosing import Choices
     from ragft_pipeline.evaluation.report import ReportInput, write_report
     from ragft_pipeline.recipes import RECIPES
-    from ragft_pipeline.routing.report import routing_section
 
     evaluated = step.artifact("retrieval_eval")
     assets = {
@@ -94,7 +93,6 @@ def _report(step: Step) -> Produced:
         for recipe in RECIPES
         if recipe.name != "eval_report" and (link := step.store.linked(step.version, recipe.name))
     }
-    routing = routing_section(step.table("router_eval"), step.settings)
     given = ReportInput(
         version=step.version,
         rows=evaluated.table(),
@@ -106,7 +104,6 @@ def _report(step: Step) -> Produced:
         warnings=step.snapshot.table(schemas.WARNINGS).to_pylist(),
         assets=assets,
         notes=[*foresight(step.snapshot, step.settings), *_imports(step)],
-        sections=[routing] if routing else [],
     )
     facts = write_report(given, step.settings, step.work).facts()
     if given.notes:
@@ -148,6 +145,6 @@ eval_report = Recipe(
     "eval_report",
     _report,
     code=6,
-    inputs=("retrieval_eval", "router_eval", "corpus_snapshot", "chunked_nodes"),
+    inputs=("retrieval_eval", "corpus_snapshot", "chunked_nodes"),
     sections=("evaluation", "gate", "chunking", "embedder"),
 )

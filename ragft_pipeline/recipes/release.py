@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ragft_pipeline.identities import SCORING, SEARCHING
-from ragft_pipeline.recipes.datasets import PAIRS
+from ragft_pipeline.recipes.datasets import PAIRS, training_log
 from ragft_pipeline.recipes.evaluation import evaluation_data, released_models
 from ragft_pipeline.recipes.models import MEASURED, REFITTED, scorer_folders
 from ragft_pipeline.recipes.reading import read_nodes, read_statistics, reading
@@ -26,7 +26,8 @@ def _refit(step: Step) -> Produced:
     measured = {name: step.artifact(name) for name in REFITTED}
     nodes, settings = read_nodes(step, "chunked_nodes"), reading(step)
     weight = float(step.artifact("teacher_scores").facts["bm25_weight"])
-    facts = refit(pairs, nodes, statistics, measured, weight, settings, step.work)
+    log = training_log(step)
+    facts = refit(pairs, nodes, statistics, measured, weight, settings, step.work, log)
     for name in REFITTED:  # a bundle takes each part by itself; its strength was chosen before
         if (step.work.model / name).is_dir():
             record_documents(step.work.model / name, nodes, chosen_with=measured[name].model)
@@ -45,6 +46,7 @@ refit_models = Recipe(
         "passage_context",
         "corpus_statistics",
         "teacher_scores",
+        "log_questions",
         *REFITTED,
     ),
     sections=(

@@ -181,6 +181,7 @@ query_router = Recipe(
 
 def _evaluate(step: Step) -> Produced:
     from ragft_pipeline.routing.evaluation import RoutingData, evaluate_routing
+    from ragft_pipeline.routing.report import write_routing_report
     from ragft_pipeline.routing.router import Router
 
     questions = step.table("router_questions")
@@ -194,7 +195,8 @@ def _evaluate(step: Step) -> Produced:
     )
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
     router = Router.load(step.artifact("query_router").model, encoder.weights.digest)
-    return Produced(evaluate_routing(data, router, _scorers(step), step.settings, step.work))
+    rows = evaluate_routing(data, router, _scorers(step), step.settings, step.work)
+    return Produced(rows, write_routing_report(rows, step.settings, step.version, step.work))
 
 
 router_eval = Recipe(
@@ -206,9 +208,9 @@ router_eval = Recipe(
         "test_qa_pairs", "gold_questions", "query_router", "reranker",
         "late_interaction", "passage_context",
     ),
-    sections=("router", "reranker", "late_interaction", "evaluation", "embedder"),
+    sections=("router", "reranker", "late_interaction", "evaluation", "gate", "embedder"),
     weights=("embedder",),
-    code=2,
+    code=3,
     calls=(*SCORING, "routing.catalog"),
     table=schemas.ROUTER_EVAL,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The router's section of the report."""
+"""The router's page: whether it is better than the untuned selector, and how sure it is."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline.evaluation.plots import GAIN, INK, new_figure, png, titled
-from ragft_pipeline.evaluation.report import Section
+from ragft_pipeline.evaluation.report import REPORT_FILE, TEXT_FILE, Section, render_page
 from ragft_pipeline.routing.catalog import KINDS
 from ragft_pipeline.routing.summary import (
     KindRouting,
@@ -18,9 +18,28 @@ from ragft_pipeline.routing.summary import (
 )
 from ragft_pipeline.routing.verdict import decide
 from ragft_pipeline.settings import Settings
+from ragft_pipeline.store import Workspace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+
+def write_routing_report(
+    rows: pa.Table, settings: Settings, version: str, work: Workspace
+) -> dict[str, str]:
+    """Write the page of a ROUTER_EVAL table and its first lines as text; return the verdict.
+
+    Nothing where the table has no rows.
+    """
+    section = routing_section(rows, settings)
+    if section is None:
+        return {}
+    verdict = decide(RoutingRows(rows, settings.evaluation), settings.gate)
+    title = f"Whether to route by the router: {version}"
+    page = render_page("answering.html.j2", title, verdict.sentence, [section])
+    (work.folder / REPORT_FILE).write_text(page, encoding="utf-8")
+    (work.folder / TEXT_FILE).write_text(f"Routing: {verdict.sentence}", encoding="utf-8")
+    return {"verdict": verdict.sentence, "power": verdict.power}
 
 
 def routing_section(rows: pa.Table, settings: Settings) -> Section | None:

@@ -132,7 +132,7 @@ Generator = Annotated[
 class QuestionSettings(Section):
     """Which generators write the synthetic questions, and what is filtered out."""
 
-    generators: tuple[Generator, ...] = (ExtractiveGenerator(), LLMGenerator(max_nodes=8))
+    generators: tuple[Generator, ...] = (ExtractiveGenerator(),)
     max_pairs: Positive = 20000
     min_words: Positive = 3
     max_words: Positive = 48
