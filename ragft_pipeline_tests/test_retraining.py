@@ -19,7 +19,8 @@ from ragft_pipeline.tuning.data import TrainingTables
 from ragft_pipeline.tuning.drift import JUDGES
 from ragft_pipeline_tests.conftest import Project, make_project
 
-_UPSTREAM = [r for r in RECIPES[:13] if r.name not in ("test_qa_pairs", "node_embeddings")]
+_LAST = [recipe.name for recipe in RECIPES].index("log_scores")
+_UPSTREAM = [r for r in RECIPES[: _LAST + 1] if r.name not in ("test_qa_pairs", "node_embeddings")]
 
 
 def _extractive(project: Project, **sections: dict[str, object]) -> None:

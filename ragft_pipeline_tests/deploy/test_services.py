@@ -132,7 +132,10 @@ def launch(services: Services, version: str) -> str:
 
     def accepted() -> bool:
         """Ask; for a moment after a restart the webserver asks a code server that has gone."""
-        answers.append(services.ask(LAUNCH, params=params)["launchRun"])
+        try:
+            answers.append(services.ask(LAUNCH, params=params)["launchRun"])
+        except OSError as error:
+            answers.append({"__typename": str(error)})
         return bool(answers[-1]["__typename"] == "LaunchRunSuccess")
 
     try:
