@@ -9,7 +9,7 @@ little, synthetic questions are put to the shipped system, and decide nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,12 +97,32 @@ def evaluate_retrieval(
     ]
     first = next(iter(asked.values())).texts[: settings.evaluation.latency_queries]
     measure_latency(trial, choices.whole, first, work)
+    for line in _passed_over(data, trial, people, settings):
+        work.progress(line)
     counts = {f"questions_{name}": len(questions) for name, questions in asked.items()}
+    counts["people_left_out"] = data.gold.num_rows - len(people)
     facts: dict[str, Any] = {**counts, **trial.stages.index_facts}
     facts |= {"nodes": len(trial.node_ids), "dropped_seen_in_training": dropped}
     tried = [trial] if unseeing is trial else [trial, unseeing]
     facts["ranker_seconds"] = round(sum(each.ranker_seconds for each in tried), 3)
     return pa.concat_tables(rows), facts
+
+
+def _passed_over(
+    data: EvaluationData, trial: Trial, people: QuestionSet, settings: Settings
+) -> Iterator[str]:
+    """Say which questions and systems are not measured."""
+    if left := data.gold.num_rows - len(people):
+        yield (
+            f"{left} of people's questions are not asked: no passage answers them, or they are "
+            f"over evaluation.max_questions ({settings.evaluation.max_questions})"
+        )
+    most = settings.evaluation.max_reranked
+    if trial.cross_encoders and len(people) > most:
+        yield (
+            f"the cross-encoder is not measured: {len(people)} of people's questions are over "
+            f"evaluation.max_reranked ({most})"
+        )
 
 
 def rows_of(

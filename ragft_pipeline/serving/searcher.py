@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -274,7 +273,7 @@ class Searcher:
                     about["title"],
                     nearest_heading(about),
                     about["path"],
-                    {name: value for name, value in found.items() if not math.isnan(value)},
+                    found,
                 )
             )
         return hits
