@@ -33,9 +33,9 @@ from benchmarks.question_server import answering
 from benchmarks.results_file import Results
 from benchmarks.store_inspection import answers_kept, visible_faults
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import ExtractiveGenerator, LLMGenerator, Settings
-from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline_tests.conftest import copy_sample
 from ragft_pipeline_tests.equality import assert_same_version

@@ -6,7 +6,7 @@ from typing import Any
 
 from llama_index.core.llms import CompletionResponse, CompletionResponseGen, CustomLLM, LLMMetadata
 
-from ragft_pipeline.weights import resolve_weights
+from ragft_pipeline.models.weights import resolve_weights
 
 _NEW_TOKENS = 96
 
@@ -23,7 +23,7 @@ class EmbeddedLLM(CustomLLM):
         """Return the answer to a prompt."""
         import torch
 
-        from ragft_pipeline.language_model import load_language_model
+        from ragft_pipeline.models.language_model import load_language_model
         from ragft_pipeline.settings import ComputeSettings
 
         weights = resolve_weights("embedded:smollm2-135m-instruct")

@@ -22,7 +22,8 @@ import pyarrow as pa
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.devices import pick_device
+from ragft_pipeline.lineage.steps import materialize
+from ragft_pipeline.models.devices import pick_device
 from ragft_pipeline.retrieval.encoder import (
     Encoder,
     normalise_rows,
@@ -32,7 +33,6 @@ from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
 from ragft_pipeline.retrieval.question_sets import RelevanceIndex, gold_set
 from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.settings import Settings, load_settings
-from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import ArtifactStore
 
 PLAIN = "sentence-transformers"

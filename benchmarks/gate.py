@@ -46,6 +46,7 @@ from ragft_pipeline.evaluation.significance import units_of
 from ragft_pipeline.evaluation.summary import UNTUNED, EvaluationRows
 from ragft_pipeline.evaluation.systems import hybrid_name
 from ragft_pipeline.evaluation.trial import Models, Trial
+from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.recipes import released_models
 from ragft_pipeline.recipes.evaluation import evaluation_data
 from ragft_pipeline.recipes.reading import read_nodes, reading
@@ -54,7 +55,6 @@ from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.evidence import Candidates
 from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.settings import Settings, load_settings
-from ragft_pipeline.steps import Step
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning.adapter import fit_adapter
 from ragft_pipeline.tuning.data import Questions

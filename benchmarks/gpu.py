@@ -26,8 +26,8 @@ from benchmarks.gpu_floor import Rates
 from benchmarks.gpu_language import answering, lora
 from benchmarks.gpu_retrieval import encoding, maps, token_vectors
 from benchmarks.gpu_training import cross_encoder, towers
-from ragft_pipeline.devices import memory_gib, pick_device
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.models.devices import memory_gib, pick_device
 from ragft_pipeline.settings import ComputeSettings
 
 STAGES: dict[str, Stage] = {

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ragft_pipeline.devices import wait_for
+from ragft_pipeline.models.devices import wait_for
 
 _TRIES = 5
 Found = TypeVar("Found")

@@ -12,10 +12,10 @@ from benchmarks.gpu_bench import Bench, Missing, Row, computing_in, quiet, relat
 from benchmarks.gpu_data import chats
 from benchmarks.gpu_floor import Work, forward_operations, timed
 from ragft_pipeline.answering.fitting import fit_adapter
-from ragft_pipeline.devices import pick_device
-from ragft_pipeline.language_model import LanguageModel, answering_dtype
+from ragft_pipeline.models.devices import pick_device
+from ragft_pipeline.models.language_model import LanguageModel, answering_dtype
+from ragft_pipeline.models.weights import require_language_model, resolve_weights
 from ragft_pipeline.settings import Budget, ComputeSettings, TunedLLMSettings
-from ragft_pipeline.weights import require_language_model, resolve_weights
 
 _STEP, _LARGE_STEP = 4, 16  # chats a step: compared, timed
 _VAL = 2

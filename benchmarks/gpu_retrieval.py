@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.gpu_bench import Bench, Row, quiet, relative_error
 from benchmarks.gpu_data import Lessons, made_questions
 from benchmarks.gpu_floor import Work, forward_operations, lengths_of, timed
-from ragft_pipeline.devices import pick_device, texts_at_once
+from ragft_pipeline.models.devices import pick_device, texts_at_once
 from ragft_pipeline.retrieval.adapters import Adapter
 from ragft_pipeline.retrieval.encoder import KINDS, Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction

@@ -13,7 +13,8 @@ import numpy as np
 from benchmarks.gpu_bench import Bench, Row, computing_in, quiet, relative_error
 from benchmarks.gpu_data import Lessons
 from benchmarks.gpu_floor import Work, forward_operations, lengths_of, parameters_of, timed
-from ragft_pipeline.devices import pick_device
+from ragft_pipeline.models.devices import pick_device
+from ragft_pipeline.models.weights import Weights, resolve_weights
 from ragft_pipeline.retrieval.encoder import load_sentence_transformer, normalise_rows
 from ragft_pipeline.retrieval.reranking import Reranker
 from ragft_pipeline.retrieval.search import top_k
@@ -23,7 +24,6 @@ from ragft_pipeline.tuning.reranker_lists import TrainingList
 from ragft_pipeline.tuning.reranker_training import ListTraining
 from ragft_pipeline.tuning.towers import Lesson, Towers, train_towers
 from ragft_pipeline.tuning.training import set_weights, switch_off_dropout
-from ragft_pipeline.weights import Weights, resolve_weights
 
 _STEP_BYTES = 4 * 10  # a parameter: read twice, its gradient, AdamW's moments, all written
 _RERANKED = 10

@@ -28,12 +28,12 @@ from benchmarks.content import Unit, recording, units_by_asset
 from benchmarks.question_server import answering
 from benchmarks.results_file import RESULTS, Results
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.language_model import model_folder
+from ragft_pipeline.lineage.steps import materialize
+from ragft_pipeline.models.language_model import model_folder
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import ExtractiveGenerator, LLMGenerator, Settings, load_settings
-from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import ArtifactStore, Link
-from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.conftest import make_project
 
 NAMES = [recipe.name for recipe in RECIPES]

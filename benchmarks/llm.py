@@ -17,10 +17,10 @@ from ragft_pipeline import recipes
 from ragft_pipeline.answering.report import answering_table, sentences
 from ragft_pipeline.answering.summary import DECIDING, AnsweringSummary, summarise
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.retrieval.question_sets import SYNTHETIC
 from ragft_pipeline.schemas import LLM_LOSSES
 from ragft_pipeline.settings import Settings, load_settings
-from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import Artifact, ArtifactStore
 
 ANSWERING = ("train_chats", "val_chats", "test_chats", "tuned_llm", "llm_eval")

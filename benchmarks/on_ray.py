@@ -31,8 +31,8 @@ from benchmarks.bench_set import make
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.lineage.steps import Recipe
 from ragft_pipeline.settings import ComputeSettings, RaySettings, Settings, load_settings
-from ragft_pipeline.steps import Recipe
 from ragft_pipeline.store import Artifact, ArtifactStore
 from ragft_pipeline_tests.compute.conftest import add_node, free_port
 from ragft_pipeline_tests.conftest import SAMPLE, copy_sample

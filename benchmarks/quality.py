@@ -34,12 +34,12 @@ from ragft_pipeline.evaluation.significance import paired_difference, units_of
 from ragft_pipeline.evaluation.summary import UNTUNED, EvaluationRows
 from ragft_pipeline.evaluation.systems import BASE, BM25, CONTEXT
 from ragft_pipeline.evaluation.trial import Models, Trial
+from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.recipes import released_models
 from ragft_pipeline.recipes.evaluation import evaluation_data
 from ragft_pipeline.recipes.reading import reading
 from ragft_pipeline.retrieval.question_sets import SERVED, TOMORROW, QuestionSet
 from ragft_pipeline.settings import Settings, load_settings
-from ragft_pipeline.steps import Step
 from ragft_pipeline.store import ArtifactStore, Workspace
 
 DENSE_RETRIEVERS = (CONTEXT, "adapter", "tuned_embedder", "adapter(tuned_embedder)")

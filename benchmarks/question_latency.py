@@ -13,6 +13,7 @@ from benchmarks.results_file import Results
 from ragft_pipeline.evaluation.second_stages import RANKER
 from ragft_pipeline.evaluation.systems import BASE, CONTEXT
 from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
 from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.retrieval.search import MIDDLE
@@ -20,7 +21,6 @@ from ragft_pipeline.serving.bundle import BundleStore
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.searcher import Searcher, on_one_thread
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.steps import Step
 
 QUESTIONS = 60
 

@@ -25,10 +25,10 @@ import numpy as np
 
 from benchmarks.results_file import Results
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.recipes import RECIPES, router_eval
 from ragft_pipeline.retrieval.encoder import Kind
 from ragft_pipeline.settings import Settings, load_settings
-from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import ArtifactStore
 
 _SEED = 13

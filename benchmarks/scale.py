@@ -35,7 +35,7 @@ from benchmarks.scale_stage import (
     Bench,
     say,
 )
-from ragft_pipeline.weights import resolve_weights
+from ragft_pipeline.models.weights import resolve_weights
 
 ROOT = Path(__file__).parent.parent
 SEED = 13

@@ -19,8 +19,8 @@ from ragft_pipeline.corpus.chunking import load_tokenizer
 from ragft_pipeline.corpus.readers import normalise
 from ragft_pipeline.corpus.sentences import sentence_spans
 from ragft_pipeline.corpus.splitting import Splitter
+from ragft_pipeline.models.weights import Weights, resolve_weights
 from ragft_pipeline.settings import ChunkingSettings, EmbedderSettings
-from ragft_pipeline.weights import Weights, resolve_weights
 
 CHUNKS_A_DOCUMENT = 20
 _SUFFIXES = (".md", ".txt")

@@ -18,8 +18,8 @@ from typing import Any
 
 from ragft_pipeline import recipes, schemas
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.lineage.steps import Produced, Recipe, Step, materialize
 from ragft_pipeline.settings import ExtractiveGenerator, Settings, load_settings
-from ragft_pipeline.steps import Produced, Recipe, Step, materialize
 from ragft_pipeline.store import ArtifactStore
 
 ENCODED = 256

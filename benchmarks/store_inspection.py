@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, Link
-from ragft_pipeline.weights import resolve_weights
 
 TABLES = {recipe.name: recipe.table for recipe in RECIPES}
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ragft_pipeline.lineage.steps import Recipe
 from ragft_pipeline.schemas import Table
-from ragft_pipeline.steps import Recipe
 from ragft_pipeline.store import ArtifactStore
 
 TOLERANCE = 1e-5

@@ -9,10 +9,10 @@ from pathlib import Path
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from ragft_pipeline.language_model import load_model, load_tokenizer, model_folder
+from ragft_pipeline.models.language_model import load_model, load_tokenizer, model_folder
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.settings import ComputeSettings
 from ragft_pipeline.store.files import publish_folder
-from ragft_pipeline.weights import resolve_weights
 
 NAME = "embedded:smollm2-135m-instruct"
 LAYERS = 2

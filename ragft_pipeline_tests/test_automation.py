@@ -13,8 +13,8 @@ from ragft_pipeline.corpus import watching
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.corpus.sources import open_source
 from ragft_pipeline.corpus.watching import Watch, listing_digest
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.settings import load_settings
-from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.conftest import Project, make_project
 
 
@@ -133,7 +133,7 @@ def test_condition_requests_a_new_version_whole_and_a_fresh_one_not_at_all(
 def test_condition_asks_for_what_a_setting_made_stale_and_what_follows(
     copied: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ragft_pipeline.staleness import out_of_date, states
+    from ragft_pipeline.versions.staleness import out_of_date, states
 
     copied.configure(adapter={"checkpoints": 2, "seed": 99})
     settings = load_settings(copied.settings_file)

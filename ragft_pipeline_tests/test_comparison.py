@@ -4,18 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from ragft_pipeline.comparison import diff_lines
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.recipes import RECIPES
-from ragft_pipeline.serving.history import History
-from ragft_pipeline.steps import materialize
-from ragft_pipeline.store import Link
-from ragft_pipeline.taint import (
+from ragft_pipeline.lineage.steps import materialize
+from ragft_pipeline.lineage.taint import (
     TRAINED_ON_FILE,
     document_keys,
     record_documents,
     tainted_models,
 )
+from ragft_pipeline.recipes import RECIPES
+from ragft_pipeline.serving.history import History
+from ragft_pipeline.store import Link
+from ragft_pipeline.versions.comparison import diff_lines
 from ragft_pipeline_tests.conftest import Project, make_project
 
 

@@ -18,8 +18,8 @@ import pytest
 
 from ragft_pipeline.cli import main
 from ragft_pipeline.defs.partitions import PARTITIONS_NAME
+from ragft_pipeline.lineage.steps import Recipe, materialize
 from ragft_pipeline.recipes import RECIPES
-from ragft_pipeline.steps import Recipe, materialize
 from ragft_pipeline.store import ArtifactStore, rows
 from ragft_pipeline_tests.conftest import ROOT, SAMPLE, Project
 from ragft_pipeline_tests.corpora import write_corpus
@@ -35,7 +35,7 @@ import llama_index.core, sentence_transformers
 from ragft_pipeline.cli import main
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import load_settings
-from ragft_pipeline.steps import materialize
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline_tests.store.test_rows import Lengths, complete
 

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ragft_pipeline import devices, number_types
-from ragft_pipeline.devices import pick_device, texts_at_once
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.number_types import faster_dtype
+from ragft_pipeline.models import devices, number_types
+from ragft_pipeline.models.devices import pick_device, texts_at_once
+from ragft_pipeline.models.number_types import faster_dtype
 from ragft_pipeline.settings import ComputeSettings
 from ragft_pipeline.tuning.training import on_one_device
 

@@ -10,11 +10,11 @@ import pytest
 
 from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.foresight import foresight, require_measurable
+from ragft_pipeline.lineage.foresight import foresight, require_measurable
+from ragft_pipeline.models.weights import Weights, require_embedder, resolve_weights
 from ragft_pipeline.retrieval.encoder import Encoder, prompt_of
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings, Settings
 from ragft_pipeline.store import ArtifactStore
-from ragft_pipeline.weights import Weights, require_embedder, resolve_weights
 from ragft_pipeline_tests.corpora import prose, settings_for, write_corpus
 
 BASE = resolve_weights("embedded:all-minilm-l6-v2")

@@ -21,6 +21,8 @@ from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.second_stages import RANKER
 from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.identities import SEARCHING
+from ragft_pipeline.lineage.steps import Produced, Recipe, materialize
+from ragft_pipeline.models.weights import Weights
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.questions.llm import write_questions
 from ragft_pipeline.questions.pairs import _extractive_drafts
@@ -34,9 +36,7 @@ from ragft_pipeline.routing.catalog import make_catalog, write_summaries
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.searcher import Searcher
 from ragft_pipeline.settings import ExtractiveGenerator, LLMGenerator, ServedModel, Settings
-from ragft_pipeline.steps import Produced, Recipe, materialize
 from ragft_pipeline.store import ArtifactStore, RowCache, Workspace
-from ragft_pipeline.weights import Weights
 from ragft_pipeline_tests.corpora import prose, settings_for, write_corpus
 from ragft_pipeline_tests.serving.conftest import PUMP, make_bundle
 from ragft_pipeline_tests.source_code import (

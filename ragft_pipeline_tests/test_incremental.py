@@ -24,13 +24,13 @@ from hypothesis import strategies as st
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.corpus.splitting import Splitter
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.questions import pairs
 from ragft_pipeline.recipes import RECIPES, SPLITS
 from ragft_pipeline.retrieval import encoder
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.staleness import FRESH, states
-from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline.versions.staleness import FRESH, states
 from ragft_pipeline_tests.changing_corpus import NUMBER, STEPS, Change, first_docs
 from ragft_pipeline_tests.corpora import settings_for, write_corpus
 from ragft_pipeline_tests.equality import assert_same_version

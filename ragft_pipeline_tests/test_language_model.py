@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from ragft_pipeline import language_model, number_types
+from ragft_pipeline.models import language_model, number_types
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.settings import ComputeSettings
-from ragft_pipeline.weights import resolve_weights
 
 
 def test_answers_are_in_the_faster_number_type_or_the_one_that_is_set(

@@ -11,8 +11,8 @@ import yaml
 
 from ragft_pipeline.defs.policy import run_metadata
 from ragft_pipeline.defs.running import open_instance
+from ragft_pipeline.lineage.steps import Outcome
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.steps import Outcome
 from ragft_pipeline.store.artifacts import Artifact, Link
 from ragft_pipeline_tests.conftest import ROOT
 

@@ -10,6 +10,7 @@ import pytest
 
 from ragft_pipeline.corpus.nodes import node_texts, with_context
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.questions.drafts import SourceNode
 from ragft_pipeline.questions.embedded import EmbeddedModel
 from ragft_pipeline.questions.llm import build_prompt, parse_questions
@@ -19,7 +20,6 @@ from ragft_pipeline.retrieval.metrics import score_rankings
 from ragft_pipeline.retrieval.reranking import Reranker
 from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
-from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.conftest import Project
 
 TEXTS = ["The duty engineer may start CHP-1.", "A strainer is cleaned every spring.", "Ammonia!"]

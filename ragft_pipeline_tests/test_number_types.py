@@ -5,7 +5,7 @@ import torch
 from torch.backends import cuda
 from torch.nn.functional import scaled_dot_product_attention
 
-from ragft_pipeline import number_types
+from ragft_pipeline.models import number_types
 from ragft_pipeline.settings import ComputeSettings
 
 

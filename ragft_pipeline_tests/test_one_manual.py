@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ragft_pipeline import schemas
-from ragft_pipeline.foresight import require_measurable
+from ragft_pipeline.lineage.foresight import require_measurable
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.recipes.corpus import chunked_nodes, corpus_snapshot
-from ragft_pipeline.steps import materialize
 from ragft_pipeline_tests.conftest import SAMPLE, Project
 from ragft_pipeline_tests.corpora import write_corpus
 

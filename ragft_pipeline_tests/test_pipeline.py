@@ -11,8 +11,8 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.recipes import RECIPES
-from ragft_pipeline.steps import materialize
 from ragft_pipeline_tests.conftest import ROOT, SAMPLE, Project, make_project
 
 _LOADED = (
@@ -212,7 +212,7 @@ def test_killed_run_is_finished_by_the_next(tmp_path: Path) -> None:
     program = (
         "import sys\n"
         "from ragft_pipeline.settings import load_settings\n"
-        "from ragft_pipeline.steps import materialize\n"
+        "from ragft_pipeline.lineage.steps import materialize\n"
         "from ragft_pipeline.recipes import RECIPES\n"
         "for r in RECIPES[:13]:\n"
         "    say = lambda line: print(line, flush=True)\n"

@@ -22,7 +22,7 @@ time.sleep(600)
 """
 _PARENT = """
 import sys
-from ragft_pipeline.processes import run_with_all_it_starts
+from ragft_pipeline.defs.processes import run_with_all_it_starts
 sys.exit(run_with_all_it_starts([sys.executable, "-c", sys.argv[1], sys.argv[2]], 0.5))
 """
 

@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ragft_pipeline.lineage.drift import JUDGES
+from ragft_pipeline.lineage.retraining import decide
+from ragft_pipeline.lineage.steps import Decision, Outcome, Step, materialize
 from ragft_pipeline.recipes import RECIPES, embedding_adapter
-from ragft_pipeline.retraining import decide
-from ragft_pipeline.staleness import states
-from ragft_pipeline.status import status_table
-from ragft_pipeline.steps import Decision, Outcome, Step, materialize
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import TrainingTables
-from ragft_pipeline.tuning.drift import JUDGES
+from ragft_pipeline.versions.staleness import states
+from ragft_pipeline.versions.status import status_table
 from ragft_pipeline_tests.conftest import Project, make_project
 
 _LAST = [recipe.name for recipe in RECIPES].index("log_scores")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.schemas import LEDGER
-from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline_tests.conftest import SAMPLE, Project
 from ragft_pipeline_tests.corpora import write_corpus
@@ -28,7 +28,7 @@ from ragft_pipeline.cli import main
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import load_settings
-from ragft_pipeline.steps import materialize
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.store import ArtifactStore
 settings = load_settings(sys.argv[2])
 print("ready", flush=True)

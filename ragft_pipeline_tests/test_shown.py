@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ragft_pipeline import shown
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.recipes import RECIPES
-from ragft_pipeline.shown import home_folder, is_shown, note_shown
-from ragft_pipeline.steps import materialize
+from ragft_pipeline.versions import shown
+from ragft_pipeline.versions.shown import home_folder, is_shown, note_shown
 from ragft_pipeline_tests.conftest import Project
 from ragft_pipeline_tests.corpora import write_corpus
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from ragft_pipeline import recipes
-from ragft_pipeline.steps import materialize
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline_tests.conftest import make_project
 
 NEEDED = (

@@ -9,7 +9,7 @@ import pytest
 
 from ragft_pipeline.digests import file_sha256
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.weights import (
+from ragft_pipeline.models.weights import (
     Weights,
     folder_digest,
     require_embedder,

@@ -14,17 +14,16 @@ from ragft_pipeline.answering.hosted import served_models
 from ragft_pipeline.answering.tuning import require_same_base
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
-from ragft_pipeline.language_model import Chat, LanguageModel, answering_dtype
-from ragft_pipeline.questions.drafts import Reply
-from ragft_pipeline.questions.endpoint import EndpointModel
-from ragft_pipeline.settings import ServedModel, Settings
-from ragft_pipeline.store import Artifact
-from ragft_pipeline.weights import (
+from ragft_pipeline.models.language_model import Chat, LanguageModel, Reply, answering_dtype
+from ragft_pipeline.models.weights import (
     Weights,
     folder_digest,
     require_language_model,
     resolve_weights,
 )
+from ragft_pipeline.questions.endpoint import EndpointModel
+from ragft_pipeline.settings import ServedModel, Settings
+from ragft_pipeline.store import Artifact
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from dataclasses import replace
 from ragft_pipeline.answering.answers import AskedNode, SourceAnswer
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import TransientError
-from ragft_pipeline.language_model import Chat, LanguageModel
-from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.models.language_model import Chat, LanguageModel, Reply
+from ragft_pipeline.models.weights import require_language_model, resolve_weights
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.questions.filters import grounding
 from ragft_pipeline.questions.llm import spoken
@@ -21,7 +21,6 @@ from ragft_pipeline.questions.replies import cached_replies
 from ragft_pipeline.retrieval.lexical import lexical_terms
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
 from ragft_pipeline.store import Workspace
-from ragft_pipeline.weights import require_language_model, resolve_weights
 
 ASKING_VERSION = 1  # raise it when some claim would be asked otherwise
 CLAIM, REPHRASED = "claim", "rephrased"

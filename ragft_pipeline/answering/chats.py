@@ -22,7 +22,7 @@ from ragft_pipeline.answering.focus import cut_to_sentences
 from ragft_pipeline.answering.prompts import passages_chat
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.language_model import Chat
+from ragft_pipeline.models.language_model import Chat
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.settings import ChatSettings, Mix, Settings
 from ragft_pipeline.store import Workspace

@@ -25,8 +25,7 @@ from ragft_pipeline.answering.prompts import (
 from ragft_pipeline.answering.questions import Question
 from ragft_pipeline.answering.support import Judge, supported_shares
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.language_model import Chat
-from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.models.language_model import Chat, Reply
 from ragft_pipeline.questions.replies import cached_replies
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace

@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline.answering.plan import Plan, plan_training
-from ragft_pipeline.devices import pick_device, wait_for
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.language_model import load_model, load_tokenizer
-from ragft_pipeline.number_types import autocast, faster_dtype
-from ragft_pipeline.retrieval.encoder import quiet_transformers
+from ragft_pipeline.models.devices import pick_device, wait_for
+from ragft_pipeline.models.language_model import load_model, load_tokenizer
+from ragft_pipeline.models.number_types import autocast, faster_dtype
+from ragft_pipeline.models.quiet import quiet_transformers
+from ragft_pipeline.models.weights import Weights
 from ragft_pipeline.settings import ComputeSettings, TunedLLMSettings
 from ragft_pipeline.tuning.training import on_one_device, report_to
-from ragft_pipeline.weights import Weights
 
 _COMPLETE = "complete.json"  # written into a checkpoint when all of it is there
 _SECONDS = 60.0  # between checkpoints

@@ -17,7 +17,7 @@ from ragft_pipeline.answering.evaluation import BASE, TUNED
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, redacted
 from ragft_pipeline.identities import versions
-from ragft_pipeline.language_model import answering_dtype
+from ragft_pipeline.models.language_model import answering_dtype
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.settings import HostedTraining, Settings
 from ragft_pipeline.store import Artifact

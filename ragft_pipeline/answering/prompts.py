@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ragft_pipeline.corpus.sentences import sentence_spans
-from ragft_pipeline.language_model import Chat
+from ragft_pipeline.models.language_model import Chat
 from ragft_pipeline.questions.llm import spoken
 
 PROMPT_VERSION = 1  # raise it when a chat would be worded otherwise

@@ -17,13 +17,13 @@ import pyarrow as pa
 from ragft_pipeline.answering.guard import guard_texts, perplexity_change
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.language_model import LanguageModel
+from ragft_pipeline.models.language_model import LanguageModel
+from ragft_pipeline.models.weights import Weights, require_language_model, resolve_weights
 from ragft_pipeline.schemas import CHATS
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace, table_digest
 from ragft_pipeline.store.files import write_json
 from ragft_pipeline.tuning.cards import write_card
-from ragft_pipeline.weights import Weights, require_language_model, resolve_weights
 
 if TYPE_CHECKING:
     from ragft_pipeline.answering.fitting import Fit
@@ -101,7 +101,7 @@ def _save(fit: Fit, weights: Weights, settings: Settings, work: Workspace) -> di
 
 def choose_strength(fit: Fit, settings: Settings, work: Workspace) -> dict[str, Any]:
     """Return the strength to save with, the val loss and the guard's change before and with it."""
-    from ragft_pipeline.number_types import autocast
+    from ragft_pipeline.models.number_types import autocast
 
     recipe = settings.tuned_llm
     model, texts = LanguageModel(fit.tokenizer, fit.model.eval()), guard_texts("choosing")

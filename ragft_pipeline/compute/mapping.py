@@ -9,8 +9,6 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 
-from ragft_pipeline.settings import ComputeSettings
-
 Unit = TypeVar("Unit")
 
 
@@ -56,15 +54,6 @@ def map_here(
     """Map in this process, batch after batch."""
     for batch in batches(units, batch_size):
         yield Mapped(len(batch), compute(batch))
-
-
-def open_map(compute: ComputeSettings) -> BatchMap:
-    """Return the map that the settings name; Ray is imported when it has something to do."""
-    if compute.runner == "local":
-        return map_here
-    from ragft_pipeline.compute.ray_map import RayMap
-
-    return RayMap(compute.ray)
 
 
 def batches(units: Sequence[Unit], size: int) -> Iterator[Sequence[Unit]]:

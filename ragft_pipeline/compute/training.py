@@ -8,11 +8,9 @@ learnt in one process.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.settings import ComputeSettings
 
 if TYPE_CHECKING:
     import torch
@@ -27,23 +25,6 @@ class Training(Protocol[Result_co]):
     def __call__(self, report: Report) -> Result_co:
         """Train and return what was made; the same in every process of a group."""
         ...
-
-
-def run_training(
-    training: Training[Result_co], compute: ComputeSettings, report: Report, folder: Path
-) -> Result_co:
-    """Run a training where the settings say, and return what it returns.
-
-    Args:
-        folder: every node of a cluster that trains sees it.
-
-    Raises what the training raises, and TransientError where Ray gives up.
-    """
-    if compute.runner == "local" or compute.ray.trainers == 1:
-        return training(report)
-    from ragft_pipeline.compute.ray_training import train_on_ray
-
-    return train_on_ray(training, compute.ray, report, folder)
 
 
 def share() -> tuple[int, int]:

@@ -18,9 +18,9 @@ from ragft_pipeline.corpus.splits import PROTECTION
 from ragft_pipeline.corpus.splitting import Splitter
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.models.weights import Weights, found_here
 from ragft_pipeline.settings import ChunkingSettings
 from ragft_pipeline.store import Workspace
-from ragft_pipeline.weights import Weights, found_here
 
 _DOCUMENTS_AT_ONCE = 256
 CHUNKER_VERSION = 3  # raise it when some document would be cut otherwise

@@ -11,8 +11,8 @@ from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings, load_settings
-from ragft_pipeline.staleness import out_of_date, states
 from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline.versions.staleness import out_of_date, states
 
 SYNC_TAG = {"ragft/trigger": "sync"}
 

@@ -11,9 +11,9 @@ import dagster as dg
 
 from ragft_pipeline.compute.ray_cluster import cluster_address, ray_is_missing
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.lineage.steps import Recipe
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings, StepResources, settings_path
-from ragft_pipeline.steps import Recipe
 from ragft_pipeline.store.remote import absolute
 
 # What a step's process needs beside its node's own environment; keys of endpoints are not sent.

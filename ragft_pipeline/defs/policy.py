@@ -11,10 +11,10 @@ from ragft_pipeline.defs.conditions import keep_current_up_to_date
 from ragft_pipeline.defs.executor import step_tags
 from ragft_pipeline.defs.partitions import corpus_versions
 from ragft_pipeline.errors import RagftError, TransientError
-from ragft_pipeline.quality import Check, checks_of
+from ragft_pipeline.lineage.steps import Outcome, Recipe, Step, materialize
 from ragft_pipeline.settings import load_settings
-from ragft_pipeline.steps import Outcome, Recipe, Step, materialize
 from ragft_pipeline.store import ArtifactStore, Workspace
+from ragft_pipeline.versions.quality import Check, checks_of
 
 OWNER = "team:retrieval"
 ANSWERING = "answering"

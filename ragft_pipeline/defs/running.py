@@ -22,13 +22,13 @@ from ragft_pipeline.defs.display import Display
 from ragft_pipeline.defs.executor import steps_on_ray
 from ragft_pipeline.defs.jobs import JOB_NAME, whole_job
 from ragft_pipeline.defs.partitions import PARTITIONS_NAME
+from ragft_pipeline.defs.processes import run_with_all_it_starts
 from ragft_pipeline.defs.status_table import current_status
 from ragft_pipeline.errors import RagftError, one_line
-from ragft_pipeline.processes import run_with_all_it_starts
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.shown import home_folder, note_shown
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.store.remote import absolute
+from ragft_pipeline.versions.shown import home_folder, note_shown
 
 _INSTANCE_FILE = "dagster.yaml"
 

@@ -8,9 +8,9 @@ from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.recipes import champion
 from ragft_pipeline.settings import Settings, load_settings
-from ragft_pipeline.staleness import states
-from ragft_pipeline.status import status_table
 from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline.versions.staleness import states
+from ragft_pipeline.versions.status import status_table
 
 _VERSIONS = 6
 _WORDS = {"computed": "fresh", "reused": "fresh", "carried": "carried forward"}

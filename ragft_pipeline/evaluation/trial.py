@@ -28,6 +28,7 @@ from ragft_pipeline.evaluation.systems import (
     FirstStages,
     hybrid_name,
 )
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.evidence import (
@@ -43,7 +44,6 @@ from ragft_pipeline.retrieval.reranking import Reranker, is_cross_encoder
 from ragft_pipeline.retrieval.search import min_max, mix
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
-from ragft_pipeline.weights import resolve_weights
 
 
 @dataclass(frozen=True)

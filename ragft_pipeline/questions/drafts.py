@@ -61,15 +61,6 @@ class SourceNode:
 
 
 @dataclass(frozen=True)
-class Reply:
-    """A language model's answer to one prompt, with what it cost."""
-
-    text: str
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True)
 class Draft:
     """A question as written; `start` and `end` mark its answer in the node's text."""
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ragft_pipeline.language_model import LanguageModel
-from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.models.language_model import LanguageModel, Reply
+from ragft_pipeline.models.weights import Weights
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
-from ragft_pipeline.weights import Weights
 
 EMBEDDED_VERSION = 2  # raise it when some prompt would be answered otherwise
 MAX_NEW_TOKENS = 48

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ragft_pipeline.errors import RagftError, TransientError, redacted
-from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.models.language_model import Reply
 from ragft_pipeline.settings import EndpointSettings
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from llama_index.core.llms import LLM
 
-    from ragft_pipeline.language_model import Chat
+    from ragft_pipeline.models.language_model import Chat
 
 LONGEST_WAIT = 120.0  # seconds between two attempts, whatever Retry-After says
 _PROBE = "Write one short question about tea."

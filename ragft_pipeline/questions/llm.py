@@ -13,10 +13,16 @@ import pyarrow.compute as pc
 
 from ragft_pipeline.compute import RowFunction
 from ragft_pipeline.digests import digest_of
+from ragft_pipeline.models.language_model import Reply
+from ragft_pipeline.models.weights import (
+    Weights,
+    found_here,
+    require_language_model,
+    resolve_weights,
+)
 from ragft_pipeline.questions.drafts import (
     DRAFTS_SCHEMA,
     Draft,
-    Reply,
     SourceNode,
     draft_row,
     random_of,
@@ -25,7 +31,6 @@ from ragft_pipeline.questions.embedded import EMBEDDED_VERSION, EmbeddedModel
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator
 from ragft_pipeline.store import Workspace
-from ragft_pipeline.weights import Weights, found_here, require_language_model, resolve_weights
 
 PROMPT_VERSION = 1  # raise it when the prompt or the parsing changes
 PROMPT = """\

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.models.language_model import Reply
 from ragft_pipeline.store import Workspace
 
 Prompt = TypeVar("Prompt")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from ragft_pipeline.lineage.steps import Recipe
 from ragft_pipeline.recipes.answering import (
     answering_report,
     llm_eval,
@@ -56,7 +57,6 @@ from ragft_pipeline.recipes.routing import (
     router_questions,
     tool_catalog,
 )
-from ragft_pipeline.steps import Recipe
 
 RECIPES: tuple[Recipe, ...] = (
     corpus_snapshot,

@@ -11,12 +11,12 @@ import pyarrow.compute as pc
 from ragft_pipeline import schemas
 from ragft_pipeline.answering.distractors import Library
 from ragft_pipeline.corpus.nodes import node_texts
+from ragft_pipeline.lineage.steps import Produced, Recipe, Step
+from ragft_pipeline.lineage.taint import record_documents
 from ragft_pipeline.recipes.corpus import SPLITS, cut_version
 from ragft_pipeline.recipes.models import trained_reranker
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
-from ragft_pipeline.steps import Produced, Recipe, Step
-from ragft_pipeline.taint import record_documents
 
 if TYPE_CHECKING:
     from ragft_pipeline.answering.evaluation import Answerer, HeldOutText

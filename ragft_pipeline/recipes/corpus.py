@@ -14,9 +14,9 @@ from ragft_pipeline.corpus.chunking import FrozenDocument, chunk_documents
 from ragft_pipeline.corpus.gold import read_gold_questions
 from ragft_pipeline.corpus.units import is_markdown
 from ragft_pipeline.digests import digest_of
+from ragft_pipeline.lineage.steps import Produced, Recipe, Step
+from ragft_pipeline.models.weights import require_embedder, resolve_weights
 from ragft_pipeline.retrieval.lexical import TermStatistics
-from ragft_pipeline.steps import Produced, Recipe, Step
-from ragft_pipeline.weights import require_embedder, resolve_weights
 
 SPLITS = ("train", "val", "test")
 

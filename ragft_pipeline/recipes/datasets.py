@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.foresight import require_measurable
 from ragft_pipeline.identities import SCORING
+from ragft_pipeline.lineage.foresight import require_measurable
+from ragft_pipeline.lineage.steps import Produced, Recipe, Step
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.questions.intake import intake
 from ragft_pipeline.questions.log_parts import TRAIN, log_parts
 from ragft_pipeline.questions.pairs import make_qa_pairs
@@ -23,9 +25,7 @@ from ragft_pipeline.recipes.reading import read_nodes, read_statistics, reading
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_table
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.steps import Produced, Recipe, Step
 from ragft_pipeline.tuning.data import TrainingTables
-from ragft_pipeline.weights import resolve_weights
 
 _VECTORS_AT_ONCE = 8192
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ragft_pipeline import schemas
-from ragft_pipeline.foresight import foresight
 from ragft_pipeline.identities import SEARCHING
+from ragft_pipeline.lineage.foresight import foresight
+from ragft_pipeline.lineage.steps import Produced, Recipe, Step
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.models import REFITTED, trained_reranker
 from ragft_pipeline.recipes.reading import reading
-from ragft_pipeline.steps import Produced, Recipe, Step
 
 if TYPE_CHECKING:
     from ragft_pipeline.evaluation.retrieval_eval import EvaluationData
@@ -85,13 +85,12 @@ retrieval_eval = Recipe(
 def _report(step: Step) -> Produced:
     from ragft_pipeline.evaluation.choosing import Choices
     from ragft_pipeline.evaluation.report import ReportInput, write_report
-    from ragft_pipeline.recipes import RECIPES
 
     evaluated = step.artifact("retrieval_eval")
     assets = {
-        recipe.name: {**link.facts, "how": link.how, "seconds": link.seconds}
-        for recipe in RECIPES
-        if recipe.name != "eval_report" and (link := step.store.linked(step.version, recipe.name))
+        link.asset: {**link.facts, "how": link.how, "seconds": link.seconds}
+        for link in step.store.links(step.version).values()
+        if link.asset != "eval_report"
     }
     given = ReportInput(
         version=step.version,

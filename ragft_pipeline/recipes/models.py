@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.identities import SCORING
+from ragft_pipeline.lineage.retraining import decide, record_training
+from ragft_pipeline.lineage.steps import Decision, Produced, Recipe, Step
 from ragft_pipeline.recipes.datasets import LOG, TRAINING, read_tables, training_log
 from ragft_pipeline.recipes.reading import read_statistics
-from ragft_pipeline.retraining import decide, record_training
 from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.steps import Decision, Produced, Recipe, Step
 from ragft_pipeline.store import Artifact
 from ragft_pipeline.tuning.data import TrainingTables
 
@@ -40,7 +40,7 @@ def _trained(step: Step, tables: TrainingTables, facts: dict[str, Any]) -> Produ
 
 
 def _keep(step: Step, model: Artifact) -> Decision:
-    from ragft_pipeline.tuning.drift import JUDGES
+    from ragft_pipeline.lineage.drift import JUDGES
 
     return decide(step, model, training_tables(step), JUDGES[model.asset])
 

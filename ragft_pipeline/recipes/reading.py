@@ -7,9 +7,9 @@ from dataclasses import asdict
 import pyarrow as pa
 
 from ragft_pipeline.corpus.nodes import node_texts, with_context
+from ragft_pipeline.lineage.steps import Produced, Recipe, Step
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.steps import Produced, Recipe, Step
 
 
 def _choose(step: Step) -> Produced:

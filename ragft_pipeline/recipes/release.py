@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ragft_pipeline.identities import SCORING, SEARCHING
+from ragft_pipeline.lineage.steps import Produced, Recipe, Step
+from ragft_pipeline.lineage.taint import record_documents
 from ragft_pipeline.recipes.datasets import PAIRS, training_log
 from ragft_pipeline.recipes.evaluation import evaluation_data, released_models
 from ragft_pipeline.recipes.models import MEASURED, REFITTED, scorer_folders
 from ragft_pipeline.recipes.reading import read_nodes, read_statistics, reading
-from ragft_pipeline.steps import Produced, Recipe, Step
-from ragft_pipeline.taint import record_documents
 
 if TYPE_CHECKING:
     from ragft_pipeline.corpus.snapshots import Snapshot

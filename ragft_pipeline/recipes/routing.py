@@ -12,6 +12,8 @@ from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.identities import SCORING
+from ragft_pipeline.lineage.steps import Produced, Recipe, Step
+from ragft_pipeline.lineage.taint import record_documents
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.datasets import PAIRS
 from ragft_pipeline.recipes.models import require_questions, scorer_folders
@@ -24,8 +26,6 @@ from ragft_pipeline.routing.catalog import (
     tool_documents,
     write_summaries,
 )
-from ragft_pipeline.steps import Produced, Recipe, Step
-from ragft_pipeline.taint import record_documents
 
 if TYPE_CHECKING:
     from ragft_pipeline.routing.reordering import Scorers

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
-import os
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,12 +16,11 @@ import pyarrow as pa
 
 from ragft_pipeline import schemas
 from ragft_pipeline.compute import RowFunction
-from ragft_pipeline.devices import pick_device, pick_dtype, texts_at_once
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
-from ragft_pipeline.store import Workspace
-from ragft_pipeline.weights import (
+from ragft_pipeline.models.devices import pick_device, pick_dtype, texts_at_once
+from ragft_pipeline.models.quiet import quiet_transformers
+from ragft_pipeline.models.weights import (
     Weights,
     embedder_prompts,
     folder_digest,
@@ -32,6 +28,8 @@ from ragft_pipeline.weights import (
     require_embedder,
     resolve_weights,
 )
+from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
+from ragft_pipeline.store import Workspace
 
 if TYPE_CHECKING:
     import torch
@@ -42,22 +40,6 @@ if TYPE_CHECKING:
 Kind = Literal["query", "document"]
 KINDS: tuple[Kind, Kind] = ("query", "document")
 ENCODER_VERSION = 1  # raise it when some text would get another vector
-
-
-def quiet_transformers() -> None:
-    """Keep the libraries' progress bars and advice out of run logs."""
-    import torch
-
-    if not torch.accelerator.is_available():  # beside a card one core tokenizes too slowly
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("sentence_transformers").setLevel(logging.ERROR)
-    # what libraries above transformers will have to rename
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
 
 
 class Encoder:

@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline.compute import RowFunction
-from ragft_pipeline.devices import pick_device, pick_dtype, texts_at_once
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.retrieval.encoder import quiet_transformers
+from ragft_pipeline.models.devices import pick_device, pick_dtype, texts_at_once
+from ragft_pipeline.models.quiet import quiet_transformers
+from ragft_pipeline.models.weights import folder_digest
 from ragft_pipeline.retrieval.search import min_max
 from ragft_pipeline.settings import ComputeSettings, RerankerSettings
 from ragft_pipeline.store import Workspace
-from ragft_pipeline.weights import folder_digest
 
 if TYPE_CHECKING:
     import torch

@@ -18,7 +18,7 @@ import pyarrow as pa
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import nearest_heading
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.models.language_model import Reply
 from ragft_pipeline.questions.llm import QuestionModel, spoken
 from ragft_pipeline.questions.replies import cached_replies
 from ragft_pipeline.retrieval.lexical import TermStatistics, key_words

@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from ragft_pipeline.devices import pick_device
 from ragft_pipeline.digests import file_sha256
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.models.devices import pick_device
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import (
     Encoder,

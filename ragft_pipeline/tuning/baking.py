@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.models.weights import Weights, require_embedder, resolve_weights
 from ragft_pipeline.retrieval.adapters import Adapter, linear_adapter
 from ragft_pipeline.retrieval.encoder import KINDS, load_sentence_transformer, prompt_of
 from ragft_pipeline.settings import EmbedderSettings
-from ragft_pipeline.weights import Weights, require_embedder, resolve_weights
 
 if TYPE_CHECKING:
     import torch

@@ -17,8 +17,9 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline.compute import Report, run_training
-from ragft_pipeline.devices import pick_device
 from ragft_pipeline.digests import digest_of
+from ragft_pipeline.models.devices import pick_device
+from ragft_pipeline.models.weights import Weights, found_here
 from ragft_pipeline.retrieval.encoder import (
     KINDS,
     Encoder,
@@ -39,7 +40,6 @@ from ragft_pipeline.tuning.low_rank import add_low_rank, merge_low_rank
 from ragft_pipeline.tuning.teacher import TeacherLists
 from ragft_pipeline.tuning.towers import Lesson, Towers, train_towers
 from ragft_pipeline.tuning.training import set_weights, switch_off_dropout, weights_of
-from ragft_pipeline.weights import Weights, found_here
 
 if TYPE_CHECKING:
     import torch

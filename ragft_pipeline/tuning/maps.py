@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragft_pipeline.devices import memory_gib
+from ragft_pipeline.models.devices import memory_gib
 from ragft_pipeline.retrieval.adapters import Adapter, linear_adapter, two_layer_adapter
 from ragft_pipeline.settings import AdapterSettings
 from ragft_pipeline.tuning.teacher import TeacherLists

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from ragft_pipeline.compute import run_training
+from ragft_pipeline.models.weights import require_embedder, resolve_weights
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.reranking import is_cross_encoder
@@ -23,7 +24,6 @@ from ragft_pipeline.tuning.data import TrainingTables, Validation
 from ragft_pipeline.tuning.reranker_lists import ListMaker
 from ragft_pipeline.tuning.reranker_training import Candidates, ListTraining
 from ragft_pipeline.tuning.training import set_weights
-from ragft_pipeline.weights import require_embedder, resolve_weights
 
 _LOADING = """
 from sentence_transformers import CrossEncoder

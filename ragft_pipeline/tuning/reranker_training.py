@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ragft_pipeline.compute import Report, share
-from ragft_pipeline.devices import pick_device, texts_at_once
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.number_types import faster_dtype
+from ragft_pipeline.models.devices import pick_device, texts_at_once
+from ragft_pipeline.models.number_types import faster_dtype
+from ragft_pipeline.models.weights import Weights, found_here
 from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings
 from ragft_pipeline.retrieval.reranking import load_cross_encoder, new_cross_encoder
 from ragft_pipeline.settings import RerankerSettings, Settings
@@ -24,7 +25,6 @@ from ragft_pipeline.tuning.data import Validation
 from ragft_pipeline.tuning.layers import keep_layers
 from ragft_pipeline.tuning.reranker_lists import TrainingList, training_columns
 from ragft_pipeline.tuning.training import on_one_device, report_to, switch_off_dropout, weights_of
-from ragft_pipeline.weights import Weights, found_here
 
 if TYPE_CHECKING:
     import torch

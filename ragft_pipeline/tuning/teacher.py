@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.reranking import (
@@ -26,7 +27,6 @@ from ragft_pipeline.retrieval.search import fuse, min_max, rows_at_once, top_k
 from ragft_pipeline.settings import RerankerSettings, Settings, TeacherSettings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import Questions
-from ragft_pipeline.weights import resolve_weights
 
 _BLOCK = 512
 _LATE_DEPTH = 64

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragft_pipeline.compute import add_up, add_up_gradients, require_agreement, share
-from ragft_pipeline.devices import pick_device, texts_at_once
-from ragft_pipeline.number_types import attention_in_training, autocast
+from ragft_pipeline.models.devices import pick_device, texts_at_once
+from ragft_pipeline.models.number_types import attention_in_training, autocast
 from ragft_pipeline.settings import ComputeSettings, TunedEmbedderSettings
 from ragft_pipeline.tuning.checkpoint import Checkpoint
 from ragft_pipeline.tuning.teacher import TeacherLists

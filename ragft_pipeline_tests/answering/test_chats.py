@@ -13,9 +13,9 @@ from ragft_pipeline.answering.prompts import read_answer
 from ragft_pipeline.answering.support import known_pairs, passages_shown, supported_shares
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Mix, Settings
-from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import Artifact, ArtifactStore
 from ragft_pipeline_tests.changing_corpus import first_docs, handbook
 from ragft_pipeline_tests.corpora import settings_for, write_corpus

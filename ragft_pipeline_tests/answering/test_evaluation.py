@@ -16,8 +16,7 @@ from ragft_pipeline.answering.questions import Question, questions_to_answer
 from ragft_pipeline.answering.summary import AnsweringSummary, summarise
 from ragft_pipeline.corpus.gold import read_gold_questions
 from ragft_pipeline.evaluation.names import CANDIDATE
-from ragft_pipeline.language_model import Chat
-from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.models.language_model import Chat, Reply
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.question_sets import TOMORROW
 from ragft_pipeline.settings import Settings

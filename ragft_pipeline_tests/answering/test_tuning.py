@@ -15,6 +15,7 @@ from ragft_pipeline.answering.plan import plan_training
 from ragft_pipeline.answering.prompts import passages_chat, quoted
 from ragft_pipeline.answering.tuning import BASE_FILE, MERGED_FOLDER, tune_language_model
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.models.weights import require_language_model, resolve_weights
 from ragft_pipeline.settings import (
     ComputeSettings,
     Settings,
@@ -22,7 +23,6 @@ from ragft_pipeline.settings import (
     parse_settings,
 )
 from ragft_pipeline.store import ArtifactStore, Workspace
-from ragft_pipeline.weights import require_language_model, resolve_weights
 from ragft_pipeline_tests.short_model import NAME, short_language_model
 
 DECLINE = "The passages do not say."

@@ -144,7 +144,7 @@ def test_the_section_can_be_one_word() -> None:
 def test_nothing_imports_ray_but_a_map_on_it() -> None:
     program = (
         "import sys; from ragft_pipeline.compute import open_map; "
-        "from ragft_pipeline.settings import ComputeSettings; import ragft_pipeline.steps; "
+        "from ragft_pipeline.settings import ComputeSettings; import ragft_pipeline.lineage.steps; "
         "open_map(ComputeSettings(runner='ray')); sys.exit('ray' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 from ragft_pipeline import recipes
 from ragft_pipeline.compute import Report, add_up, require_agreement, run_training, share
 from ragft_pipeline.errors import RagftError, TransientError
+from ragft_pipeline.lineage.steps import Recipe, materialize
 from ragft_pipeline.settings import ComputeSettings, load_settings
-from ragft_pipeline.steps import Recipe, materialize
 from ragft_pipeline.store import Artifact
 from ragft_pipeline_tests.conftest import Project, copy_sample
 

@@ -20,9 +20,9 @@ from ragft_pipeline.corpus.chunking import (
     node_id_of,
 )
 from ragft_pipeline.corpus.splitting import CHARACTERS_A_TOKEN, Splitter
+from ragft_pipeline.models.weights import Weights, resolve_weights
 from ragft_pipeline.settings import ChunkingSettings
 from ragft_pipeline.store import ArtifactStore, Workspace
-from ragft_pipeline.weights import Weights, resolve_weights
 from ragft_pipeline_tests.corpora import prose
 
 SMALL = ChunkingSettings(size=64, overlap=8)

@@ -21,7 +21,8 @@ import pytest
 
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
-from ragft_pipeline.questions.drafts import Reply, SourceNode
+from ragft_pipeline.models.language_model import Reply
+from ragft_pipeline.questions.drafts import SourceNode
 from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.questions.llm import build_prompt, parse_questions, write_questions
 from ragft_pipeline.settings import ComputeSettings, LLMGenerator

@@ -14,14 +14,14 @@ from ragft_pipeline import recipes
 from ragft_pipeline.cli import main
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.lineage.steps import materialize
+from ragft_pipeline.lineage.taint import question_keys, record_documents, tainted_models
 from ragft_pipeline.questions.intake import intake, take_in, withdraw
 from ragft_pipeline.questions.log import Log, question_id, read_log, redaction
 from ragft_pipeline.questions.log_parts import GOLD, JUDGE, NEAR, TRAIN, log_parts
 from ragft_pipeline.questions.votes import Vote, Votes, read_votes, urgency
 from ragft_pipeline.settings import Settings, parse_settings
-from ragft_pipeline.steps import materialize
 from ragft_pipeline.store import ArtifactStore
-from ragft_pipeline.taint import question_keys, record_documents, tainted_models
 from ragft_pipeline_tests.corpora import prose, write_corpus
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from ragft_pipeline.evaluation.choosing import Choice, Choices
 from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.recipes.evaluation import released_models
 from ragft_pipeline.release.promotion import _nothing_to_judge
 from ragft_pipeline.serving.bundle import Bundle, BundleStore
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.history import History
-from ragft_pipeline.steps import Step
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline_tests.serving.conftest import BREAD, PUMP, UNTUNED, make_bundle
 

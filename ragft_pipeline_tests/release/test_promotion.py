@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.recipes import RECIPES, champion
 from ragft_pipeline.release.housekeeping import kept_bundles, unused_bundles
 from ragft_pipeline.release.promotion import promote, roll_back
@@ -18,7 +19,6 @@ from ragft_pipeline.serving.bundle import BundleStore
 from ragft_pipeline.serving.history import Entry, History
 from ragft_pipeline.serving.live import Champion
 from ragft_pipeline.serving.searcher import Searcher
-from ragft_pipeline.steps import materialize
 from ragft_pipeline_tests.conftest import Project
 
 

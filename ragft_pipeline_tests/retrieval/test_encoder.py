@@ -15,11 +15,11 @@ from sentence_transformers.sentence_transformer.modules import (
 )
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval import packed
 from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows
 from ragft_pipeline.retrieval.packed import PackedEncoder, can_pack
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
-from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.corpora import prose
 
 MINILM = "embedded:all-minilm-l6-v2"

@@ -9,6 +9,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval import late_interaction, maxsim
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
@@ -21,7 +22,6 @@ from ragft_pipeline.retrieval.token_vectors import (
 )
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 from ragft_pipeline.store import ArtifactStore, Workspace
-from ragft_pipeline.weights import resolve_weights
 
 QUESTIONS = ["when is the strainer cleaned", "who hands over the night watch"]
 PASSAGES = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ragft_pipeline import schemas
-from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.models.language_model import Reply
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.routing.catalog import (
     KINDS,

@@ -18,7 +18,7 @@ from ragft_pipeline.answering.evaluation import BASE, TUNED
 from ragft_pipeline.answering.measured import Measured
 from ragft_pipeline.answering.prompts import passages_chat
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.language_model import load_language_model
+from ragft_pipeline.models.language_model import load_language_model
 from ragft_pipeline.serving.llamaindex_answering import answering_engine
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, Link

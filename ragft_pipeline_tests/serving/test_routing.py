@@ -15,6 +15,7 @@ from llama_index.core.tools import QueryEngineTool, ToolMetadata
 from llama_index.embeddings.huggingface import HuggingFaceEmbedding
 
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval.folds import folds_of
 from ragft_pipeline.retrieval.question_sets import SERVED
 from ragft_pipeline.routing.catalog import KINDS, ToolName
@@ -28,7 +29,6 @@ from ragft_pipeline.serving.llamaindex_routing import (
     ChampionToolRetriever,
 )
 from ragft_pipeline.serving.searcher import Searcher
-from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.conftest import Project
 from ragft_pipeline_tests.serving.conftest import Bundles
 

@@ -11,6 +11,7 @@ import torch
 
 from ragft_pipeline import schemas
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval.adapters import (
     Adapter,
     linear_adapter,
@@ -24,7 +25,6 @@ from ragft_pipeline.tuning.adapter import fit_adapter
 from ragft_pipeline.tuning.baking import bake_adapter
 from ragft_pipeline.tuning.data import Questions
 from ragft_pipeline.tuning.teacher import TeacherLists
-from ragft_pipeline.weights import resolve_weights
 
 BASE = resolve_weights("embedded:all-minilm-l6-v2").digest
 NODES = {

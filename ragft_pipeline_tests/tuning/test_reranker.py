@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ragft_pipeline import schemas
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.reranking import (
     Reranker,
@@ -33,7 +34,6 @@ from ragft_pipeline.tuning.reranker_lists import (
     training_columns,
 )
 from ragft_pipeline.tuning.reranker_training import Candidates, ListTraining
-from ragft_pipeline.weights import resolve_weights
 from ragft_pipeline_tests.conftest import SAMPLE
 
 EMBEDDED = "embedded:all-minilm-l6-v2"

@@ -13,6 +13,7 @@ import torch
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.reranking import new_cross_encoder
 from ragft_pipeline.settings import RerankerSettings, Settings
@@ -20,7 +21,6 @@ from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning.data import TrainingTables
 from ragft_pipeline.tuning.teacher import score_with_teacher
 from ragft_pipeline.tuning.teacher_weight import TeacherWeight, choose_teacher_weight
-from ragft_pipeline.weights import resolve_weights
 
 BLANKS = {pa.string(): "", pa.list_(pa.string()): []}
 

@@ -10,14 +10,14 @@ from ragft_pipeline import schemas
 from ragft_pipeline.corpus.snapshots import Snapshot
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.significance import MIN_UNITS
-from ragft_pipeline.settings import EmbedderSettings, Settings
-from ragft_pipeline.weights import (
+from ragft_pipeline.models.weights import (
     EMBEDDED,
     Weights,
     embedder_limit,
     embedder_prompts,
     resolve_weights,
 )
+from ragft_pipeline.settings import EmbedderSettings, Settings
 
 _NAMED = 3
 

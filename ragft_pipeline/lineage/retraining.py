@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ragft_pipeline.evaluation.significance import MIN_UNITS, unpaired_difference
-from ragft_pipeline.steps import Decision, Step
+from ragft_pipeline.lineage.steps import Decision, Step
+from ragft_pipeline.lineage.taint import record_documents
 from ragft_pipeline.store import Artifact
-from ragft_pipeline.taint import record_documents
 from ragft_pipeline.tuning.data import TrainingTables
 
 TRAINING_ROWS_FILE = "training_rows.parquet"

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
+from ragft_pipeline.lineage.steps import Recipe, Step
 from ragft_pipeline.recipes import SPLITS
 from ragft_pipeline.retrieval.encoder import vectors_matrix
 from ragft_pipeline.retrieval.metrics import METRICS
-from ragft_pipeline.steps import Recipe, Step
 from ragft_pipeline.store import Artifact
 
 _PICKLED = (".pkl", ".pickle", ".pt", ".bin")

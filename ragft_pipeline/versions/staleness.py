@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.status import asset_state
+from ragft_pipeline.versions.status import asset_state
 
 FRESH = ("computed", "reused", "carried")
 

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from platformdirs import user_cache_path
 
-from ragft_pipeline.questions.drafts import Reply
+from ragft_pipeline.models.weights import Weights
 from ragft_pipeline.store.files import publish_folder, write_json
-from ragft_pipeline.weights import Weights
 
 if TYPE_CHECKING:
     from ragft_pipeline.settings import ComputeSettings
@@ -29,6 +28,15 @@ Chat = list[dict[str, str]]
 
 _UNPACKED_FILE = "ragft_unpacked.json"  # what an unpacked model was made of
 _STRIDE = 256  # tokens of a window of which perplexity is taken
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A language model's answer to one prompt, with what it cost."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
 
 
 @dataclass(frozen=True)
@@ -164,14 +172,14 @@ def load_language_model(
 
 def answering_dtype(compute: ComputeSettings) -> str:
     """Return the number type that a language model answers in: the faster one on this machine."""
-    from ragft_pipeline.number_types import faster_dtype
+    from ragft_pipeline.models.number_types import faster_dtype
 
     return str(faster_dtype(compute)).removeprefix("torch.")
 
 
 def load_tokenizer(weights: Weights, trust_remote_code: bool = False) -> Any:
     """Return the tokenizer, which pads on the left, as generating needs it."""
-    from ragft_pipeline.retrieval.encoder import quiet_transformers
+    from ragft_pipeline.models.quiet import quiet_transformers
 
     quiet_transformers()
     from transformers import AutoTokenizer
@@ -198,7 +206,7 @@ def load_model(
     """
     from transformers import AutoModelForCausalLM
 
-    from ragft_pipeline.devices import pick_device, pick_dtype
+    from ragft_pipeline.models.devices import pick_device, pick_dtype
 
     model = AutoModelForCausalLM.from_pretrained(
         model_folder(weights),

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.foresight import foresight
+from ragft_pipeline.lineage.foresight import foresight
+from ragft_pipeline.lineage.steps import Recipe, carry_decision
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.steps import Recipe, carry_decision
 from ragft_pipeline.store import Artifact, Link
 from ragft_pipeline.store.housekeeping import disk_use
 

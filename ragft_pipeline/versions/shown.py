@@ -12,8 +12,8 @@ from pathlib import Path
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.staleness import out_of_date, states
 from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline.versions.staleness import out_of_date, states
 
 _FILE = "last_whole_run.txt"
 

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ragft_pipeline.devices import pick_device, pick_dtype
+from ragft_pipeline.models.devices import pick_device, pick_dtype
 from ragft_pipeline.settings import ComputeSettings
 
 if TYPE_CHECKING:

@@ -139,9 +139,9 @@ def _into_documents(found: LabelledSet, settings: Settings) -> list[str]:
 
 def _withdraw(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.lineage.taint import question_keys, tainted_models
     from ragft_pipeline.questions.intake import withdraw
     from ragft_pipeline.store import ArtifactStore
-    from ragft_pipeline.taint import question_keys, tainted_models
 
     store = ArtifactStore(settings.store)
     withdraw(store, options.question)

@@ -27,9 +27,9 @@ def add_label_command(commands: Any) -> None:
 
 
 def _label(options: argparse.Namespace, settings: Settings) -> int:
+    from ragft_pipeline.commands.serving import listening
     from ragft_pipeline.corpus.gold_target import gold_target
     from ragft_pipeline.questions.log import SUFFIXES, Log, read_log
-    from ragft_pipeline.serving.commands import listening
     from ragft_pipeline.serving.history import History
     from ragft_pipeline.settings.questions import files_of
     from ragft_pipeline.store import ArtifactStore

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ragft_pipeline.serving.commands import add_ask_command, add_serve_command
+from ragft_pipeline.commands.serving import add_ask_command, add_serve_command
 from ragft_pipeline.settings import Settings
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The subcommands of `ragft`, by subject: each reads its options and calls one room."""

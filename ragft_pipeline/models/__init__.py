@@ -1,0 +1,1 @@
+"""Models on disk: names to folders and digests, what they compute on, language models."""

@@ -1,0 +1,1 @@
+"""What versions hold: the state of every asset, its checks, and what two versions differ in."""
