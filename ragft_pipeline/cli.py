@@ -14,7 +14,7 @@ from ragft_pipeline.commands.questions import add_question_commands
 from ragft_pipeline.commands.release import add_release_commands
 from ragft_pipeline.commands.versions import add_version_commands
 from ragft_pipeline.errors import RagftError, one_line, redacted
-from ragft_pipeline.settings import load_settings
+from ragft_pipeline.instance import Corpus
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,13 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
-        if options.settings:
-            os.environ["RAGFT_SETTINGS"] = str(Path(options.settings).resolve())
-        if options.store:
-            from ragft_pipeline.store.remote import absolute
-
-            os.environ["RAGFT_STORE"] = absolute(options.store)
-        return int(options.run(options, load_settings()))
+        return int(options.run(options, _corpus(options)))
     except RagftError as error:
         print(f"ragft: {error}", file=sys.stderr)
         return 1
@@ -53,6 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--store", help="folder or URL for artifacts (default: `store` of the settings)"
     )
+    parser.add_argument(
+        "--corpus-name", help="a corpus of the Dagster project here, by its component's name"
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
 
     add_version_commands(commands)
@@ -61,6 +58,16 @@ def build_parser() -> argparse.ArgumentParser:
     add_release_commands(commands)
 
     return parser
+
+
+def _corpus(options: argparse.Namespace) -> Corpus:
+    if not options.corpus_name:
+        return Corpus.here(options.settings or "", options.store or "")
+    if options.settings or options.store:
+        raise RagftError("--corpus-name: its component says which settings and store it has")
+    from ragft_pipeline.defs.component import corpus_named
+
+    return corpus_named(options.corpus_name, Path.cwd())
 
 
 if __name__ == "__main__":

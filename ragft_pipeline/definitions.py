@@ -1,22 +1,14 @@
-"""The one Definitions object: what `dagster dev` and workspace.yaml load."""
+"""A code location that holds one corpus, the one of the working directory (workspace.yaml)."""
 
 from __future__ import annotations
 
 import dagster as dg
 
-from ragft_pipeline.defs import assets, automation, jobs, status_table
+from ragft_pipeline.defs.corpus import alone
+from ragft_pipeline.instance import Corpus
 
-defs = dg.Definitions(
-    assets=[*dg.load_assets_from_modules([assets]), status_table.corpus_status],
-    jobs=[jobs.corpus_version_job, jobs.answering_job],
-    sensors=[
-        automation.new_documents,
-        automation.new_questions,
-        automation.keep_up_to_date,
-        automation.report_failures,
-        status_table.follow_status,
-    ],
-    schedules=[automation.refresh_current],
-    loggers={"console": dg.colored_console_logger, "progress": jobs.progress_logger},
-    executor=jobs.EXECUTOR,
-)
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return its definitions, made when Dagster loads them."""
+    return alone(Corpus.here())

@@ -21,6 +21,7 @@ from filelock import FileLock
 
 from ragft_pipeline.cli import main
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.store import Artifact, ArtifactStore
 from ragft_pipeline_tests.s3_server import S3Server, Team, make_team, s3_server
@@ -77,6 +78,9 @@ def run_command(
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
+VERSIONS = "corpus_version"  # the set of partitions of a corpus without another name
+
+
 @dataclass
 class Project:
     """A corpus folder, a settings file and a store, as a user would have them."""
@@ -94,6 +98,10 @@ class Project:
     @property
     def settings(self) -> Settings:
         return load_settings(self.settings_file)
+
+    @property
+    def bound(self) -> Corpus:
+        return Corpus(settings_file=str(self.settings_file))
 
     @property
     def store(self) -> ArtifactStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,41 +14,48 @@ from ragft_pipeline.corpus import watching
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.corpus.sources import open_source
 from ragft_pipeline.corpus.watching import Watch, listing_digest
+from ragft_pipeline.defs.assets import ASSETS
+from ragft_pipeline.defs.policy import build_asset
 from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.settings import load_settings
-from ragft_pipeline_tests.conftest import Project, make_project
+from ragft_pipeline_tests.conftest import VERSIONS, Project, make_project
+
+Tick = Callable[[dg.DagsterInstance, str | None], dg.SensorResult | dg.SkipReason]
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(tmp_path: Path) -> Project:
     project = make_project(tmp_path, documents=12)
     project.configure(
         questions={"generators": [{"kind": "extractive"}]}, automation={"debounce_seconds": 0}
     )
-    monkeypatch.setenv("RAGFT_SETTINGS", str(project.settings_file))
     return project
 
 
-def _tick(instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
-    from ragft_pipeline.defs.automation import new_documents
+@pytest.fixture
+def tick(project: Project) -> Tick:
+    """Evaluate the sensor that freezes."""
+    new_documents = project.bound.definitions().resolve_sensor_def("corpus_new_documents")
 
-    context = dg.build_sensor_context(instance=instance, cursor=cursor)
-    result = new_documents(context)
-    assert isinstance(result, dg.SensorResult | dg.SkipReason)
-    return result
+    def once(instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
+        result = new_documents(dg.build_sensor_context(instance=instance, cursor=cursor))
+        assert isinstance(result, dg.SensorResult | dg.SkipReason)
+        return result
+
+    return once
 
 
-def test_sensor_freezes_a_change_once(project: Project) -> None:
+def test_sensor_freezes_a_change_once(project: Project, tick: Tick) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
-        first = _tick(instance, None)
+        first = tick(instance, None)
         assert isinstance(first, dg.SensorResult)
         assert [v.partition_keys for v in first.dynamic_partitions_requests or []] == [
             project.snapshots.versions()
         ]
-        assert isinstance(_tick(instance, first.cursor), dg.SkipReason)
+        assert isinstance(tick(instance, first.cursor), dg.SkipReason)
         file = next((project.corpus / "docs").rglob("*.md"))
         file.unlink()
-        second = _tick(instance, first.cursor)
+        second = tick(instance, first.cursor)
         assert isinstance(second, dg.SensorResult)
         assert len(project.snapshots.versions()) == 2
 
@@ -58,16 +66,16 @@ def test_sensor_freezes_a_change_once(project: Project) -> None:
     ids=lambda corpus: next(iter(corpus)),
 )
 def test_sensor_freezes_again_when_documents_are_read_otherwise(
-    project: Project, corpus: dict[str, Any]
+    project: Project, tick: Tick, corpus: dict[str, Any]
 ) -> None:
     (project.corpus / "docs" / "umlauts.txt").write_bytes("Größe und Öl. ".encode("cp1252") * 9)
     (project.corpus / "docs" / "long.txt").write_text("A long text. " * 5000, encoding="utf-8")
     with dg.DagsterInstance.ephemeral() as instance:
-        first = _tick(instance, None)
+        first = tick(instance, None)
         project.configure(
             corpus={"source": str(project.corpus), **corpus}, automation={"debounce_seconds": 0}
         )
-        assert isinstance(_tick(instance, first.cursor), dg.SensorResult)
+        assert isinstance(tick(instance, first.cursor), dg.SensorResult)
     assert len(project.snapshots.versions()) == 2
 
 
@@ -84,24 +92,26 @@ def test_rights_and_readers_are_a_reason_to_look(
     assert len({before, unreadable, digest()}) == 3
 
 
-def test_sensor_returns_to_the_old_version_when_the_documents_do(project: Project) -> None:
+def test_sensor_returns_to_the_old_version_when_the_documents_do(
+    project: Project, tick: Tick
+) -> None:
     file = next((project.corpus / "docs").rglob("*.md"))
     text = file.read_text(encoding="utf-8")
     with dg.DagsterInstance.ephemeral() as instance:
-        cursor = _tick(instance, None).cursor  # type: ignore[union-attr]
+        cursor = tick(instance, None).cursor  # type: ignore[union-attr]
         file.write_text(text + "\nOne more line.\n", encoding="utf-8")
-        cursor = _tick(instance, cursor).cursor  # type: ignore[union-attr]
+        cursor = tick(instance, cursor).cursor  # type: ignore[union-attr]
         file.write_text(text, encoding="utf-8")
-        third = _tick(instance, cursor)
+        third = tick(instance, cursor)
     assert isinstance(third, dg.SensorResult)
     assert third.dynamic_partitions_requests[0].partition_keys == project.snapshots.versions()[:1]  # type: ignore[index]
 
 
-def test_sensor_says_why_an_empty_corpus_is_not_frozen(project: Project) -> None:
+def test_sensor_says_why_an_empty_corpus_is_not_frozen(project: Project, tick: Tick) -> None:
     for file in (project.corpus / "docs").rglob("*.*"):
         file.unlink()
     with dg.DagsterInstance.ephemeral() as instance:
-        result = _tick(instance, None)
+        result = tick(instance, None)
     assert isinstance(result, dg.SkipReason)
     assert "no readable document" in (result.skip_message or "")
 
@@ -117,15 +127,12 @@ def test_folder_still_changing_is_not_frozen() -> None:
 
 
 def test_condition_requests_a_new_version_whole_and_a_fresh_one_not_at_all(
-    finished: Project, monkeypatch: pytest.MonkeyPatch
+    finished: Project,
 ) -> None:
-    monkeypatch.setenv("RAGFT_SETTINGS", str(finished.settings_file))
-    from ragft_pipeline.definitions import defs
-    from ragft_pipeline.defs.partitions import PARTITIONS_NAME
-
+    defs = finished.bound.definitions()
     version = finished.snapshots.versions()[-1]
     with dg.DagsterInstance.ephemeral() as instance:
-        instance.add_dynamic_partitions(PARTITIONS_NAME, [version])
+        instance.add_dynamic_partitions(VERSIONS, [version])
         fresh = dg.evaluate_automation_conditions(defs=defs, instance=instance)
         assert fresh.total_requested == 0
 
@@ -147,12 +154,10 @@ def test_condition_asks_for_what_a_setting_made_stale_and_what_follows(
 
 
 def test_condition_requests_every_asset_of_a_version_never_materialized(project: Project) -> None:
-    from ragft_pipeline.definitions import defs
-    from ragft_pipeline.defs.partitions import PARTITIONS_NAME
-
+    defs = project.bound.definitions()
     version = project.snapshots.freeze(project.settings).version
     with dg.DagsterInstance.ephemeral() as instance:
-        instance.add_dynamic_partitions(PARTITIONS_NAME, [version])
+        instance.add_dynamic_partitions(VERSIONS, [version])
         result = dg.evaluate_automation_conditions(defs=defs, instance=instance)
         assert result.total_requested == len(defs.resolve_asset_graph().materializable_asset_keys)
 
@@ -160,30 +165,27 @@ def test_condition_requests_every_asset_of_a_version_never_materialized(project:
 def test_a_failed_asset_is_asked_for_again_once_the_settings_are_corrected(
     project: Project,
 ) -> None:
-    from ragft_pipeline.defs import assets
-    from ragft_pipeline.defs.partitions import PARTITIONS_NAME
-
-    made = [assets.corpus_snapshot, assets.chunked_nodes]
+    made = [build_asset(project.bound, shown) for shown in ASSETS[:2]]
     model = project.folder / "model"
     project.configure(embedder={"model": str(model)})  # a folder that is not there
     version = project.snapshots.freeze(project.settings).version
     nodes = dg.AssetKey("chunked_nodes")
     with dg.DagsterInstance.ephemeral() as instance:
-        instance.add_dynamic_partitions(PARTITIONS_NAME, [version])
+        instance.add_dynamic_partitions(VERSIONS, [version])
 
-        def tick(before: Any = None) -> Any:
+        def evaluate(before: Any = None) -> Any:
             cursor = before.cursor if before else None
             return dg.evaluate_automation_conditions(made, instance, cursor=cursor)
 
-        asked = tick()
+        asked = evaluate()
         assert asked.get_num_requested(nodes) == 1
         run = dg.materialize(made, instance=instance, partition_key=version, raise_on_error=False)
         assert not run.success
-        failed = tick(asked)
+        failed = evaluate(asked)
         assert failed.get_num_requested(nodes) == 0
-        assert tick(failed).get_num_requested(nodes) == 0
+        assert evaluate(failed).get_num_requested(nodes) == 0
         shutil.copytree(resolve_weights("embedded:all-minilm-l6-v2").folder, model)
-        assert tick(failed).get_num_requested(nodes) == 1, "the folder is there"
+        assert evaluate(failed).get_num_requested(nodes) == 1, "the folder is there"
         shutil.rmtree(model)
         project.configure(embedder={"model": "embedded:all-minilm-l6-v2"})
-        assert tick(failed).get_num_requested(nodes) == 1, "ragft.yaml was corrected"
+        assert evaluate(failed).get_num_requested(nodes) == 1, "ragft.yaml was corrected"

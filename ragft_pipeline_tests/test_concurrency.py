@@ -17,11 +17,10 @@ import dagster as dg
 import pytest
 
 from ragft_pipeline.cli import main
-from ragft_pipeline.defs.partitions import PARTITIONS_NAME
 from ragft_pipeline.lineage.steps import Recipe, materialize
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.store import ArtifactStore, rows
-from ragft_pipeline_tests.conftest import ROOT, SAMPLE, Project
+from ragft_pipeline_tests.conftest import ROOT, SAMPLE, VERSIONS, Project
 from ragft_pipeline_tests.corpora import write_corpus
 from ragft_pipeline_tests.equality import assert_same_version
 from ragft_pipeline_tests.store.test_rows import Lengths, complete
@@ -255,7 +254,7 @@ def test_two_processes_freeze_and_run_one_version(workers: list[Worker], project
     assert project.snapshots.versions() == versions
     assert all(project.store.read(versions[1], asset) for asset in assets)
     with dg.DagsterInstance.from_config(str(project.store.root / "dagster_home")) as instance:
-        assert instance.get_dynamic_partitions(PARTITIONS_NAME) == versions[1:]
+        assert instance.get_dynamic_partitions(VERSIONS) == versions[1:]
     assert_clean(project.store)
 
 

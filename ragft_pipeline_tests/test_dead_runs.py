@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from ragft_pipeline.defs.dead_runs import end_dead_runs, holding
-from ragft_pipeline.defs.policy import HEAVY_POOL
+from ragft_pipeline.instance import HEAVY_POOL
 from ragft_pipeline_tests.conftest import ROOT, Project
 from ragft_pipeline_tests.corpora import prose, write_corpus
 

@@ -11,6 +11,7 @@ import yaml
 
 from ragft_pipeline.defs.policy import run_metadata
 from ragft_pipeline.defs.running import open_instance
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.lineage.steps import Outcome
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store.artifacts import Artifact, Link
@@ -18,9 +19,7 @@ from ragft_pipeline_tests.conftest import ROOT
 
 
 def test_no_two_groups_read_each_other() -> None:
-    from ragft_pipeline.definitions import defs
-
-    graph = defs.resolve_asset_graph()
+    graph = Corpus(settings_file="").definitions().resolve_asset_graph()
     reads: dict[str, set[str]] = {}
     for key in graph.get_all_asset_keys():
         node = graph.get(key)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.settings import Settings, load_settings, parse_settings
 
 REPOSITORY = Path(__file__).parent.parent
@@ -142,13 +143,13 @@ def test_the_environment_names_the_store_and_the_file(
     file.write_text("store: from-file\nchunking: {size: 64}\n")
     monkeypatch.setenv("RAGFT_SETTINGS", str(file))
     monkeypatch.delenv("RAGFT_STORE", raising=False)
-    assert load_settings().store == "from-file"
+    assert Corpus.here().settings.store == str(tmp_path / "from-file")
     monkeypatch.setenv("RAGFT_STORE", "from-environment")
-    assert load_settings().store == "from-environment"
-    assert load_settings().chunking.size == 64
+    assert Corpus.here().settings.store == str(Path("from-environment").absolute())
+    assert Corpus.here().settings.chunking.size == 64
     file.unlink()
     with pytest.raises(RagftError, match="does not exist"):
-        load_settings()
+        Corpus.here()
 
 
 def test_an_edited_settings_file_is_read_again(tmp_path: Path) -> None:

@@ -26,9 +26,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 def test_what_is_missing_or_was_never_told_is_not_shown(project: Project) -> None:
     version = project.snapshots.freeze(project.settings).version
-    assert not is_shown(project.settings, version)
-    note_shown(project.settings, version)
-    assert not is_shown(project.settings, version)  # its assets are missing
+    assert not is_shown(project.bound, version)
+    note_shown(project.bound, version)
+    assert not is_shown(project.bound, version)  # its assets are missing
 
 
 def test_what_changed_since_it_was_told_is_not_shown(
@@ -37,15 +37,15 @@ def test_what_changed_since_it_was_told_is_not_shown(
     fresh = dict.fromkeys((recipe.name for recipe in RECIPES), "computed")
     monkeypatch.setattr(shown, "states", lambda *_: fresh)
     version = project.snapshots.freeze(project.settings).version
-    note_shown(project.settings, version)
-    assert is_shown(project.settings, version)
+    note_shown(project.bound, version)
+    assert is_shown(project.bound, version)
     materialize(RECIPES[0], project.settings, version)  # Dagster was not told
-    assert not is_shown(project.settings, version)
-    note_shown(project.settings, version)
+    assert not is_shown(project.bound, version)
+    note_shown(project.bound, version)
     write_corpus(project.corpus, {"c.md": "Keys hang by the door."})
     later = project.snapshots.freeze(project.settings).version
-    assert not is_shown(project.settings, version)
-    assert not is_shown(project.settings, later)
+    assert not is_shown(project.bound, version)
+    assert not is_shown(project.bound, later)
     fresh["champion"] = "stale (turn changed)"
-    note_shown(project.settings, later)
-    assert not is_shown(project.settings, later)
+    note_shown(project.bound, later)
+    assert not is_shown(project.bound, later)

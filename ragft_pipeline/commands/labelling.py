@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ragft_pipeline.settings import Settings
+from ragft_pipeline.instance import Corpus
 
 _LOCAL = "127.0.0.1"
 
@@ -26,7 +26,7 @@ def add_label_command(commands: Any) -> None:
     label.set_defaults(run=_label)
 
 
-def _label(options: argparse.Namespace, settings: Settings) -> int:
+def _label(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.commands.serving import listening
     from ragft_pipeline.corpus.gold_target import gold_target
     from ragft_pipeline.questions.log import SUFFIXES, Log, read_log
@@ -34,6 +34,7 @@ def _label(options: argparse.Namespace, settings: Settings) -> int:
     from ragft_pipeline.settings.questions import files_of
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     store = ArtifactStore(settings.store)
     gold = Path(options.out) if options.out else gold_target(settings.corpus)
     History(store).require_current()  # says so before anything heavy is imported

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -53,12 +54,13 @@ def add_question_commands(commands: Any) -> None:
     take_back.set_defaults(run=_withdraw)
 
 
-def _export_qa(options: argparse.Namespace, settings: Settings) -> int:
+def _export_qa(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.questions.formats import write_labelled
     from ragft_pipeline.questions.pairs import DATASET_FILE
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     store = ArtifactStore(settings.store)
     snapshots = SnapshotStore(store)
     snapshot = snapshots.named(options.version)
@@ -100,10 +102,11 @@ def _gold(store: ArtifactStore, snapshots: SnapshotStore, snapshot: Snapshot) ->
     return labelled_gold(rows, documents.sort_by("path").to_pylist(), snapshots.text)
 
 
-def _import_qa(options: argparse.Namespace, settings: Settings) -> int:
+def _import_qa(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.questions.formats import read_labelled
     from ragft_pipeline.questions.importing import write_corpus
 
+    settings = corpus.settings
     found = read_labelled(Path(options.path), options.format)
     left_out = list(found.left_out)
     if not (found.questions or (options.to and found.texts)):
@@ -137,12 +140,13 @@ def _into_documents(found: LabelledSet, settings: Settings) -> list[str]:
     return placed.left_out
 
 
-def _withdraw(options: argparse.Namespace, settings: Settings) -> int:
+def _withdraw(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.lineage.taint import question_keys, tainted_models
     from ragft_pipeline.questions.intake import withdraw
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     store = ArtifactStore(settings.store)
     withdraw(store, options.question)
     models = tainted_models(SnapshotStore(store), question_keys(options.question))

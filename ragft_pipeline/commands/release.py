@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.commands.serving import add_ask_command, add_serve_command
-from ragft_pipeline.settings import Settings
+from ragft_pipeline.instance import Corpus
 
 if TYPE_CHECKING:
     from ragft_pipeline.serving.searcher import Hit, Searcher
@@ -50,11 +50,12 @@ def add_release_commands(commands: Any) -> None:
     add_ask_command(commands)
 
 
-def _champion(options: argparse.Namespace, settings: Settings) -> int:
+def _champion(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.serving.bundle import BundleStore, describe
     from ragft_pipeline.serving.history import History
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     store = ArtifactStore(settings.store)
     entry = History(store).require_current()
     bundle = BundleStore(store).load(entry.bundle)
@@ -65,29 +66,32 @@ def _champion(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _promote(options: argparse.Namespace, settings: Settings) -> int:
+def _promote(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.release.promotion import promote
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     store = ArtifactStore(settings.store)
     entry = promote(store, options.version, options.force, options.why, settings)
     print(f"serving {entry.bundle} of {entry.version}")
     return 0
 
 
-def _rollback(options: argparse.Namespace, settings: Settings) -> int:
+def _rollback(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.release.promotion import roll_back
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     entry = roll_back(ArtifactStore(settings.store), options.why, settings)
     print(f"serving {entry.bundle} of {entry.version} again")
     return 0
 
 
-def _history(options: argparse.Namespace, settings: Settings) -> int:
+def _history(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.serving.history import History
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     for entry in History(ArtifactStore(settings.store)).entries():
         print(
             f"{entry.number:4}  {_day(entry.when)}  {entry.event:11}  {entry.bundle[:12]}  "
@@ -96,10 +100,11 @@ def _history(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _search(options: argparse.Namespace, settings: Settings) -> int:
+def _search(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.serving.live import Champion
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     searcher = Champion(ArtifactStore(settings.store), settings.compute).searcher
     hits = (
         _routed(searcher, options.question, options.top)
@@ -129,12 +134,13 @@ def _routed(searcher: Searcher, question: str, top: int) -> list[Hit]:
     return searcher.search_within(question, documents, top)
 
 
-def _export(options: argparse.Namespace, settings: Settings) -> int:
+def _export(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.serving.bundle import BundleStore
     from ragft_pipeline.serving.export import export_bundle
     from ragft_pipeline.serving.history import History
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     store = ArtifactStore(settings.store)
     bundle = BundleStore(store).load(History(store).require_current().bundle)
     files = export_bundle(bundle, Path(options.folder), settings.compute, options.onnx)

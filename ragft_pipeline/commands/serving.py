@@ -10,7 +10,8 @@ from contextlib import suppress
 from typing import Any
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.settings import ServeSettings, Settings
+from ragft_pipeline.instance import Corpus
+from ragft_pipeline.settings import ServeSettings
 
 _LOCAL = "127.0.0.1"
 
@@ -31,10 +32,11 @@ def add_ask_command(commands: Any) -> None:
     ask.set_defaults(run=_ask)
 
 
-def _ask(options: argparse.Namespace, settings: Settings) -> int:
+def _ask(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.serving.history import History
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     History(ArtifactStore(settings.store)).require_current()
     from ragft_pipeline.serving.llamaindex_answering import answering_engine
 
@@ -48,10 +50,11 @@ def _ask(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _serve(options: argparse.Namespace, settings: Settings) -> int:
+def _serve(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.serving.history import History
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     token = _token(settings.serve)
     store = ArtifactStore(settings.store)
     History(store).require_current()  # says so before anything heavy is imported

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.settings import Settings
+from ragft_pipeline.instance import Corpus
+from ragft_pipeline.settings import SETTINGS_FILE, Settings
 
 if TYPE_CHECKING:
     from ragft_pipeline.corpus.snapshots import Snapshot
@@ -16,7 +18,15 @@ _REPORTS = ("eval_report", "router_eval", "answering_report")
 
 
 def add_version_commands(commands: Any) -> None:
-    """Add run, freeze, status, diff, backfill, taint, gc, report and ui to a parser."""
+    """Add the subcommands from init and run to gc, report and ui to a parser."""
+    init = commands.add_parser("init", help="start a project in a folder")
+    init.add_argument("folder")
+    init.add_argument("--documents", help="their folder or fsspec URL (default: FOLDER/documents)")
+    init.set_defaults(run=_init)
+
+    every = commands.add_parser("settings", help="print every setting with its default")
+    every.set_defaults(run=_settings)
+
     run = commands.add_parser("run", help="freeze the corpus and bring its version up to date")
     _corpus_options(run)
     run.add_argument("--version", help="an already frozen corpus version, instead of freezing")
@@ -74,11 +84,35 @@ def _with_corpus(options: argparse.Namespace, settings: Settings) -> Settings:
     return settings.model_copy(update={"corpus": settings.corpus.model_copy(update=update)})
 
 
-def _run(options: argparse.Namespace, settings: Settings) -> int:
+def _init(options: argparse.Namespace, corpus: Corpus) -> int:
+    from ragft_pipeline.defs.running import add_partition
+    from ragft_pipeline.starting import DOCUMENTS, start_project
+
+    folder = Path(options.folder)
+    for file in start_project(folder, options.documents):
+        print(f"wrote {file}")
+    started = Corpus.here(str(folder / SETTINGS_FILE), options.store or "")
+    if options.documents is None and not any((folder / DOCUMENTS).iterdir()):
+        print(f"put documents into {folder / DOCUMENTS}, then: cd {folder} && ragft run")
+        return 0
+    add_partition(started, _frozen(started.settings).version)
+    print(f"next: cd {folder} && ragft run, then ragft ui")
+    return 0
+
+
+def _settings(options: argparse.Namespace, corpus: Corpus) -> int:
+    from ragft_pipeline.starting import all_settings
+
+    print(all_settings(), end="")
+    return 0
+
+
+def _run(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.questions.intake import take_in
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     snapshots = SnapshotStore(ArtifactStore(settings.store))
     if options.version:
         snapshot = snapshots.load(options.version)
@@ -96,47 +130,53 @@ def _run(options: argparse.Namespace, settings: Settings) -> int:
 
     assets = [name.strip() for name in options.assets.split(",")] if options.assets else None
     report = partial(_report_text, settings, snapshot.version)
-    if not assets and is_shown(settings, snapshot.version):
+    if not assets and is_shown(corpus, snapshot.version):
         print("every asset is up to date: nothing to run")
         print("\n".join(filter(None, map(report, _REPORTS))))
         return 0
     from ragft_pipeline.defs.running import run_version
 
-    return 0 if run_version(settings, snapshot.version, assets, report) else 1
+    return 0 if run_version(corpus, snapshot.version, assets, report) else 1
 
 
-def _freeze(options: argparse.Namespace, settings: Settings) -> int:
-    from ragft_pipeline.corpus.snapshots import SnapshotStore
-    from ragft_pipeline.store import ArtifactStore
-
-    snapshot = SnapshotStore(ArtifactStore(settings.store)).freeze(
-        _with_corpus(options, settings), print
-    )
+def _freeze(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.defs.running import add_partition
 
-    add_partition(settings, snapshot.version)
-    for name, counts in snapshot.left_out.items():
-        print(f"{name}: {counts}")
-    _print_foresight(snapshot, settings)
+    snapshot = _frozen(_with_corpus(options, corpus.settings))
+    add_partition(corpus, snapshot.version)
     print(snapshot.version)
     return 0
 
 
-def _status(options: argparse.Namespace, settings: Settings) -> int:
+def _frozen(settings: Settings) -> Snapshot:
+    """Freeze the documents, saying what was left out and what a run will come to."""
+    from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.store import ArtifactStore
+
+    snapshot = SnapshotStore(ArtifactStore(settings.store)).freeze(settings, print)
+    for name, counts in snapshot.left_out.items():
+        print(f"{name}: {counts}")
+    _print_foresight(snapshot, settings)
+    return snapshot
+
+
+def _status(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.store import ArtifactStore
     from ragft_pipeline.versions.status import status_lines
 
+    settings = corpus.settings
     for line in status_lines(SnapshotStore(ArtifactStore(settings.store)), settings, options.last):
         print(line)
     return 0
 
 
-def _diff(options: argparse.Namespace, settings: Settings) -> int:
+def _diff(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.store import ArtifactStore
     from ragft_pipeline.versions.comparison import diff_lines
 
+    settings = corpus.settings
     store = ArtifactStore(settings.store)
     snapshots = SnapshotStore(store)
     before, after = snapshots.load(options.before), snapshots.load(options.after)
@@ -145,28 +185,30 @@ def _diff(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _backfill(options: argparse.Namespace, settings: Settings) -> int:
+def _backfill(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.defs.running import run_version
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     snapshots = SnapshotStore(ArtifactStore(settings.store))
     versions = [snapshots.load(name).version for name in options.versions or snapshots.versions()]
     failed = []
     for version in versions:
         print(f"backfilling {version}")
-        if not run_version(settings, version):
+        if not run_version(corpus, version):
             failed.append(version)
     if failed:
         raise RagftError(f"backfill: {', '.join(failed)} failed; the others are up to date")
     return 0
 
 
-def _taint(options: argparse.Namespace, settings: Settings) -> int:
+def _taint(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.lineage.taint import document_keys, question_keys, tainted_models
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     snapshots = SnapshotStore(ArtifactStore(settings.store))
     named = options.document
     keys = question_keys(named) if options.question else document_keys(snapshots, named)
@@ -179,11 +221,12 @@ def _taint(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _gc(options: argparse.Namespace, settings: Settings) -> int:
+def _gc(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.release.housekeeping import clean_up
     from ragft_pipeline.store import ArtifactStore
 
+    settings = corpus.settings
     store = ArtifactStore(settings.store)
     snapshots = SnapshotStore(store)
     current = snapshots.current()
@@ -197,16 +240,19 @@ def _gc(options: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def _report(options: argparse.Namespace, settings: Settings) -> int:
+def _report(options: argparse.Namespace, corpus: Corpus) -> int:
+    settings = corpus.settings
     report = partial(_report_text, settings, _version(options, settings))
     print("\n".join(filter(None, map(report, _REPORTS))))
     return 0
 
 
-def _ui(options: argparse.Namespace, settings: Settings) -> int:
+def _ui(options: argparse.Namespace, corpus: Corpus) -> int:
     from ragft_pipeline.defs.running import serve_ui
 
-    return serve_ui(settings, options.port)
+    if options.corpus_name:
+        raise RagftError("a project with several corpora is opened by its own `dg dev`")
+    return serve_ui(corpus, options.port)
 
 
 def _version(options: argparse.Namespace, settings: Settings) -> str:

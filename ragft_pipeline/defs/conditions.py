@@ -6,11 +6,12 @@ from functools import lru_cache
 import dagster as dg
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.defs.partitions import corpus_versions
+from ragft_pipeline.defs.names import asset_name, partitions_of
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.recipes import RECIPES
-from ragft_pipeline.settings import Settings, load_settings
+from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.versions.staleness import out_of_date, states
 
@@ -25,6 +26,9 @@ class CurrentVersionBehind(dg.AutomationCondition):
     code or settings must not retrain them all.
     """
 
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+
     @property
     def name(self) -> str:
         """The condition's name in the UI."""
@@ -38,11 +42,11 @@ class CurrentVersionBehind(dg.AutomationCondition):
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         """Return the current version where this asset is behind."""
         candidates = context.candidate_subset.expensively_compute_partition_keys()
-        version, assets = _current_state(load_settings(), context.evaluation_time)
-        here = version in candidates and context.key.to_user_string() in assets
+        version, assets = _current_state(self.corpus.settings, context.evaluation_time)
+        here = version in candidates and asset_name(context.key) in assets
         behind = {version} if here else set()
         subset = context.asset_graph_view.get_subset_from_partition_keys(
-            context.key, corpus_versions, behind
+            context.key, partitions_of(self.corpus), behind
         )
         return dg.AutomationResult(context, subset)
 
@@ -55,6 +59,9 @@ class SettingsChanged(dg.AutomationCondition):
     shapes no result, of the machine say, may be what a failed asset needed.
     """
 
+    def __init__(self, corpus: Corpus) -> None:
+        self.corpus = corpus
+
     @property
     def name(self) -> str:
         """The condition's name in the UI."""
@@ -62,7 +69,7 @@ class SettingsChanged(dg.AutomationCondition):
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         """Return the candidates where something has changed since the last tick."""
-        now = _asked_for(context.key.to_user_string(), load_settings())
+        now = _asked_for(asset_name(context.key), self.corpus.settings)
         changed = context.cursor is not None and context.cursor != now
         subset = context.candidate_subset if changed else context.get_empty_subset()
         return dg.AutomationResult(context, subset, cursor=now)
@@ -78,7 +85,7 @@ def _asked_for(asset: str, settings: Settings) -> str:
     return digest_of(settings.digest(), made_with)
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=16)  # corpora of a deployment
 def _current_state(settings: Settings, moment: datetime) -> tuple[str, frozenset[str]]:
     """Return the current version, "" before the first, and its assets that are behind.
 
@@ -91,18 +98,18 @@ def _current_state(settings: Settings, moment: datetime) -> tuple[str, frozenset
     return current.version, frozenset(out_of_date(states(current.version, snapshots, settings)))
 
 
-def keep_current_up_to_date() -> dg.AutomationCondition:
+def keep_current_up_to_date(corpus: Corpus) -> dg.AutomationCondition:
     """Return the condition of every asset.
 
     A failed asset is left alone until its inputs, the code or the settings change: a training that
     fails must not start again every quarter of a minute.
     """
     condition = dg.AutomationCondition
-    retry = (condition.any_deps_match(condition.newly_updated()) | SettingsChanged()).since(
+    retry = (condition.any_deps_match(condition.newly_updated()) | SettingsChanged(corpus)).since(
         condition.newly_requested()
     )
     return (
-        CurrentVersionBehind()
+        CurrentVersionBehind(corpus)
         & (~condition.execution_failed() | retry)
         & ~condition.in_progress()
         & ~condition.any_deps_in_progress()

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ragft_pipeline.defs.names import asset_of_step
+
 _RUN = logging.getLogger("ragft.run")
 _DONE_OF = re.compile(r"\b(\d+)/(\d+)\b")
 
@@ -75,7 +77,8 @@ class Display(logging.Handler):
         event = meta.get("dagster_event")
         kind = event.event_type_value if event is not None else ""
         if kind == "STEP_START":
-            self._asset, self._words = str(meta["step_key"]), ""
+            self._asset = asset_of_step(str(meta["step_key"]))
+            self._words = ""
             self._started += 1
             self._since = time.monotonic()
         elif kind == "STEP_SUCCESS":

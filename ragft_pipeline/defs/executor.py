@@ -11,9 +11,10 @@ import dagster as dg
 
 from ragft_pipeline.compute.ray_cluster import cluster_address, ray_is_missing
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.lineage.steps import Recipe
 from ragft_pipeline.recipes import RECIPES
-from ragft_pipeline.settings import Settings, StepResources, settings_path
+from ragft_pipeline.settings import Settings, StepResources
 from ragft_pipeline.store.remote import absolute
 
 # What a step's process needs beside its node's own environment; keys of endpoints are not sent.
@@ -25,8 +26,9 @@ def steps_on_ray(settings: Settings) -> bool:
     return settings.compute.runner == "ray" and bool(cluster_address(settings.compute.ray))
 
 
-def chosen_executor(settings: Settings) -> dg.ExecutorDefinition:
-    """Return the executor of all jobs."""
+def chosen_executor(corpus: Corpus) -> dg.ExecutorDefinition:
+    """Return the executor of a corpus's jobs."""
+    settings = corpus.settings
     if not steps_on_ray(settings):
         return dg.in_process_executor
     try:
@@ -41,8 +43,8 @@ def chosen_executor(settings: Settings) -> dg.ExecutorDefinition:
     # a step is started as `dagster api execute_step`: the one beside this Python, not any other
     own = [f"PATH={sysconfig.get_path('scripts')}:${{PATH}}"]
     own.append(f"RAGFT_STORE={absolute(settings.store)}")
-    if settings_path().is_file():
-        own.append(f"RAGFT_SETTINGS={settings_path().resolve()}")
+    if corpus.settings_file:
+        own.append(f"RAGFT_SETTINGS={corpus.settings_file}")
     passed = [name for name in _PASSED if name in os.environ]
     return ray_executor.configured({"ray": {"address": address, "env_vars": [*own, *passed]}})
 

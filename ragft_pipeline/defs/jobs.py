@@ -1,19 +1,17 @@
-"""The job that brings one corpus version up to date, and the loggers it writes to."""
+"""The jobs that bring one corpus version up to date, and the logger that `ragft run` shows."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import dagster as dg
 
+from ragft_pipeline.defs.assets import ANSWERING, ASSETS
 from ragft_pipeline.defs.display import ToDisplay
 from ragft_pipeline.defs.executor import chosen_executor
-from ragft_pipeline.defs.partitions import corpus_versions
-from ragft_pipeline.settings import load_settings
-
-JOB_NAME = "corpus_version_job"
-ANSWERING_JOB_NAME = "answering_job"
-EXECUTOR = chosen_executor(load_settings())
+from ragft_pipeline.defs.names import asset_key, partitions_of
+from ragft_pipeline.instance import Corpus
 
 
 @dg.logger({}, description="What a run logs, for the display of the process that runs it.")
@@ -24,25 +22,30 @@ def progress_logger(init_context: dg.InitLoggerContext) -> logging.Logger:
     return logger
 
 
-corpus_version_job = dg.define_asset_job(
-    JOB_NAME,
-    selection=dg.AssetSelection.all(),
-    partitions_def=corpus_versions,
-    description="Everything for one corpus version; what is fresh is reused.",
-    executor_def=EXECUTOR,
-)
-
-answering_job = dg.define_asset_job(
-    ANSWERING_JOB_NAME,
-    selection=dg.AssetSelection.groups("answering"),
-    partitions_def=corpus_versions,
-    description="The answering model alone: its chats, its tuning, its evaluation.",
-    executor_def=EXECUTOR,
-)
+def version_job(corpus: Corpus) -> str:
+    """Return the name of the job that makes all of a version."""
+    return corpus.named("version_job")
 
 
-def whole_job() -> dg.JobDefinition:
-    """Return the job of one corpus version; a step's process on another machine makes it anew."""
-    from ragft_pipeline.definitions import defs
-
-    return defs.resolve_job_def(JOB_NAME)
+def build_jobs(
+    corpus: Corpus, keys: Sequence[dg.AssetKey]
+) -> list[dg.UnresolvedAssetJobDefinition]:
+    """Return the job of all assets, and that of the answering model alone."""
+    executor = chosen_executor(corpus)
+    answering = [asset_key(corpus, s.recipe.name) for s in ASSETS if s.group == ANSWERING]
+    return [
+        dg.define_asset_job(
+            version_job(corpus),
+            selection=dg.AssetSelection.assets(*keys),
+            partitions_def=partitions_of(corpus),
+            description="Everything for one corpus version; what is fresh is reused.",
+            executor_def=executor,
+        ),
+        dg.define_asset_job(
+            corpus.named("answering_job"),
+            selection=dg.AssetSelection.assets(*answering),
+            partitions_def=partitions_of(corpus),
+            description="The answering model alone: its chats, its tuning, its evaluation.",
+            executor_def=executor,
+        ),
+    ]

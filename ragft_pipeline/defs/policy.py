@@ -1,30 +1,25 @@
 """The one place for what all assets share: partitions, versions, metadata, checks."""
 
-import os
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import dagster as dg
 
+from ragft_pipeline.defs.assets import ANSWERING, Shown
 from ragft_pipeline.defs.conditions import keep_current_up_to_date
 from ragft_pipeline.defs.executor import step_tags
-from ragft_pipeline.defs.partitions import corpus_versions
+from ragft_pipeline.defs.names import asset_key, group_name, partitions_of
 from ragft_pipeline.errors import RagftError, TransientError
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.lineage.steps import Outcome, Recipe, Step, materialize
-from ragft_pipeline.settings import load_settings
+from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.versions.quality import Check, checks_of
 
-OWNER = "team:retrieval"
-ANSWERING = "answering"
 # The retrieval verdict waits neither for routing nor for the answering part.
 _PRIORITIES = {"routing": -1, ANSWERING: -2}
 # What a person looks for on the first screen of an asset's page, in this order.
 _READ_FIRST = tuple(f"ragft/{name}" for name in ("event", "why", "verdict", "ladder", "gate"))
-# Training, encoding and evaluation: one at a time in a pool (dagster.yaml). Machines that share
-# Dagster's storage share its pools, so each names its own.
-HEAVY_POOL = os.environ.get("RAGFT_HEAVY_POOL") or "heavy"
 
 
 def _priority(recipe: Recipe, group: str) -> str:
@@ -32,42 +27,42 @@ def _priority(recipe: Recipe, group: str) -> str:
     return str(_PRIORITIES.get(named, 0))
 
 
-def build_asset(
-    recipe: Recipe, group: str, description: str, kinds: Iterable[str]
-) -> dg.AssetsDefinition:
-    """Return the Dagster asset of a recipe: partitioned, versioned, checked."""
-    settings = load_settings()
+def build_asset(corpus: Corpus, shown: Shown) -> dg.AssetsDefinition:
+    """Return the Dagster asset of a recipe for a corpus: partitioned, versioned, checked."""
+    recipe, settings = shown.recipe, corpus.settings
     checks = checks_of(recipe)
+    key = asset_key(corpus, recipe.name)
+    deps = [asset_key(corpus, name) for name in recipe.inputs]
+    if not recipe.inputs:  # the documents themselves
+        deps = [dg.AssetKey.from_user_string(name) for name in corpus.deps]
+    priority = _priority(recipe, shown.group)
 
     @dg.asset(
-        name=recipe.name,
-        group_name=group,
-        description=description,
-        kinds=set(kinds),
-        owners=[OWNER],
-        deps=list(recipe.inputs),
-        partitions_def=corpus_versions,
+        key=key,
+        group_name=group_name(corpus, shown.group),
+        description=shown.description,
+        kinds=shown.kinds,
+        owners=corpus.owners,
+        deps=deps,
+        partitions_def=partitions_of(corpus),
         code_version=recipe.code_version(settings),
-        automation_condition=keep_current_up_to_date(),
-        op_tags={**step_tags(recipe, settings), "dagster/priority": _priority(recipe, group)},
-        pool=HEAVY_POOL if recipe.heavy else None,
+        automation_condition=keep_current_up_to_date(corpus) if corpus.automation else None,
+        op_tags={**step_tags(recipe, settings), "dagster/priority": priority},
+        pool=corpus.pool if recipe.heavy else None,  # one at a time (dagster.yaml)
         retry_policy=dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL),
         metadata=_definition_metadata(recipe),
         check_specs=[
             dg.AssetCheckSpec(
-                check.name,
-                asset=recipe.name,
-                description=check.description,
-                blocking=check.blocking,
+                check.name, asset=key, description=check.description, blocking=check.blocking
             )
             for check in checks
         ],
     )
     def asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-        current = load_settings()
+        current = corpus.settings
         try:
             outcome = materialize(recipe, current, context.partition_key, context.log.info)
-            step = _reading_step(recipe, context.partition_key)
+            step = _reading_step(recipe, context.partition_key, current)
             results = [_run_check(check, outcome, step) for check in checks]
         except RagftError as error:
             again = isinstance(error, TransientError)
@@ -81,8 +76,7 @@ def build_asset(
     return asset
 
 
-def _reading_step(recipe: Recipe, version: str) -> Step:
-    settings = load_settings()
+def _reading_step(recipe: Recipe, version: str, settings: Settings) -> Step:
     store = ArtifactStore(settings.store)
     return Step(settings, store, version, Workspace(store, recipe.name, store.root / "staging"))
 

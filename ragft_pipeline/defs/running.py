@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 
 import dagster as dg
-from dagster._core.execution.api import execute_run
-from dagster._core.storage.tags import PARTITION_NAME_TAG
+from dagster._core.execution.api import execute_run  # execute_job takes no run id
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.defs.corpus import alone
 from ragft_pipeline.defs.dead_runs import end_dead_runs, holding
 from ragft_pipeline.defs.display import Display
 from ragft_pipeline.defs.executor import steps_on_ray
-from ragft_pipeline.defs.jobs import JOB_NAME, whole_job
-from ragft_pipeline.defs.partitions import PARTITIONS_NAME
+from ragft_pipeline.defs.jobs import version_job
+from ragft_pipeline.defs.names import asset_key, asset_name, partitions_name
 from ragft_pipeline.defs.processes import run_with_all_it_starts
 from ragft_pipeline.defs.status_table import current_status
 from ragft_pipeline.errors import RagftError, one_line
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.store.remote import absolute
@@ -39,13 +40,9 @@ def dagster_home(settings: Settings) -> Path:
     if os.environ.get("DAGSTER_HOME"):
         return home_path
     home_path.mkdir(parents=True, exist_ok=True)
-    source = Path(_INSTANCE_FILE)
-    target = home_path / _INSTANCE_FILE
-    if source.is_file():
-        shutil.copyfile(source, target)
-    elif not target.is_file():
-        off = "".join(f"{name}:\n  enabled: false\n" for name in ("telemetry", "nux"))
-        target.write_text(off, encoding="utf-8")
+    own = Path(_INSTANCE_FILE)  # of the project; else the one that comes with the package
+    text = own.read_bytes() if own.is_file() else files(__package__).joinpath(own.name).read_bytes()
+    (home_path / _INSTANCE_FILE).write_bytes(text)
     os.environ["DAGSTER_HOME"] = str(home_path)
     return home_path
 
@@ -80,18 +77,20 @@ def _storage_error(home: Path, error: Exception) -> RagftError:
     return RagftError(f"Dagster's storage ({home / _INSTANCE_FILE}): {one_line(error)}")
 
 
-def add_partition(settings: Settings, version: str) -> None:
+def add_partition(corpus: Corpus, version: str) -> None:
     """Make a frozen version known to Dagster."""
-    with open_instance(settings) as instance:
-        _add(instance, version)
+    with open_instance(corpus.settings) as instance:
+        instance.add_dynamic_partitions(partitions_name(corpus), [version])
 
 
-def _add(instance: dg.DagsterInstance, version: str) -> None:
-    instance.add_dynamic_partitions(PARTITIONS_NAME, [version])
+def whole_job(corpus: str) -> dg.JobDefinition:
+    """Return the job of one corpus version; a step's process on another machine makes it anew."""
+    bound = Corpus.from_json(corpus)
+    return alone(bound).resolve_job_def(version_job(bound))
 
 
 def run_version(
-    settings: Settings,
+    corpus: Corpus,
     version: str,
     assets: list[str] | None = None,
     report: Callable[[str], str] = lambda asset: "",
@@ -102,19 +101,19 @@ def run_version(
         assets: only these (default: the whole graph).
         report: what to show when an asset is there, beside its line.
     """
+    settings = corpus.settings
     home = dagster_home(settings)
-    from ragft_pipeline.definitions import defs
-
-    job = defs.resolve_job_def(JOB_NAME)
-    known = {key.to_user_string() for key in defs.resolve_asset_graph().materializable_asset_keys}
+    defs = alone(corpus)
+    job = defs.resolve_job_def(version_job(corpus))
+    known = {asset_name(key) for key in defs.resolve_asset_graph().materializable_asset_keys}
     if unknown := sorted(set(assets or []) - known):
         raise RagftError(f"no asset {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
     run_id = str(uuid.uuid4())
     with open_instance(settings) as instance, holding(home, run_id):
-        _add(instance, version)
-        chosen = [dg.AssetKey(name) for name in assets] if assets else None
+        instance.add_dynamic_partitions(partitions_name(corpus), [version])
+        chosen = [asset_key(corpus, name) for name in assets] if assets else None
         if steps_on_ray(settings):
-            success, events = _execute_on_ray(instance, run_id, version, chosen, report)
+            success, events = _execute_on_ray(corpus, instance, run_id, version, chosen, report)
         else:
             total = len(assets or known)
             display = Display(total, _expected(settings, version, assets or known), report)
@@ -128,10 +127,10 @@ def run_version(
                     raise_on_error=False,
                 )
             success, events = result.success, result.all_events
-        if status := current_status(settings):
+        if status := current_status(corpus, settings):
             instance.report_runless_asset_event(status)
         if success and not assets:
-            note_shown(settings, version)
+            note_shown(corpus, version)
     for event in events:
         if event.is_step_failure:
             failure = event.step_failure_data
@@ -159,6 +158,7 @@ def _expected(settings: Settings, version: str, assets: Iterable[str]) -> dict[s
 
 
 def _execute_on_ray(
+    corpus: Corpus,
     instance: dg.DagsterInstance,
     run_id: str,
     version: str,
@@ -166,12 +166,14 @@ def _execute_on_ray(
     report: Callable[[str], str],
 ) -> tuple[bool, Sequence[dg.DagsterEvent]]:
     """Execute the steps as jobs of the cluster; their lines are printed when all have ended."""
-    job = dg.reconstructable(whole_job)
+    job = dg.build_reconstructable_job(
+        whole_job.__module__, whole_job.__name__, reconstructable_args=(corpus.to_json(),)
+    )
     run = instance.create_run_for_job(
         job.get_definition(),
         run_id=run_id,
         run_config={"loggers": {"progress": {}}},
-        tags={PARTITION_NAME_TAG: version},
+        tags={"dagster/partition": version},
         asset_selection=frozenset(assets) if assets else None,
         job_code_origin=job.get_python_origin(),
     )
@@ -179,15 +181,19 @@ def _execute_on_ray(
         for entry in instance.all_logs(run_id):
             if entry.dagster_event is None:
                 print(entry.user_message)
-            elif entry.dagster_event.is_step_success and (text := report(str(entry.step_key))):
+            elif entry.dagster_event.is_step_success and (
+                text := report(str(entry.step_key).rpartition("__")[2])
+            ):
                 print(text)
         return result.success, result.all_events
 
 
-def serve_ui(settings: Settings, port: int) -> int:
+def serve_ui(corpus: Corpus, port: int) -> int:
     """Run `dagster dev` on 127.0.0.1 over the same store until it is stopped."""
+    settings = corpus.settings
     with open_instance(settings):
         pass  # its databases are there before its processes open them
-    os.environ.setdefault("RAGFT_STORE", absolute(settings.store))
+    os.environ["RAGFT_STORE"] = absolute(settings.store)
+    os.environ["RAGFT_SETTINGS"] = corpus.settings_file
     command = [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
     return run_with_all_it_starts([*command, "-m", "ragft_pipeline.definitions"])

@@ -5,36 +5,29 @@ from collections import Counter
 import dagster as dg
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.defs.names import asset_key, group_name
 from ragft_pipeline.digests import digest_of
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.recipes import champion
-from ragft_pipeline.settings import Settings, load_settings
+from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.versions.staleness import states
 from ragft_pipeline.versions.status import status_table
 
+_NAME = "corpus_status"
 _VERSIONS = 6
 _WORDS = {"computed": "fresh", "reused": "fresh", "carried": "carried forward"}
 _NAMED = 2  # stale assets named in the summary of a version; the table has them all
 
-corpus_status = dg.AssetSpec(
-    "corpus_status",
-    group_name="release",
-    deps=[champion.name],  # an edge from every asset would hide the lineage behind it
-    kinds={"table"},
-    description="Every asset of the newest corpus versions: fresh, stale with the cause, missing "
-    "or carried forward. Open `ragft/status` below for the table; the sensor `follow_status` keeps "
-    "it current.",
-)
 
-
-def current_status(settings: Settings) -> dg.AssetMaterialization | None:
-    """Return the table as an event, or None while there is no version."""
+def current_status(corpus: Corpus, settings: Settings) -> dg.AssetMaterialization | None:
+    """Return the table under some settings as an event, or None while there is no version."""
     snapshots = SnapshotStore(ArtifactStore(settings.store))
     if not snapshots.versions():
         return None
     table = status_table(snapshots, settings, _VERSIONS)
     return dg.AssetMaterialization(
-        asset_key="corpus_status",
+        asset_key=asset_key(corpus, _NAME),
         metadata={
             "ragft/summary": dg.MetadataValue.md(_summary(snapshots, settings)),
             "ragft/status": dg.MetadataValue.md(table),
@@ -63,18 +56,32 @@ def _summary(snapshots: SnapshotStore, settings: Settings) -> str:
     return "\n".join(lines)
 
 
-@dg.sensor(
-    name="follow_status",
-    minimum_interval_seconds=15,
-    default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Renews the table `corpus_status` when the state of some asset has changed.",
-)
-def follow_status(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Report the table where it differs from the last one reported."""
-    event = current_status(load_settings())
-    if event is None:
-        return dg.SkipReason("no corpus version yet")
-    shown = event.tags["dagster/data_version"] if event.tags else ""
-    if shown == context.cursor:
-        return dg.SkipReason("nothing has changed")
-    return dg.SensorResult(asset_events=[event], cursor=shown)
+def build_status(corpus: Corpus) -> tuple[dg.AssetSpec, dg.SensorDefinition]:
+    """Return the table as an asset without a computation, and the sensor that keeps it current."""
+    spec = dg.AssetSpec(
+        asset_key(corpus, _NAME),
+        group_name=group_name(corpus, "release"),
+        # an edge from every asset would hide the lineage behind it
+        deps=[asset_key(corpus, champion.name)],
+        kinds={"table"},
+        description="Every asset of the newest corpus versions: fresh, stale with the cause, "
+        "missing or carried forward. Open `ragft/status` below for the table; the sensor "
+        f"`{corpus.named('follow_status')}` keeps it current.",
+    )
+
+    @dg.sensor(
+        name=corpus.named("follow_status"),
+        minimum_interval_seconds=15,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Renews the table `corpus_status` when the state of some asset has changed.",
+    )
+    def follow_status(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        event = current_status(corpus, corpus.settings)
+        if event is None:
+            return dg.SkipReason("no corpus version yet")
+        shown = event.tags["dagster/data_version"] if event.tags else ""
+        if shown == context.cursor:
+            return dg.SkipReason("nothing has changed")
+        return dg.SensorResult(asset_events=[event], cursor=shown)
+
+    return spec, follow_status

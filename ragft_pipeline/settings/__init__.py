@@ -21,7 +21,6 @@ from ragft_pipeline.settings.file import (
     Settings,
     load_settings,
     parse_settings,
-    settings_path,
 )
 from ragft_pipeline.settings.operation import (
     AutomationSettings,
@@ -93,5 +92,4 @@ __all__ = [
     "TunedLLMSettings",
     "load_settings",
     "parse_settings",
-    "settings_path",
 ]

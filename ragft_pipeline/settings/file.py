@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args
@@ -137,29 +136,57 @@ def parse_settings(text: str, origin: str = SETTINGS_FILE) -> Settings:
         raise RagftError("\n".join(lines)) from None
 
 
-@lru_cache(maxsize=8)
-def _load(path: str, stamp: int) -> Settings:
+@lru_cache(maxsize=32)
+def _load(path: str, stamp: int, here: str) -> Settings:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RagftError(f"{path}: not UTF-8 (byte {error.start})") from None
-    return parse_settings(text, path)
+    settings = parse_settings(text, path)
+    folder = Path(path).absolute().parent
+    return settings if folder == Path(here) else _located(settings, folder)
 
 
-def settings_path() -> Path:
-    """Return the settings file in force: $RAGFT_SETTINGS, else ragft.yaml here."""
-    return Path(os.environ.get("RAGFT_SETTINGS", SETTINGS_FILE))
+def load_settings(path: str | Path | None = None, store: str = "") -> Settings:
+    """Load a settings file: by default ragft.yaml here, and without one the defaults.
+
+    Paths of documents, questions and the store that are relative are so to the file's folder.
+
+    Args:
+        store: a folder or URL, instead of the file's own.
+    """
+    file = Path(path or SETTINGS_FILE)
+    settings = Settings()
+    if file.is_file():
+        settings = _load(str(file), file.stat().st_mtime_ns, str(Path.cwd()))
+    elif path:
+        raise RagftError(f"settings file {file} does not exist")
+    return settings.model_copy(update={"store": store}) if store else settings
 
 
-def load_settings(path: str | Path | None = None) -> Settings:
-    """Load the settings file (the defaults where there is none); $RAGFT_STORE overrides `store`."""
-    file = Path(path) if path is not None else settings_path()
-    if not file.is_file():
-        if path is not None or "RAGFT_SETTINGS" in os.environ:
-            raise RagftError(f"settings file {file} does not exist")
-        settings = Settings()
-    else:
-        settings = _load(str(file), file.stat().st_mtime_ns)
-    if store := os.environ.get("RAGFT_STORE"):
-        settings = settings.model_copy(update={"store": store})
-    return settings
+def _located(settings: Settings, folder: Path) -> Settings:
+    """Return the settings with their relative paths below a folder.
+
+    None of these paths is part of an identity: what stands there is, by its digest.
+    """
+
+    def below(path: str | None) -> str | None:
+        if not path or "://" in path or "::" in path:
+            return path
+        return str(folder / Path(path).expanduser())
+
+    def of(section: Any) -> Any:
+        return section.model_copy(update={"path": below(getattr(section, "path", None))})
+
+    generators = tuple(
+        of(one) if hasattr(one, "path") else one for one in settings.questions.generators
+    )
+    update = {
+        "store": below(settings.store),
+        "corpus": settings.corpus.model_copy(update={"source": below(settings.corpus.source)}),
+        "questions": settings.questions.model_copy(update={"generators": generators}),
+        "chats": settings.chats.model_copy(
+            update={"mixes": tuple(of(mix) for mix in settings.chats.mixes)}
+        ),
+    }
+    return settings.model_copy(update=update)

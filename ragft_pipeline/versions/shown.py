@@ -11,11 +11,10 @@ from pathlib import Path
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.digests import digest_of
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.versions.staleness import out_of_date, states
-
-_FILE = "last_whole_run.txt"
 
 
 def home_folder(settings: Settings) -> Path:
@@ -27,19 +26,23 @@ def home_folder(settings: Settings) -> Path:
     return Path(home) if home else ArtifactStore(settings.store).root / "dagster_home"
 
 
-def note_shown(settings: Settings, version: str) -> None:
+def note_shown(corpus: Corpus, version: str) -> None:
     """Write down that a run has shown all that a version has."""
-    path = home_folder(settings) / _FILE
-    path.write_text(_digest(SnapshotStore(ArtifactStore(settings.store)), version), "utf-8")
+    snapshots = SnapshotStore(ArtifactStore(corpus.settings.store))
+    _file(corpus).write_text(_digest(snapshots, version), "utf-8")
 
 
-def is_shown(settings: Settings, version: str) -> bool:
+def is_shown(corpus: Corpus, version: str) -> bool:
     """Whether every asset of a version is up to date, and the last whole run showed just that."""
-    path = home_folder(settings) / _FILE
+    path, settings = _file(corpus), corpus.settings
     snapshots = SnapshotStore(ArtifactStore(settings.store))
     if not path.is_file() or path.read_text("utf-8") != _digest(snapshots, version):
         return False
     return not out_of_date(states(version, snapshots, settings))
+
+
+def _file(corpus: Corpus) -> Path:
+    return home_folder(corpus.settings) / f"last_whole_run_{corpus.name}.txt"
 
 
 def _digest(snapshots: SnapshotStore, version: str) -> str:

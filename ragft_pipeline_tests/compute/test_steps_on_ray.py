@@ -11,6 +11,7 @@ import pytest
 from ragft_pipeline import recipes
 from ragft_pipeline.defs.executor import chosen_executor, step_tags
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.settings import ComputeSettings, Settings, parse_settings
 from ragft_pipeline_tests.conftest import make_project
 
@@ -47,16 +48,21 @@ def test_steps_ask_for_what_the_settings_say() -> None:
     assert step_tags(recipes.reranker, Settings()) == {}
 
 
-def test_without_a_cluster_steps_stay_in_the_runs_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def bound(folder: Path, text: str) -> Corpus:
+    (folder / "ragft.yaml").write_text(text, encoding="utf-8")
+    return Corpus(settings_file=str(folder / "ragft.yaml"))
+
+
+def test_without_a_cluster_steps_stay_in_the_runs_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    assert chosen_executor(Settings()) is dg.in_process_executor
-    assert chosen_executor(parse_settings("compute: ray")) is dg.in_process_executor
+    assert chosen_executor(bound(tmp_path, "")) is dg.in_process_executor
+    assert chosen_executor(bound(tmp_path, "compute: ray")) is dg.in_process_executor
 
 
-def test_a_step_of_an_unknown_asset_is_refused() -> None:
+def test_a_step_of_an_unknown_asset_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("dagster_ray", reason="the extra `ray` is not installed")
-    settings = parse_settings(
-        "compute: {runner: ray, ray: {address: a:1, steps: [{asset: tuned_embeder}]}}"
-    )
+    settings = "compute: {runner: ray, ray: {address: a:1, steps: [{asset: tuned_embeder}]}}"
     with pytest.raises(RagftError, match=r"compute\.ray\.steps: there is no asset 'tuned_embeder'"):
-        chosen_executor(settings)
+        chosen_executor(bound(tmp_path, settings))

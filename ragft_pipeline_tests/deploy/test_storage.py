@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
 
-from ragft_pipeline.defs.partitions import PARTITIONS_NAME
+from ragft_pipeline_tests.conftest import VERSIONS
 from ragft_pipeline_tests.deploy.conftest import Machine, Team
 from ragft_pipeline_tests.deploy.postgres import Postgres
 
@@ -86,7 +86,7 @@ def test_another_machine_reads_what_a_run_recorded(team: Team) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
     assert data_versions(team.machines[1], version) == recorded(team, version)
     with team.machines[1].instance() as instance:
-        assert instance.get_dynamic_partitions(PARTITIONS_NAME) == [version]
+        assert instance.get_dynamic_partitions(VERSIONS) == [version]
         assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.SUCCESS]
     assert not list(team.project.folder.rglob("*.db"))  # nothing beside PostgreSQL
 
@@ -105,7 +105,7 @@ def test_machines_materialize_different_versions_at_once(team: Team) -> None:
         for version in versions:
             assert data_versions(team.first, version) == recorded(team, version)
     with team.first.instance() as instance:
-        partitions = instance.get_dynamic_partitions(PARTITIONS_NAME)
+        partitions = instance.get_dynamic_partitions(VERSIONS)
         assert sorted(partitions) == sorted(team.project.snapshots.versions())
         assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.SUCCESS}
 
@@ -113,7 +113,7 @@ def test_machines_materialize_different_versions_at_once(team: Team) -> None:
 def test_each_machine_has_its_own_pool_for_heavy_work(team: Team) -> None:
     pool = (
         "import dagster; from ragft_pipeline.definitions import defs;"
-        "print(*defs.resolve_asset_graph().get(dagster.AssetKey('tuned_embedder')).pools)"
+        "print(*defs().resolve_asset_graph().get(dagster.AssetKey('tuned_embedder')).pools)"
     )
     asked = [machine.start("python", "-c", pool) for machine in team.machines]
     for machine, process in zip(team.machines, asked):

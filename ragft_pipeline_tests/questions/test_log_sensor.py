@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ragft_pipeline.defs.automation import new_documents, new_questions
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.labelling.hold import open_hold
 from ragft_pipeline.questions.intake import intake
 from ragft_pipeline.store import ArtifactStore
@@ -16,7 +16,7 @@ from ragft_pipeline_tests.corpora import prose, write_corpus
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
+def store(tmp_path: Path) -> ArtifactStore:
     write_corpus(tmp_path / "corpus", {"a.md": prose(1)})
     ask(tmp_path, 10)
     log = {"kind": "log", "path": str(tmp_path / "log.jsonl")}
@@ -24,9 +24,12 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArtifactStore:
         f"store: {tmp_path / 'store'}\ncorpus: {{source: {tmp_path / 'corpus'}}}\n"
         f"automation: {{debounce_seconds: 0}}\nquestions: {{generators: [{json.dumps(log)}]}}\n"
     )
-    monkeypatch.setenv("RAGFT_SETTINGS", str(tmp_path / "ragft.yaml"))
-    monkeypatch.delenv("RAGFT_STORE", raising=False)
     return ArtifactStore(str(tmp_path / "store"))
+
+
+def sensor(folder: Path, name: str) -> dg.SensorDefinition:
+    defs = Corpus(settings_file=str(folder / "ragft.yaml")).definitions()
+    return defs.resolve_sensor_def(f"corpus_{name}")
 
 
 def ask(folder: Path, number: int) -> None:
@@ -35,6 +38,7 @@ def ask(folder: Path, number: int) -> None:
 
 
 def test_a_log_is_taken_in_once_enough_of_it_is_new(store: ArtifactStore, tmp_path: Path) -> None:
+    new_questions = sensor(tmp_path, "new_questions")
     cursor = ""
     for number, taken in ((10, 10), (11, 11), (11, 11), (12, 11), (13, 13)):
         ask(tmp_path, number)
@@ -48,7 +52,8 @@ def test_a_log_is_taken_in_once_enough_of_it_is_new(store: ArtifactStore, tmp_pa
     assert len(intake(store).questions) == 13
 
 
-def test_no_version_is_frozen_while_people_judge(store: ArtifactStore) -> None:
+def test_no_version_is_frozen_while_people_judge(store: ArtifactStore, tmp_path: Path) -> None:
+    new_documents = sensor(tmp_path, "new_documents")
     with open_hold(store):
         waits = new_documents(dg.build_sensor_context())
         assert isinstance(waits, dg.SkipReason)

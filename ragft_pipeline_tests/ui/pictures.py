@@ -18,7 +18,7 @@ from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.defs.running import open_instance
 from ragft_pipeline.defs.status_table import current_status
 from ragft_pipeline.evaluation.report import REPORT_FILE
-from ragft_pipeline.settings import Settings, load_settings
+from ragft_pipeline.instance import Corpus
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.store.remote import absolute
 from ragft_pipeline_tests.conftest import ROOT
@@ -36,7 +36,8 @@ def main() -> int:
     os.chdir(ROOT)
     if ragft(["run", "--corpus", str(SAMPLE)]):
         return 1
-    settings = load_settings()
+    corpus = Corpus.here()
+    settings = corpus.settings
     folder = ROOT / "docs" / "pictures"
     store = ArtifactStore(settings.store)
     version = SnapshotStore(store).current()
@@ -51,7 +52,7 @@ def main() -> int:
         environment = {"RAGFT_STORE": absolute(settings.store)}
         with ServedUI(environment, log) as ui, browse(ui.address, folder) as pages:
             _dagster(pages)
-            _status(pages, settings)
+            _status(pages, corpus)
     print("\n".join(str(path) for path in sorted(folder.glob("*.png"))))
     return 0
 
@@ -98,13 +99,14 @@ def _dagster(pages: Pages) -> None:
         pages.keep(f"dagster-{asset}")
 
 
-def _status(pages: Pages, settings: Settings) -> None:
+def _status(pages: Pages, corpus: Corpus) -> None:
     """Show the table as it is when `evaluation` has just been changed."""
+    settings = corpus.settings
     evaluation = settings.evaluation.model_copy(update={"bootstrap": 20_000})
     changed = settings.model_copy(update={"evaluation": evaluation})
     with open_instance(settings) as instance:
         for shown in (changed, settings):  # and what is true again after the picture
-            event = current_status(shown)
+            event = current_status(corpus, shown)
             assert event is not None
             instance.report_runless_asset_event(event)
             if shown is changed:
