@@ -19,7 +19,7 @@ class Shown(NamedTuple):
     kinds: set[str]
 
 
-ASSETS: tuple[Shown, ...] = (
+_ASSETS: tuple[Shown, ...] = (
     Shown(
         recipes.corpus_snapshot,
         "corpus",
@@ -219,3 +219,4 @@ ASSETS: tuple[Shown, ...] = (
         {"llamaindex", "json"},
     ),
 )
+ASSETS = tuple(shown for shown in _ASSETS if shown.recipe in recipes.RECIPES)

@@ -30,22 +30,23 @@ def version_job(corpus: Corpus) -> str:
 def build_jobs(
     corpus: Corpus, keys: Sequence[dg.AssetKey]
 ) -> list[dg.UnresolvedAssetJobDefinition]:
-    """Return the job of all assets, and that of the answering model alone."""
+    """Return the job of all assets and, where it is installed, that of the answering model."""
     executor = chosen_executor(corpus)
     answering = [asset_key(corpus, s.recipe.name) for s in ASSETS if s.group == ANSWERING]
-    return [
-        dg.define_asset_job(
-            version_job(corpus),
-            selection=dg.AssetSelection.assets(*keys),
-            partitions_def=partitions_of(corpus),
-            description="Everything for one corpus version; what is fresh is reused.",
-            executor_def=executor,
-        ),
-        dg.define_asset_job(
-            corpus.named("answering_job"),
-            selection=dg.AssetSelection.assets(*answering),
-            partitions_def=partitions_of(corpus),
-            description="The answering model alone: its chats, its tuning, its evaluation.",
-            executor_def=executor,
-        ),
-    ]
+    whole = dg.define_asset_job(
+        version_job(corpus),
+        selection=dg.AssetSelection.assets(*keys),
+        partitions_def=partitions_of(corpus),
+        description="Everything for one corpus version; what is fresh is reused.",
+        executor_def=executor,
+    )
+    if not answering:
+        return [whole]
+    alone = dg.define_asset_job(
+        corpus.named("answering_job"),
+        selection=dg.AssetSelection.assets(*answering),
+        partitions_def=partitions_of(corpus),
+        description="The answering model alone: its chats, its tuning, its evaluation.",
+        executor_def=executor,
+    )
+    return [whole, alone]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from platformdirs import user_cache_path
 
+from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.weights import Weights
 from ragft_pipeline.store.files import publish_folder, write_json
 
@@ -279,7 +280,12 @@ def _reading_once() -> Iterator[None]:
     It reads them for the configuration, the weights and the tokenizer, each time by half a million
     views of a memory map, and makes the map of names for every module: 33 s where this takes 8.
     """
-    import gguf
+    try:
+        import gguf
+    except ImportError:
+        raise RagftError(
+            "a language model in a GGUF file takes: pip install 'ragft-pipeline[answering]'"
+        ) from None
 
     class Reader(gguf.GGUFReader):
         data: Any

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from ragft_pipeline.lineage.steps import Recipe
 from ragft_pipeline.recipes.answering import (
     answering_report,
@@ -58,6 +60,14 @@ from ragft_pipeline.recipes.routing import (
     tool_catalog,
 )
 
+ANSWERING: tuple[Recipe, ...] = (
+    train_chats,
+    val_chats,
+    test_chats,
+    tuned_llm,
+    llm_eval,
+    answering_report,
+)
 RECIPES: tuple[Recipe, ...] = (
     corpus_snapshot,
     chunked_nodes,
@@ -87,15 +97,11 @@ RECIPES: tuple[Recipe, ...] = (
     router_eval,
     eval_report,
     champion,
-    train_chats,
-    val_chats,
-    test_chats,
-    tuned_llm,
-    llm_eval,
-    answering_report,
+    *(ANSWERING if all(map(find_spec, ("gguf", "peft", "trl"))) else ()),  # the extra `answering`
 )
 
 __all__ = [
+    "ANSWERING",
     "RECIPES",
     "SPLITS",
     "answering_report",
