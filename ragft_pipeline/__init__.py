@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ragft_pipeline.defs.component import TunedRetriever
-    from ragft_pipeline.instance import Corpus
+    from ragft_pipeline.defs.corpus import Corpus
 
 __version__ = "0.1.0"
 __all__ = ["Corpus", "TunedRetriever"]
 
-_PUBLIC = {"Corpus": "instance", "TunedRetriever": "defs.component"}
+_PUBLIC = {"Corpus": "defs.corpus", "TunedRetriever": "defs.component"}
 
 
 def __getattr__(name: str) -> Any:

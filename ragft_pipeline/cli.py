@@ -14,7 +14,7 @@ from ragft_pipeline.commands.questions import add_question_commands
 from ragft_pipeline.commands.release import add_release_commands
 from ragft_pipeline.commands.versions import add_version_commands
 from ragft_pipeline.errors import RagftError, one_line, redacted
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,9 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _corpus(options: argparse.Namespace) -> Corpus:
+def _corpus(options: argparse.Namespace) -> BoundCorpus:
     if not options.corpus_name:
-        return Corpus.here(options.settings or "", options.store or "")
+        return BoundCorpus.here(options.settings or "", options.store or "")
     if options.settings or options.store:
         raise RagftError("--corpus-name: its component says which settings and store it has")
     from ragft_pipeline.defs.component import corpus_named

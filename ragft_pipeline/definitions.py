@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dagster as dg
 
-from ragft_pipeline.defs.corpus import alone
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.defs.building import alone
+from ragft_pipeline.instance import BoundCorpus
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return its definitions, made when Dagster loads them."""
-    return alone(Corpus.here())
+    return alone(BoundCorpus.here())

@@ -8,20 +8,18 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from typing_extensions import Self
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.settings import SETTINGS_FILE, Settings, load_settings
-
-if TYPE_CHECKING:
-    import dagster as dg
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 HEAVY_POOL = "heavy"
 
 
 @dataclass(frozen=True)
-class Corpus:
+class BoundCorpus:
     """A corpus and all that is tuned on it: what definitions, commands and steps are bound to.
 
     Attributes:
@@ -64,7 +62,7 @@ class Corpus:
             object.__setattr__(self, "store", str(Path(self.store).expanduser().absolute()))
 
     @classmethod
-    def here(cls, settings_file: str = "", store: str = "") -> Corpus:
+    def here(cls, settings_file: str = "", store: str = "") -> Self:
         """Return the corpus of a terminal or a code location of its own.
 
         Of ragft.yaml in the working directory, or the defaults where there is none; what is not
@@ -90,12 +88,6 @@ class Corpus:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Corpus:
+    def from_json(cls, text: str) -> Self:
         """Return the corpus that `to_json` wrote."""
         return cls(**json.loads(text))
-
-    def definitions(self) -> dg.Definitions:
-        """Return its assets, checks, jobs, sensors and schedule, to merge with any others."""
-        from ragft_pipeline.defs.corpus import build_definitions
-
-        return build_definitions(self)

@@ -19,9 +19,9 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from ragft_pipeline import Corpus
 from ragft_pipeline.cli import main
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.instance import Corpus
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.store import Artifact, ArtifactStore
 from ragft_pipeline_tests.s3_server import S3Server, Team, make_team, s3_server

@@ -150,7 +150,7 @@ def test_attributes_say_what_a_component_is(
         named = corpus_named("tickets", sandbox.defs_folder_path)
         assert named.settings.store == str(tmp_path / "elsewhere")
         assert named.settings.corpus.source == str(folder / "documents")
-        with pytest.raises(RagftError, match=r"names 'wiki'; there are: tickets"):
+        with pytest.raises(RagftError, match=r"names a corpus 'wiki'; there are: tickets"):
             corpus_named("wiki", sandbox.defs_folder_path)
 
 

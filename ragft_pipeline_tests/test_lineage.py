@@ -9,9 +9,9 @@ import dagster as dg
 import pytest
 import yaml
 
+from ragft_pipeline import Corpus
 from ragft_pipeline.defs.policy import run_metadata
 from ragft_pipeline.defs.running import open_instance
-from ragft_pipeline.instance import Corpus
 from ragft_pipeline.lineage.steps import Outcome
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store.artifacts import Artifact, Link

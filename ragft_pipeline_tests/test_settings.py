@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from ragft_pipeline import Corpus
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.instance import Corpus
 from ragft_pipeline.settings import Settings, load_settings, parse_settings
 
 REPOSITORY = Path(__file__).parent.parent

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 
 _LOCAL = "127.0.0.1"
 
@@ -26,7 +26,7 @@ def add_label_command(commands: Any) -> None:
     label.set_defaults(run=_label)
 
 
-def _label(options: argparse.Namespace, corpus: Corpus) -> int:
+def _label(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.commands.serving import listening
     from ragft_pipeline.corpus.gold_target import gold_target
     from ragft_pipeline.questions.log import SUFFIXES, Log, read_log

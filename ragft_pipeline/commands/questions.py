@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 from ragft_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def add_question_commands(commands: Any) -> None:
     take_back.set_defaults(run=_withdraw)
 
 
-def _export_qa(options: argparse.Namespace, corpus: Corpus) -> int:
+def _export_qa(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.questions.formats import write_labelled
     from ragft_pipeline.questions.pairs import DATASET_FILE
@@ -102,7 +102,7 @@ def _gold(store: ArtifactStore, snapshots: SnapshotStore, snapshot: Snapshot) ->
     return labelled_gold(rows, documents.sort_by("path").to_pylist(), snapshots.text)
 
 
-def _import_qa(options: argparse.Namespace, corpus: Corpus) -> int:
+def _import_qa(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.questions.formats import read_labelled
     from ragft_pipeline.questions.importing import write_corpus
 
@@ -140,7 +140,7 @@ def _into_documents(found: LabelledSet, settings: Settings) -> list[str]:
     return placed.left_out
 
 
-def _withdraw(options: argparse.Namespace, corpus: Corpus) -> int:
+def _withdraw(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.lineage.taint import question_keys, tainted_models
     from ragft_pipeline.questions.intake import withdraw

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.commands.serving import add_ask_command, add_serve_command
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 
 if TYPE_CHECKING:
     from ragft_pipeline.serving.searcher import Hit, Searcher
@@ -50,7 +50,7 @@ def add_release_commands(commands: Any) -> None:
     add_ask_command(commands)
 
 
-def _champion(options: argparse.Namespace, corpus: Corpus) -> int:
+def _champion(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.serving.bundle import BundleStore, describe
     from ragft_pipeline.serving.history import History
     from ragft_pipeline.store import ArtifactStore
@@ -66,7 +66,7 @@ def _champion(options: argparse.Namespace, corpus: Corpus) -> int:
     return 0
 
 
-def _promote(options: argparse.Namespace, corpus: Corpus) -> int:
+def _promote(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.release.promotion import promote
     from ragft_pipeline.store import ArtifactStore
 
@@ -77,7 +77,7 @@ def _promote(options: argparse.Namespace, corpus: Corpus) -> int:
     return 0
 
 
-def _rollback(options: argparse.Namespace, corpus: Corpus) -> int:
+def _rollback(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.release.promotion import roll_back
     from ragft_pipeline.store import ArtifactStore
 
@@ -87,7 +87,7 @@ def _rollback(options: argparse.Namespace, corpus: Corpus) -> int:
     return 0
 
 
-def _history(options: argparse.Namespace, corpus: Corpus) -> int:
+def _history(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.serving.history import History
     from ragft_pipeline.store import ArtifactStore
 
@@ -100,7 +100,7 @@ def _history(options: argparse.Namespace, corpus: Corpus) -> int:
     return 0
 
 
-def _search(options: argparse.Namespace, corpus: Corpus) -> int:
+def _search(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.serving.live import Champion
     from ragft_pipeline.store import ArtifactStore
 
@@ -134,7 +134,7 @@ def _routed(searcher: Searcher, question: str, top: int) -> list[Hit]:
     return searcher.search_within(question, documents, top)
 
 
-def _export(options: argparse.Namespace, corpus: Corpus) -> int:
+def _export(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.serving.bundle import BundleStore
     from ragft_pipeline.serving.export import export_bundle
     from ragft_pipeline.serving.history import History

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 from ragft_pipeline.settings import ServeSettings
 
 _LOCAL = "127.0.0.1"
@@ -32,7 +32,7 @@ def add_ask_command(commands: Any) -> None:
     ask.set_defaults(run=_ask)
 
 
-def _ask(options: argparse.Namespace, corpus: Corpus) -> int:
+def _ask(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.serving.history import History
     from ragft_pipeline.store import ArtifactStore
 
@@ -50,7 +50,7 @@ def _ask(options: argparse.Namespace, corpus: Corpus) -> int:
     return 0
 
 
-def _serve(options: argparse.Namespace, corpus: Corpus) -> int:
+def _serve(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.serving.history import History
     from ragft_pipeline.store import ArtifactStore
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 from ragft_pipeline.settings import SETTINGS_FILE, Settings
 
 if TYPE_CHECKING:
@@ -84,14 +84,14 @@ def _with_corpus(options: argparse.Namespace, settings: Settings) -> Settings:
     return settings.model_copy(update={"corpus": settings.corpus.model_copy(update=update)})
 
 
-def _init(options: argparse.Namespace, corpus: Corpus) -> int:
+def _init(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.defs.running import add_partition
     from ragft_pipeline.starting import DOCUMENTS, start_project
 
     folder = Path(options.folder)
     for file in start_project(folder, options.documents):
         print(f"wrote {file}")
-    started = Corpus.here(str(folder / SETTINGS_FILE), options.store or "")
+    started = BoundCorpus.here(str(folder / SETTINGS_FILE), options.store or "")
     if options.documents is None and not any((folder / DOCUMENTS).iterdir()):
         print(f"put documents into {folder / DOCUMENTS}, then: cd {folder} && ragft run")
         return 0
@@ -100,14 +100,14 @@ def _init(options: argparse.Namespace, corpus: Corpus) -> int:
     return 0
 
 
-def _settings(options: argparse.Namespace, corpus: Corpus) -> int:
+def _settings(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.starting import all_settings
 
     print(all_settings(), end="")
     return 0
 
 
-def _run(options: argparse.Namespace, corpus: Corpus) -> int:
+def _run(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.questions.intake import take_in
     from ragft_pipeline.store import ArtifactStore
@@ -139,7 +139,7 @@ def _run(options: argparse.Namespace, corpus: Corpus) -> int:
     return 0 if run_version(corpus, snapshot.version, assets, report) else 1
 
 
-def _freeze(options: argparse.Namespace, corpus: Corpus) -> int:
+def _freeze(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.defs.running import add_partition
 
     snapshot = _frozen(_with_corpus(options, corpus.settings))
@@ -160,7 +160,7 @@ def _frozen(settings: Settings) -> Snapshot:
     return snapshot
 
 
-def _status(options: argparse.Namespace, corpus: Corpus) -> int:
+def _status(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.store import ArtifactStore
     from ragft_pipeline.versions.status import status_lines
@@ -171,7 +171,7 @@ def _status(options: argparse.Namespace, corpus: Corpus) -> int:
     return 0
 
 
-def _diff(options: argparse.Namespace, corpus: Corpus) -> int:
+def _diff(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.store import ArtifactStore
     from ragft_pipeline.versions.comparison import diff_lines
@@ -185,7 +185,7 @@ def _diff(options: argparse.Namespace, corpus: Corpus) -> int:
     return 0
 
 
-def _backfill(options: argparse.Namespace, corpus: Corpus) -> int:
+def _backfill(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.defs.running import run_version
     from ragft_pipeline.store import ArtifactStore
@@ -203,7 +203,7 @@ def _backfill(options: argparse.Namespace, corpus: Corpus) -> int:
     return 0
 
 
-def _taint(options: argparse.Namespace, corpus: Corpus) -> int:
+def _taint(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.lineage.taint import document_keys, question_keys, tainted_models
     from ragft_pipeline.store import ArtifactStore
@@ -221,7 +221,7 @@ def _taint(options: argparse.Namespace, corpus: Corpus) -> int:
     return 0
 
 
-def _gc(options: argparse.Namespace, corpus: Corpus) -> int:
+def _gc(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.release.housekeeping import clean_up
     from ragft_pipeline.store import ArtifactStore
@@ -240,14 +240,14 @@ def _gc(options: argparse.Namespace, corpus: Corpus) -> int:
     return 0
 
 
-def _report(options: argparse.Namespace, corpus: Corpus) -> int:
+def _report(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     settings = corpus.settings
     report = partial(_report_text, settings, _version(options, settings))
     print("\n".join(filter(None, map(report, _REPORTS))))
     return 0
 
 
-def _ui(options: argparse.Namespace, corpus: Corpus) -> int:
+def _ui(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.defs.running import serve_ui
 
     if options.corpus_name:

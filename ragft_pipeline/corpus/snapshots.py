@@ -1,4 +1,4 @@
-"""Corpus versions: documents frozen once, content-addressed, never changed afterwards.
+"""BoundCorpus versions: documents frozen once, content-addressed, never changed afterwards.
 
 Layout under the store's root::
 

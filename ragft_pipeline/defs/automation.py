@@ -14,7 +14,7 @@ from ragft_pipeline.corpus.watching import Watch, listing_digest
 from ragft_pipeline.defs.conditions import SYNC_TAG
 from ragft_pipeline.defs.names import partitions_of
 from ragft_pipeline.errors import RagftError, one_line
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 from ragft_pipeline.labelling.hold import being_judged
 from ragft_pipeline.questions.intake import log_stamps, take_in
 from ragft_pipeline.store import ArtifactStore
@@ -29,7 +29,7 @@ class Automation:
 
 
 def build_automation(
-    corpus: Corpus, assets: Sequence[dg.AssetsDefinition], job: dg.UnresolvedAssetJobDefinition
+    corpus: BoundCorpus, assets: Sequence[dg.AssetsDefinition], job: dg.UnresolvedAssetJobDefinition
 ) -> Automation:
     """Return the sensors and the schedule of a corpus, none where its automation is off."""
     if not corpus.automation:
@@ -47,7 +47,7 @@ def build_automation(
     return Automation(sensors, [_refresh_current(corpus, job)])
 
 
-def _new_documents(corpus: Corpus) -> dg.SensorDefinition:
+def _new_documents(corpus: BoundCorpus) -> dg.SensorDefinition:
     @dg.sensor(
         name=corpus.named("new_documents"),
         minimum_interval_seconds=15,
@@ -81,7 +81,7 @@ def _new_documents(corpus: Corpus) -> dg.SensorDefinition:
     return new_documents
 
 
-def _new_questions(corpus: Corpus) -> dg.SensorDefinition:
+def _new_questions(corpus: BoundCorpus) -> dg.SensorDefinition:
     @dg.sensor(
         name=corpus.named("new_questions"),
         minimum_interval_seconds=60,
@@ -107,7 +107,9 @@ def _new_questions(corpus: Corpus) -> dg.SensorDefinition:
     return new_questions
 
 
-def _refresh_current(corpus: Corpus, job: dg.UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
+def _refresh_current(
+    corpus: BoundCorpus, job: dg.UnresolvedAssetJobDefinition
+) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=corpus.named("refresh_current"),
         job=job,
@@ -130,7 +132,7 @@ def _refresh_current(corpus: Corpus, job: dg.UnresolvedAssetJobDefinition) -> dg
     return refresh_current
 
 
-def _report_failures(corpus: Corpus, steps: frozenset[str]) -> dg.SensorDefinition:
+def _report_failures(corpus: BoundCorpus, steps: frozenset[str]) -> dg.SensorDefinition:
     @dg.run_failure_sensor(
         name=corpus.named("report_failures"),
         default_status=dg.DefaultSensorStatus.RUNNING,

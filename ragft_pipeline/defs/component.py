@@ -10,8 +10,9 @@ import dagster as dg
 import yaml
 from pydantic import Field
 
+from ragft_pipeline.defs.corpus import Corpus
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.instance import HEAVY_POOL, Corpus
+from ragft_pipeline.instance import HEAVY_POOL
 from ragft_pipeline.settings import SETTINGS_FILE
 from ragft_pipeline.starting import settings_text
 

@@ -9,7 +9,7 @@ from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.defs.names import asset_name, partitions_of
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
@@ -26,7 +26,7 @@ class CurrentVersionBehind(dg.AutomationCondition):
     code or settings must not retrain them all.
     """
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: BoundCorpus) -> None:
         self.corpus = corpus
 
     @property
@@ -59,7 +59,7 @@ class SettingsChanged(dg.AutomationCondition):
     shapes no result, of the machine say, may be what a failed asset needed.
     """
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: BoundCorpus) -> None:
         self.corpus = corpus
 
     @property
@@ -98,7 +98,7 @@ def _current_state(settings: Settings, moment: datetime) -> tuple[str, frozenset
     return current.version, frozenset(out_of_date(states(current.version, snapshots, settings)))
 
 
-def keep_current_up_to_date(corpus: Corpus) -> dg.AutomationCondition:
+def keep_current_up_to_date(corpus: BoundCorpus) -> dg.AutomationCondition:
     """Return the condition of every asset.
 
     A failed asset is left alone until its inputs, the code or the settings change: a training that

@@ -11,7 +11,7 @@ import dagster as dg
 
 from ragft_pipeline.compute.ray_cluster import cluster_address, ray_is_missing
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 from ragft_pipeline.lineage.steps import Recipe
 from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline.settings import Settings, StepResources
@@ -26,7 +26,7 @@ def steps_on_ray(settings: Settings) -> bool:
     return settings.compute.runner == "ray" and bool(cluster_address(settings.compute.ray))
 
 
-def chosen_executor(corpus: Corpus) -> dg.ExecutorDefinition:
+def chosen_executor(corpus: BoundCorpus) -> dg.ExecutorDefinition:
     """Return the executor of a corpus's jobs."""
     settings = corpus.settings
     if not steps_on_ray(settings):

@@ -11,7 +11,7 @@ from ragft_pipeline.defs.assets import ANSWERING, ASSETS
 from ragft_pipeline.defs.display import ToDisplay
 from ragft_pipeline.defs.executor import chosen_executor
 from ragft_pipeline.defs.names import asset_key, partitions_of
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 
 
 @dg.logger({}, description="What a run logs, for the display of the process that runs it.")
@@ -22,13 +22,13 @@ def progress_logger(init_context: dg.InitLoggerContext) -> logging.Logger:
     return logger
 
 
-def version_job(corpus: Corpus) -> str:
+def version_job(corpus: BoundCorpus) -> str:
     """Return the name of the job that makes all of a version."""
     return corpus.named("version_job")
 
 
 def build_jobs(
-    corpus: Corpus, keys: Sequence[dg.AssetKey]
+    corpus: BoundCorpus, keys: Sequence[dg.AssetKey]
 ) -> list[dg.UnresolvedAssetJobDefinition]:
     """Return the job of all assets and, where it is installed, that of the answering model."""
     executor = chosen_executor(corpus)

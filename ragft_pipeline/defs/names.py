@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dagster as dg
 
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 
 
-def asset_key(corpus: Corpus, asset: str) -> dg.AssetKey:
+def asset_key(corpus: BoundCorpus, asset: str) -> dg.AssetKey:
     """Return the key of one of its assets."""
     return dg.AssetKey([*corpus.key_prefix, asset])
 
@@ -22,16 +22,16 @@ def asset_of_step(step_key: str) -> str:
     return step_key.rpartition("__")[2]
 
 
-def group_name(corpus: Corpus, group: str) -> str:
+def group_name(corpus: BoundCorpus, group: str) -> str:
     """Return the name of a group: several corpora of one deployment do not mix in one."""
     return corpus.named(group) if corpus.key_prefix else group
 
 
-def partitions_name(corpus: Corpus) -> str:
+def partitions_name(corpus: BoundCorpus) -> str:
     """Return the name of its set of versions; Dagster shares sets between code locations by it."""
     return corpus.named("version")
 
 
-def partitions_of(corpus: Corpus) -> dg.DynamicPartitionsDefinition:
+def partitions_of(corpus: BoundCorpus) -> dg.DynamicPartitionsDefinition:
     """Return its one partition dimension: versions, added when they are frozen."""
     return dg.DynamicPartitionsDefinition(name=partitions_name(corpus))

@@ -10,7 +10,7 @@ from ragft_pipeline.defs.conditions import keep_current_up_to_date
 from ragft_pipeline.defs.executor import step_tags
 from ragft_pipeline.defs.names import asset_key, group_name, partitions_of
 from ragft_pipeline.errors import RagftError, TransientError
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 from ragft_pipeline.lineage.steps import Outcome, Recipe, Step, materialize
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
@@ -27,7 +27,7 @@ def _priority(recipe: Recipe, group: str) -> str:
     return str(_PRIORITIES.get(named, 0))
 
 
-def build_asset(corpus: Corpus, shown: Shown) -> dg.AssetsDefinition:
+def build_asset(corpus: BoundCorpus, shown: Shown) -> dg.AssetsDefinition:
     """Return the Dagster asset of a recipe for a corpus: partitioned, versioned, checked."""
     recipe, settings = shown.recipe, corpus.settings
     checks = checks_of(recipe)

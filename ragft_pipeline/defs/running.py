@@ -16,7 +16,7 @@ from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.defs.corpus import alone
+from ragft_pipeline.defs.building import alone
 from ragft_pipeline.defs.dead_runs import end_dead_runs, holding
 from ragft_pipeline.defs.display import Display
 from ragft_pipeline.defs.executor import steps_on_ray
@@ -25,7 +25,7 @@ from ragft_pipeline.defs.names import asset_key, asset_name, partitions_name
 from ragft_pipeline.defs.processes import run_with_all_it_starts
 from ragft_pipeline.defs.status_table import current_status
 from ragft_pipeline.errors import RagftError, one_line
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.store.remote import absolute
@@ -77,7 +77,7 @@ def _storage_error(home: Path, error: Exception) -> RagftError:
     return RagftError(f"Dagster's storage ({home / _INSTANCE_FILE}): {one_line(error)}")
 
 
-def add_partition(corpus: Corpus, version: str) -> None:
+def add_partition(corpus: BoundCorpus, version: str) -> None:
     """Make a frozen version known to Dagster."""
     with open_instance(corpus.settings) as instance:
         instance.add_dynamic_partitions(partitions_name(corpus), [version])
@@ -85,12 +85,12 @@ def add_partition(corpus: Corpus, version: str) -> None:
 
 def whole_job(corpus: str) -> dg.JobDefinition:
     """Return the job of one corpus version; a step's process on another machine makes it anew."""
-    bound = Corpus.from_json(corpus)
+    bound = BoundCorpus.from_json(corpus)
     return alone(bound).resolve_job_def(version_job(bound))
 
 
 def run_version(
-    corpus: Corpus,
+    corpus: BoundCorpus,
     version: str,
     assets: list[str] | None = None,
     report: Callable[[str], str] = lambda asset: "",
@@ -158,7 +158,7 @@ def _expected(settings: Settings, version: str, assets: Iterable[str]) -> dict[s
 
 
 def _execute_on_ray(
-    corpus: Corpus,
+    corpus: BoundCorpus,
     instance: dg.DagsterInstance,
     run_id: str,
     version: str,
@@ -188,7 +188,7 @@ def _execute_on_ray(
         return result.success, result.all_events
 
 
-def serve_ui(corpus: Corpus, port: int) -> int:
+def serve_ui(corpus: BoundCorpus, port: int) -> int:
     """Run `dagster dev` on 127.0.0.1 over the same store until it is stopped."""
     settings = corpus.settings
     with open_instance(settings):

@@ -7,7 +7,7 @@ import dagster as dg
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.defs.names import asset_key, group_name
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 from ragft_pipeline.recipes import champion
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
@@ -20,7 +20,7 @@ _WORDS = {"computed": "fresh", "reused": "fresh", "carried": "carried forward"}
 _NAMED = 2  # stale assets named in the summary of a version; the table has them all
 
 
-def current_status(corpus: Corpus, settings: Settings) -> dg.AssetMaterialization | None:
+def current_status(corpus: BoundCorpus, settings: Settings) -> dg.AssetMaterialization | None:
     """Return the table under some settings as an event, or None while there is no version."""
     snapshots = SnapshotStore(ArtifactStore(settings.store))
     if not snapshots.versions():
@@ -56,7 +56,7 @@ def _summary(snapshots: SnapshotStore, settings: Settings) -> str:
     return "\n".join(lines)
 
 
-def build_status(corpus: Corpus) -> tuple[dg.AssetSpec, dg.SensorDefinition]:
+def build_status(corpus: BoundCorpus) -> tuple[dg.AssetSpec, dg.SensorDefinition]:
     """Return the table as an asset without a computation, and the sensor that keeps it current."""
     spec = dg.AssetSpec(
         asset_key(corpus, _NAME),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,7 +15,6 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from ragft_pipeline import __version__
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.labelling.session import Session
 from ragft_pipeline.questions.log import LONGEST
@@ -67,7 +67,11 @@ def create_label_app(session: Session) -> FastAPI:
         session.close()
 
     app = FastAPI(
-        title="ragft label", version=__version__, lifespan=running, docs_url=None, redoc_url=None
+        title="ragft label",
+        version=version("ragft-pipeline"),
+        lifespan=running,
+        docs_url=None,
+        redoc_url=None,
     )
     app.add_middleware(SmallBodies, most=_MOST_BYTES, seconds=_SECONDS)
     app.add_middleware(SameOrigin)

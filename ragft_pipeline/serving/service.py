@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from ragft_pipeline import __version__
 from ragft_pipeline.errors import RagftError, one_line
 from ragft_pipeline.questions.votes import Votes
 from ragft_pipeline.serving.answers import Answer, Asked, Comparison, answer, comparison
@@ -64,7 +64,11 @@ def create_app(
 
     # no /docs: FastAPI's own page loads scripts from elsewhere; /openapi.json says the same
     app = FastAPI(
-        title="ragft", version=__version__, lifespan=running, docs_url=None, redoc_url=None
+        title="ragft",
+        version=version("ragft-pipeline"),
+        lifespan=running,
+        docs_url=None,
+        redoc_url=None,
     )
     app.add_middleware(
         SmallBodies,

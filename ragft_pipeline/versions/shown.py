@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline.instance import BoundCorpus
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.versions.staleness import out_of_date, states
@@ -26,13 +26,13 @@ def home_folder(settings: Settings) -> Path:
     return Path(home) if home else ArtifactStore(settings.store).root / "dagster_home"
 
 
-def note_shown(corpus: Corpus, version: str) -> None:
+def note_shown(corpus: BoundCorpus, version: str) -> None:
     """Write down that a run has shown all that a version has."""
     snapshots = SnapshotStore(ArtifactStore(corpus.settings.store))
     _file(corpus).write_text(_digest(snapshots, version), "utf-8")
 
 
-def is_shown(corpus: Corpus, version: str) -> bool:
+def is_shown(corpus: BoundCorpus, version: str) -> bool:
     """Whether every asset of a version is up to date, and the last whole run showed just that."""
     path, settings = _file(corpus), corpus.settings
     snapshots = SnapshotStore(ArtifactStore(settings.store))
@@ -41,7 +41,7 @@ def is_shown(corpus: Corpus, version: str) -> bool:
     return not out_of_date(states(version, snapshots, settings))
 
 
-def _file(corpus: Corpus) -> Path:
+def _file(corpus: BoundCorpus) -> Path:
     return home_folder(corpus.settings) / f"last_whole_run_{corpus.name}.txt"
 
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ragft_pipeline import recipes
+from ragft_pipeline import Corpus, recipes
 from ragft_pipeline.defs.executor import chosen_executor, step_tags
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.instance import Corpus
 from ragft_pipeline.settings import ComputeSettings, Settings, parse_settings
 from ragft_pipeline_tests.conftest import make_project
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from ragft_pipeline.instance import Corpus
+from ragft_pipeline import Corpus
 from ragft_pipeline.labelling.hold import open_hold
 from ragft_pipeline.questions.intake import intake
 from ragft_pipeline.store import ArtifactStore

@@ -13,12 +13,12 @@ from tempfile import TemporaryDirectory
 
 import requests
 
+from ragft_pipeline import Corpus
 from ragft_pipeline.cli import main as ragft
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.defs.running import open_instance
 from ragft_pipeline.defs.status_table import current_status
 from ragft_pipeline.evaluation.report import REPORT_FILE
-from ragft_pipeline.instance import Corpus
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.store.remote import absolute
 from ragft_pipeline_tests.conftest import ROOT
