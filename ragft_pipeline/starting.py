@@ -53,12 +53,7 @@ _WORKSPACE = """\
 load_from:
   - python_module: ragft_pipeline.definitions  # the corpus of ragft.yaml in this folder
 """
-_FILES = {"workspace.yaml": _WORKSPACE, ".gitignore": "/.ragft/\n"}
-
-
-def settings_text(source: str) -> str:
-    """Return a short ragft.yaml over a folder or URL of documents."""
-    return _SETTINGS.format(source=json.dumps(source, ensure_ascii=False))
+_IGNORED = "/.ragft/\n"
 
 
 def all_settings() -> str:
@@ -68,8 +63,6 @@ def all_settings() -> str:
 
 def start_project(folder: Path, source: str | None) -> list[Path]:
     """Write a project's files into a folder, and return those written.
-
-    What stands there is kept: a second start adds what is missing.
 
     Args:
         source: the folder or URL of the documents; by default `documents` in the folder.
@@ -83,11 +76,20 @@ def start_project(folder: Path, source: str | None) -> list[Path]:
         (folder / DOCUMENTS).mkdir(exist_ok=True)
     elif "://" not in source:
         source = str(Path(source).expanduser().absolute())
-    text = settings_text(source or DOCUMENTS)
+    written = write_project(folder, source or DOCUMENTS)
+    return written + _write(folder, {"workspace.yaml": _WORKSPACE})
+
+
+def write_project(folder: Path, source: str) -> list[Path]:
+    """Write a short ragft.yaml over a folder or URL of documents, and a .gitignore for its store."""
+    text = _SETTINGS.format(source=json.dumps(source, ensure_ascii=False))
     parse_settings(text)
-    written = []
-    for name, content in {SETTINGS_FILE: text, **_FILES}.items():
-        if not (folder / name).exists():
-            (folder / name).write_text(content, encoding="utf-8")
-            written.append(folder / name)
-    return written
+    return _write(folder, {SETTINGS_FILE: text, ".gitignore": _IGNORED})
+
+
+def _write(folder: Path, files: dict[str, str]) -> list[Path]:
+    """Write the files that are not there yet: what a person changed is kept."""
+    missing = [folder / name for name in files if not (folder / name).exists()]
+    for path in missing:
+        path.write_text(files[path.name], encoding="utf-8")
+    return missing

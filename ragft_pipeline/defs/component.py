@@ -14,7 +14,7 @@ from ragft_pipeline.defs.corpus import Corpus
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.instance import HEAVY_POOL
 from ragft_pipeline.settings import SETTINGS_FILE
-from ragft_pipeline.starting import settings_text
+from ragft_pipeline.starting import DOCUMENTS, write_project
 
 _TYPE = "ragft_pipeline.TunedRetriever"
 _DEFS_FILE = "defs.yaml"
@@ -22,14 +22,16 @@ _DEFS = """\
 type: {type}
 
 attributes:
-  name: {name}                 # of its versions, jobs and sensors: one of its own in a deployment
-  # key_prefix: [{name}]       # before its assets' keys
-  # settings: ragft.yaml       # beside this file
-  # store: "{{{{ env.HANDBOOK_STORE }}}}"   # artifacts: a folder or URL of its own
-  # deps: [team/{name}_files]  # assets that the documents come from
-  # owners: [team:search]
-  # automation: true           # follow the documents by sensors and conditions
-  # pool: heavy                # Dagster's pool of heavy steps: limit it to 1 in dagster.yaml
+  name: {name}  # of its versions, jobs and sensors: one of its own in a deployment
+  # What else may stand here, with its default:
+  # key_prefix: [{name}]   # before its assets' keys
+  # settings: ragft.yaml   # by its path from this folder
+  # store: null            # artifacts, a folder or URL of its own: "{{{{ env.SOME_STORE }}}}"; null: as
+  #                        #   ragft.yaml says
+  # deps: []               # assets that the documents come from: [team/handbook_files]
+  # owners: []             # [team:search]
+  # automation: true       # follow the documents by sensors and conditions
+  # pool: heavy            # Dagster's pool of heavy steps: limit it to 1 in dagster.yaml
 """
 
 
@@ -41,7 +43,7 @@ class _Scaffolder(dg.Scaffolder):
         folder = request.target_path
         text = _DEFS.format(type=_TYPE, name=folder.name)
         (folder / _DEFS_FILE).write_text(text, encoding="utf-8")
-        (folder / SETTINGS_FILE).write_text(settings_text(folder.name), encoding="utf-8")
+        write_project(folder, DOCUMENTS)
 
 
 @dg.scaffold_with(_Scaffolder)
