@@ -81,7 +81,7 @@ def start_project(folder: Path, source: str | None) -> list[Path]:
 
 
 def write_project(folder: Path, source: str) -> list[Path]:
-    """Write a short ragft.yaml over a folder or URL of documents, and a .gitignore for its store."""
+    """Write a short ragft.yaml over documents, and a .gitignore for its store."""
     text = _SETTINGS.format(source=json.dumps(source, ensure_ascii=False))
     parse_settings(text)
     return _write(folder, {SETTINGS_FILE: text, ".gitignore": _IGNORED})

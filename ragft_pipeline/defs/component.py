@@ -26,8 +26,8 @@ attributes:
   # What else may stand here, with its default:
   # key_prefix: [{name}]   # before its assets' keys
   # settings: ragft.yaml   # by its path from this folder
-  # store: null            # artifacts, a folder or URL of its own: "{{{{ env.SOME_STORE }}}}"; null: as
-  #                        #   ragft.yaml says
+  # store: null            # artifacts, a folder or URL of its own: "{{{{ env.SOME_STORE }}}}";
+  #                        #   null: as ragft.yaml says
   # deps: []               # assets that the documents come from: [team/handbook_files]
   # owners: []             # [team:search]
   # automation: true       # follow the documents by sensors and conditions
