@@ -157,8 +157,8 @@ def _late_interaction(step: Step) -> Produced:
     from ragft_pipeline.tuning.late_interaction import tune_late_interaction
 
     statistics = read_statistics(step)
-    tables, teacher = training_tables(step), step.table("teacher_scores")
-    facts = tune_late_interaction(tables, teacher, statistics, step.settings, step.work)
+    tables = training_tables(step)
+    facts = tune_late_interaction(tables, statistics, step.settings, step.work)
     return _trained(step, tables, facts)
 
 
@@ -166,7 +166,7 @@ late_interaction = Recipe(
     "late_interaction",
     _late_interaction,
     heavy=True,
-    inputs=(*TRAINING, "passage_context", "teacher_scores", "corpus_statistics"),
+    inputs=(*TRAINING, "passage_context", "corpus_statistics"),
     sections=("late_interaction", "embedder"),
     weights=("embedder",),
     calls=SCORING,

@@ -19,7 +19,7 @@ import numpy as np
 from ragft_pipeline.compute.mapping import batches
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.maxsim import TokenRows, pair_scores
 from ragft_pipeline.retrieval.token_vectors import (
     STORAGE_VERSION,
@@ -33,6 +33,7 @@ from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 
 MODEL_FILE = "late_interaction.safetensors"
 CARD_FILE = "ragft_late_interaction.json"
+_WEIGHTS = "token_weights"
 MAXSIM_VERSION = 1  # raise it when some pair would get another score
 _KNOWN_BYTES = 64_000_000  # of questions, with their token vectors, that are kept for later calls
 _BLOCK = 256  # passages whose token vectors are held at once
@@ -44,21 +45,14 @@ class QuestionTuning:
 
     Attributes:
         base_digest: of the embedder it was made for.
-        weights: how much a token counts, by token id, float32 of shape (vocabulary,), or None.
-        map: float32 of shape (width, width), `vector @ map` before the cosine, or None.
+        weights: how much a token counts, by token id, float32 of shape (vocabulary,).
     """
 
     base_digest: str
-    weights: np.ndarray | None = None
-    map: np.ndarray | None = None
+    weights: np.ndarray
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        named = {"token_weights": self.weights, "query_map": self.map}
-        return {
-            name: np.ascontiguousarray(array, np.float32)
-            for name, array in named.items()
-            if array is not None
-        }
+        return {_WEIGHTS: np.ascontiguousarray(self.weights, np.float32)}
 
     def digest(self) -> str:
         """Return a digest of the numbers."""
@@ -95,7 +89,11 @@ class QuestionTuning:
                 "train it again over this base"
             )
         arrays = load_file(folder / MODEL_FILE)
-        return cls(base_digest, arrays.get("token_weights"), arrays.get("query_map"))
+        if set(arrays) != {_WEIGHTS}:
+            raise RagftError(
+                f"late interaction model {folder} is of another kind: make it again"
+            )
+        return cls(base_digest, arrays[_WEIGHTS])
 
 
 @dataclass(frozen=True)
@@ -271,9 +269,7 @@ class LateInteraction:
         new = [text for text in dict.fromkeys(questions) if text not in self._known]
         tokens = encode_tokens(self._encoder, new, "query")
         vectors, counts = tokens.vectors, np.ones(len(tokens.token_ids), np.float32)
-        if self._tuning is not None and self._tuning.map is not None and len(vectors):
-            vectors = normalise_rows(vectors @ self._tuning.map)
-        if self._tuning is not None and self._tuning.weights is not None:
+        if self._tuning is not None:
             counts = self._tuning.weights[tokens.token_ids]
         if self._stored is not None and len(vectors):
             vectors = vectors @ rotation(vectors.shape[1])

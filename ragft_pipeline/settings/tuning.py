@@ -122,21 +122,10 @@ class RerankerSettings(Section):
 class LateInteractionSettings(Section):
     """MaxSim over the base embedder's token vectors, as a second stage; how questions are tuned."""
 
-    recipe: Literal["idf", "map", "none"] = "idf"
     depth: Annotated[int, Field(ge=2, le=100)] = 50
     bits: Literal[1, 2, 4, 8] = 4
     strengths: tuple[Share, ...] = (0.5, 1.0)
     val_questions: Positive = 200
-    max_questions: Positive = 800
-    hard_negatives: Positive = 12
-    random_negatives: Count = 8
-    batch_size: Positive = 32
-    epochs: Positive = 1
-    learning_rate: Rate = 1e-3
-    teacher_temperature: Rate = 0.1
-    student_temperature: Rate = 0.05
-    teacher_weight: Share = 0.0
-    seed: Count = 13
 
 
 class RouterSettings(Section):
