@@ -194,9 +194,8 @@ def at(system: System, places: np.ndarray) -> System:
         return replace(system, results=[one.at(places) for one in system.results])
     assert isinstance(system, Ranked)
     found = system.candidates
-    part = Candidates(found.nodes[places], found.first[places], found.features[places], found.names)
-    relevant, clusters = ([each[i] for i in places] for each in (system.relevant, system.clusters))
-    return Ranked(system.name, part, relevant, clusters)
+    part = Candidates(found.nodes[places], found.features[places], found.names)
+    return Ranked(system.name, part, system.questions.at(places))
 
 
 def measure(bench: Bench, seeds: int, results: Results) -> list[str]:

@@ -126,6 +126,7 @@ EVAL_ROWS = Table(
         question_id=S, question=S, question_set=S, system=S, cluster=S, held_out=B,
         relevant=pa.list_(S), top_nodes=pa.list_(S), first_rank=N,
         hit_at_1=F, hit_at_5=F, hit_at_10=F, mrr_at_10=F, ndcg_at_10=F, recall_at_100=F,
+        unjudged_at_10=F, condensed_ndcg_at_10=F,
     ),
     key=("question_id", "question_set", "system"),
 )  # fmt: skip

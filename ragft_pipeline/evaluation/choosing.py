@@ -21,6 +21,7 @@ from ragft_pipeline.evaluation.second_stages import by_scores
 from ragft_pipeline.evaluation.significance import standard_error
 from ragft_pipeline.retrieval.evidence import Candidates
 from ragft_pipeline.retrieval.folds import folds_of
+from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.retrieval.search import MIDDLE
 
@@ -88,16 +89,15 @@ class Ranked:
 
     name: str
     candidates: Candidates
-    relevant: Sequence[frozenset[int]]
-    clusters: Sequence[str]
+    questions: QuestionSet
     right: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "right", self.candidates.relevant(self.relevant))
+        object.__setattr__(self, "right", self.candidates.relevant(self.questions.relevant))
 
     def fit(self, rows: np.ndarray) -> Weights:
         """Return the weights of the evidence, drawn to the shipped ones."""
-        found, clusters = self.candidates, np.array(self.clusters)
+        found, clusters = self.candidates, np.array(self.questions.clusters)
         return Ranker.fitted(
             found.names, found.features[rows], self.right[rows], clusters[rows].tolist()
         ).weights
@@ -108,7 +108,7 @@ class Ranked:
         part = self.candidates
         scores = Ranker(weights).scores(part.names, part.features[rows])
         ranking = by_scores(part.nodes[rows], scores)
-        return Found.of(ranking.nodes, [self.relevant[i] for i in np.flatnonzero(rows).tolist()])
+        return Found.of(ranking.nodes, self.questions.at(np.flatnonzero(rows)).judged)
 
 
 @dataclass(frozen=True)

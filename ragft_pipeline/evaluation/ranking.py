@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, score_rankings
+from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, pooled_scores, score_rankings
 from ragft_pipeline.retrieval.search import top_k
 
 
@@ -56,7 +56,7 @@ class Found:
     """What rankings are worth: every metric of each question, and its best ten nodes.
 
     Attributes:
-        scores: float (questions,) by metric, and `first_rank`.
+        scores: float (questions,) by metric, `first_rank`, and those of `pooled_scores`.
         top: int (questions, up to 10).
     """
 
@@ -64,9 +64,10 @@ class Found:
     top: np.ndarray
 
     @classmethod
-    def of(cls, nodes: np.ndarray, relevant: Sequence[Set[int]]) -> Found:
-        """Score rankings, int (questions, up to 100), best first."""
-        return cls(score_rankings(nodes, relevant), nodes[:, :10])
+    def of(cls, nodes: np.ndarray, judged: Sequence[Mapping[int, int]]) -> Found:
+        """Score rankings, int (questions, up to 100), best first, by the grades of their nodes."""
+        scores = score_rankings(nodes, judged) | pooled_scores(nodes, judged)
+        return cls(scores, nodes[:, :10])
 
     @classmethod
     def joined(cls, parts: Sequence[Found], places: Sequence[np.ndarray]) -> Found:

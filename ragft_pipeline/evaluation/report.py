@@ -97,6 +97,7 @@ class Report:
         return {
             "verdict": self.verdict.sentence,
             "power": self.verdict.power,
+            **({"pooled": self.verdict.pooled} if self.verdict.pooled else {}),
             "ladder": self.ladder.markdown(),
             "names": self.ladder.names(),
             "recommended": self.verdict.recommended,
@@ -130,8 +131,8 @@ def write_report(given: ReportInput, settings: Settings, work: Workspace) -> Rep
     )  # fmt: skip
     (work.folder / REPORT_FILE).write_text(page, encoding="utf-8")
     told = [*given.notes, ""] if given.notes else []
-    power = [verdict.power] if verdict.power else []
-    text = "\n".join([*told, *ladder.lines(), "", verdict.sentence, *power])
+    beside = [text for text in (verdict.power, verdict.pooled) if text]
+    text = "\n".join([*told, *ladder.lines(), "", verdict.sentence, *beside])
     (work.folder / TEXT_FILE).write_text(text, encoding="utf-8")
     for name, data in plots.items():
         (work.folder / f"{name}.png").write_bytes(data)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline.evaluation.choosing import Choices
 from ragft_pipeline.evaluation.claim import ClaimTest, Paired, not_worse, superior
@@ -15,11 +16,26 @@ from ragft_pipeline.evaluation.power import power_sentence
 from ragft_pipeline.evaluation.second_stages import RANKER, staged_name
 from ragft_pipeline.evaluation.significance import Difference, units_of
 from ragft_pipeline.evaluation.systems import CONTEXT, hybrid_name
-from ragft_pipeline.retrieval.metrics import METRICS, PRIMARY
+from ragft_pipeline.retrieval.metrics import METRICS, POOLED, PRIMARY
 from ragft_pipeline.retrieval.question_sets import SERVED, SYNTHETIC, TOMORROW
 from ragft_pipeline.settings import EvaluationSettings, GateSettings
 
 UNTUNED = hybrid_name(BASE)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A system on the questions of a set that were judged from pools (metrics.pooled_scores).
+
+    Attributes:
+        unjudged: the share of its first ten that nobody judged.
+        ndcg, condensed: its nDCG@10, and that without all that nobody judged.
+    """
+
+    questions: int
+    unjudged: float
+    ndcg: float
+    condensed: float
 
 
 @dataclass(frozen=True)
@@ -31,6 +47,7 @@ class SystemResult:
     questions: int
     means: dict[str, float]
     to_base: Difference
+    pooled: Pooled | None = None
 
 
 class EvaluationRows:
@@ -86,6 +103,16 @@ class EvaluationRows:
         """Return the paired difference in nDCG@10 over the questions both systems answered."""
         return self.paired(question_set, challenger, reference).difference(self.settings)
 
+    def pooled(self, question_set: str, system: str) -> Pooled | None:
+        """Return a system's results on the questions of a set that were judged from pools."""
+        row = pc.and_(
+            pc.equal(self.rows.column("question_set"), question_set),
+            pc.equal(self.rows.column("system"), system),
+        )
+        asked = self.rows.filter(pc.and_(row, self.rows.column(POOLED[0]).is_valid()))
+        means = (pc.mean(asked.column(name)).as_py() for name in (POOLED[0], PRIMARY, POOLED[1]))
+        return Pooled(asked.num_rows, *means) if asked.num_rows else None
+
     def mean(self, question_set: str, system: str) -> float:
         """Return the mean nDCG@10 of a system on a set."""
         scores = self._groups.get((question_set, system), {}).values()
@@ -111,6 +138,7 @@ class EvaluationRows:
                 row["questions"],
                 {metric: row[metric] for metric in METRICS},
                 self.difference(row["question_set"], row["system"], BASE),
+                self.pooled(row["question_set"], row["system"]),
             )
             for row in rows
         ]
@@ -139,6 +167,7 @@ class Verdict:
         to_base: the recommended system's difference to the base embedder.
         sentence: the verdict, in words.
         power: what gain these questions could have shown.
+        pooled: what of the first ten nobody judged, where questions were judged from pools.
     """
 
     primary_set: str
@@ -149,6 +178,7 @@ class Verdict:
     to_base: Difference
     sentence: str
     power: str
+    pooled: str = ""
 
     @property
     def proven(self) -> bool:
@@ -197,6 +227,7 @@ def decide(rows: EvaluationRows, choices: Choices, gate: GateSettings) -> Verdic
     return Verdict(
         name, candidate, recommended, tests, parts, to_base, sentence,
         _power(rows, name, candidate, gate.alpha / 2) if choices.questions else "",
+        _pooled(rows, name, candidate if candidate != UNTUNED else BASE),
     )  # fmt: skip
 
 
@@ -223,6 +254,19 @@ def _power(rows: EvaluationRows, name: str, candidate: str, level: float) -> str
         return ""
     about = f"{rows.documents(name)} documents"
     return power_sentence(pair.candidate - pair.reference, pair.units, about, level)
+
+
+def _pooled(rows: EvaluationRows, name: str, system: str) -> str:
+    """Say what of a system's first ten nobody judged, and what it is worth without that."""
+    ours, theirs = (rows.pooled(name, each) for each in (system, UNTUNED))
+    if ours is None or theirs is None:
+        return ""
+    return (
+        f"{ours.questions} of the questions were judged from pools: of the first ten passages "
+        f"nobody judged {ours.unjudged:.0%} of the {spoken(system)}'s and {theirs.unjudged:.0%} of "
+        f"the untuned hybrid's. They count as wrong (nDCG@10 {ours.ndcg:.3f} and "
+        f"{theirs.ndcg:.3f}); without them it is {ours.condensed:.3f} and {theirs.condensed:.3f}."
+    )
 
 
 def _sentence(

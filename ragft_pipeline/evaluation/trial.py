@@ -38,7 +38,7 @@ from ragft_pipeline.retrieval.evidence import (
     Evidence,
 )
 from ragft_pipeline.retrieval.lexical import LexicalIndex
-from ragft_pipeline.retrieval.metrics import METRICS
+from ragft_pipeline.retrieval.metrics import METRICS, POOLED
 from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.reranking import Reranker, is_cross_encoder
 from ragft_pipeline.retrieval.search import min_max, mix
@@ -148,7 +148,7 @@ class Trial:
                 gathered.setdefault(hybrid, []).append(found)
                 self.ranker_seconds += time.monotonic() - start
         results = {
-            name: Found.of(np.concatenate(parts), questions.relevant)
+            name: Found.of(np.concatenate(parts), questions.judged)
             for name, parts in ranked.items()
         }
         names = [BM25, *(each.name for each in self.stages.retrievers)]
@@ -180,7 +180,7 @@ class Trial:
                 read = found.with_scores(CROSS_ENCODER, scorer.scores(questions, found.nodes))
                 stages.append((self.untuned, stage, read))
         for name, stage, found in stages:
-            yield Ranked(staged_name(name, stage), found, questions.relevant, questions.clusters)
+            yield Ranked(staged_name(name, stage), found, questions)
 
     def rows(self, questions: QuestionSet, system: str, found: Found) -> pa.Table:
         """Return the EVAL_ROWS of a system's results on a set."""
@@ -199,6 +199,7 @@ class Trial:
                 "top_nodes": [names[row].tolist() for row in found.top],
                 "first_rank": found.scores["first_rank"].astype(int),
                 **{metric: found.scores[metric] for metric in METRICS},
+                **{name: pa.array(found.scores[name], from_pandas=True) for name in POOLED},
             },
             schema=schemas.EVAL_ROWS.schema,
         )

@@ -9,7 +9,7 @@ from math import ceil
 import numpy as np
 
 from ragft_pipeline.evaluation.power import GOAL, questions_needed
-from ragft_pipeline.retrieval.metrics import graded_ndcg
+from ragft_pipeline.retrieval.metrics import ndcg
 
 _LEVEL = 0.05
 _ENOUGH = 12  # fewer differences say too little of their own spread
@@ -58,7 +58,7 @@ def difference(one: Sequence[str], other: Sequence[str], grades: Mapping[str, in
     names = {node: place for place, node in enumerate(dict.fromkeys((*one, *other, *grades)))}
     judged = {names[node]: grade for node, grade in grades.items()}
     scores = [
-        graded_ndcg(np.array([[names[node] for node in nodes[:10]]]), [judged])[0]
+        ndcg(np.array([[names[node] for node in nodes[:10]]]), [judged])[0]
         for nodes in (one, other)
     ]
     return float(scores[0] - scores[1])

@@ -69,7 +69,7 @@ def _evaluate(step: Step) -> Produced:
 retrieval_eval = Recipe(
     "retrieval_eval",
     _evaluate,
-    code=4,
+    code=5,
     heavy=True,
     inputs=(
         "chunked_nodes", "node_embeddings", "train_qa_pairs", "test_qa_pairs", "gold_questions",
@@ -143,7 +143,7 @@ def corpus_facts(step: Step) -> dict[str, object]:
 eval_report = Recipe(
     "eval_report",
     _report,
-    code=6,
+    code=7,
     inputs=("retrieval_eval", "corpus_snapshot", "chunked_nodes"),
     sections=("evaluation", "gate", "chunking", "embedder"),
 )

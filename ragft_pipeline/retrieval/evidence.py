@@ -47,13 +47,11 @@ class Candidates:
 
     Attributes:
         nodes: int (questions, candidates).
-        first: the first stage's scores, 0..1, of the same shape.
         features: float32 (questions, candidates, features), in the order of `names`.
         names: of the features.
     """
 
     nodes: np.ndarray
-    first: np.ndarray
     features: np.ndarray
     names: tuple[str, ...]
 
@@ -61,16 +59,16 @@ class Candidates:
         """Return them with one more feature, scaled within each question."""
         added = min_max(scores)[:, :, None].astype(np.float32)
         features = np.concatenate([self.features, added], axis=2)
-        return Candidates(self.nodes, self.first, features, (*self.names, name))
+        return Candidates(self.nodes, features, (*self.names, name))
 
     @classmethod
     def joined(cls, parts: Sequence[Candidates]) -> Candidates:
         """Return blocks of questions as one."""
-        nodes, first, features = (
+        nodes, features = (
             np.concatenate([getattr(part, name) for part in parts])
-            for name in ("nodes", "first", "features")
+            for name in ("nodes", "features")
         )
-        return cls(nodes, first, features, parts[0].names)
+        return cls(nodes, features, parts[0].names)
 
     def relevant(self, wanted: Sequence[frozenset[int]]) -> np.ndarray:
         """Return which candidates answer, bool (questions, candidates)."""
@@ -162,4 +160,4 @@ class Evidence:
             at[name] = np.array([pair[place] for pair in shares]).reshape(found.shape)
         at["length"] = self._length[found]
         features = np.stack([at[name] for name in FIRST_STAGE], axis=2).astype(np.float32)
-        return Candidates(found, np.take_along_axis(first, best, axis=1), features, FIRST_STAGE)
+        return Candidates(found, features, FIRST_STAGE)

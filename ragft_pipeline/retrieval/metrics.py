@@ -8,79 +8,82 @@ import numpy as np
 
 METRICS = ("hit_at_1", "hit_at_5", "hit_at_10", "mrr_at_10", "ndcg_at_10", "recall_at_100")
 PRIMARY = "ndcg_at_10"
+POOLED = ("unjudged_at_10", "condensed_ndcg_at_10")
 DEPTH = 100
 
 
-def score_rankings(rankings: np.ndarray, relevant: Sequence[Set[int]]) -> dict[str, np.ndarray]:
+Judged = Mapping[int, int] | Set[int]
+"""The grades of the nodes that were judged of a question, 0: it does not answer; a set's are 1."""
+
+
+def score_rankings(rankings: np.ndarray, judged: Sequence[Judged]) -> dict[str, np.ndarray]:
     """Return every metric for every question.
 
     Args:
-        rankings: node indices, best first, of shape (questions, up to 100).
-        relevant: for each question the indices of its relevant nodes, at least one.
+        rankings: node indices, best first, of shape (questions, up to 100); -1 is no node.
+        judged: each question's, at least one grade above 0.
 
     Returns float64 arrays of shape (questions,) by metric name, and `first_rank` (from 1; 0 where
-    no relevant node was found). nDCG's ideal ranking has min(10, relevant) hits on top.
+    no relevant node was found). Relevant is what has a grade above 0.
     """
     depth = rankings.shape[1]
+    relevant = [_relevant(own) for own in judged]
     hits = np.zeros(rankings.shape, dtype=bool)
     for row, wanted in enumerate(relevant):
-        hits[row] = np.isin(rankings[row], list(wanted))
+        hits[row] = np.isin(rankings[row], wanted)
     counts = np.array([len(wanted) for wanted in relevant], dtype=float)
     any_hit = hits.any(axis=1)
-    first = np.where(any_hit, hits.argmax(axis=1) + 1, 0)
-    gains = 1 / np.log2(np.arange(2, 12))
-    top = hits[:, :10] @ gains[: min(10, depth)]
-    ideal = np.cumsum(gains)[np.minimum(counts, 10).astype(int) - 1]
+    first = np.where(any_hit, hits.argmax(axis=1) + 1, 0) if depth else np.zeros(len(hits), int)
     within = {k: (first > 0) & (first <= k) for k in (1, 5, 10)}
     return {
         **{f"hit_at_{k}": found.astype(float) for k, found in within.items()},
         "mrr_at_10": np.where(within[10], 1 / np.maximum(first, 1), 0.0),
-        "ndcg_at_10": top / ideal,
+        PRIMARY: ndcg(rankings, judged),
         "recall_at_100": hits.sum(axis=1) / counts,
         "first_rank": first.astype(float),
     }
 
 
-def graded_ndcg(
-    rankings: np.ndarray, grades: Sequence[Mapping[int, int]], depth: int = 10
-) -> np.ndarray:
+def _relevant(judged: Judged) -> list[int]:
+    if isinstance(judged, Mapping):
+        return [node for node, grade in judged.items() if grade > 0]
+    return list(judged)
+
+
+def ndcg(rankings: np.ndarray, judged: Sequence[Judged], depth: int = 10) -> np.ndarray:
     """Return each question's nDCG of the first `depth`, a node's gain being its grade.
 
-    Linear gains, as trec_eval takes them; where all grades are 1 it is `ndcg_at_10`.
-
-    Args:
-        rankings: node indices, best first, of shape (questions, n); -1 is no node.
-        grades: for each question the grades of its judged nodes, at least one above 0.
+    Linear gains, as trec_eval takes them. The ideal ranking has the best grades on top.
     """
     discounts = 1 / np.log2(np.arange(2, depth + 2))
     found = np.zeros(len(rankings))
-    for row, own in enumerate(grades):
-        gains = np.array([own.get(node, 0) for node in rankings[row, :depth].tolist()], float)
-        best = np.array(sorted(own.values(), reverse=True)[:depth], float)
+    for row, own in enumerate(judged):
+        grades = own if isinstance(own, Mapping) else dict.fromkeys(own, 1)
+        gains = np.array([grades.get(node, 0) for node in rankings[row, :depth].tolist()], float)
+        best = np.array(sorted(grades.values(), reverse=True)[:depth], float)
         found[row] = gains @ discounts[: len(gains)] / (best @ discounts[: len(best)])
     return found
 
 
-def unjudged_share(rankings: np.ndarray, judged: Sequence[Set[int]], depth: int = 10) -> np.ndarray:
-    """Return for each question the share of its first `depth` that nobody has judged."""
-    shares = np.zeros(len(rankings))
-    for row, known in enumerate(judged):
-        top = rankings[row, :depth]
-        shares[row] = 1 - np.isin(top, list(known)).mean() if len(top) else 0.0
-    return shares
+def pooled_scores(
+    rankings: np.ndarray, judged: Sequence[Mapping[int, int]]
+) -> dict[str, np.ndarray]:
+    """Return what is to be known beside nDCG of questions that were judged from a pool.
 
+    A pool names what does not answer as well, so what it does not name was seen by nobody.
+    `unjudged_at_10` is the share of the first ten that nobody judged. `condensed_ndcg_at_10` is
+    nDCG of the ranking without all that (condensed lists, Sakai 2007): what a system would score if
+    it did not count against it.
 
-def condensed(rankings: np.ndarray, judged: Sequence[Set[int]]) -> np.ndarray:
-    """Return the rankings without what nobody has judged, filled up with -1.
-
-    Condensed lists (Sakai 2007): beside `graded_ndcg` of the whole rankings, that of these says
-    what a system would score if what nobody judged did not count against it.
+    Returns float64 arrays of shape (questions,); NaN where no node was judged not to answer.
     """
-    kept = np.full(rankings.shape, -1, dtype=np.int64)
-    for row, known in enumerate(judged):
-        own = rankings[row][np.isin(rankings[row], list(known))]
-        kept[row, : len(own)] = own
-    return kept
+    found = {name: np.full(len(rankings), np.nan) for name in POOLED}
+    for row, own in enumerate(judged):
+        if 0 in own.values():
+            known = np.isin(rankings[row], list(own))
+            found["unjudged_at_10"][row] = 1 - known[:10].mean() if len(known) else 0.0
+            found["condensed_ndcg_at_10"][row] = ndcg(rankings[row][known][None, :], [own])[0]
+    return found
 
 
 def nearest_sufficient(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import repeat
 from typing import Any
 
@@ -19,14 +20,17 @@ _VERBATIM = ("claim", "keywords")  # question kinds that are cut out of their no
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """Questions with their relevant nodes (as indices into the evaluated nodes)."""
+    """Questions with the grades of their judged nodes (as indices into the evaluated nodes).
+
+    A node with a grade above 0 answers; one with 0 was judged not to.
+    """
 
     name: str
     ids: list[str]
     texts: list[str]
     clusters: list[str]
     held_out: list[bool]
-    relevant: list[frozenset[int]]
+    judged: list[dict[int, int]]
 
     @classmethod
     def empty(cls) -> QuestionSet:
@@ -35,6 +39,11 @@ class QuestionSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def relevant(self) -> list[frozenset[int]]:
+        """The nodes that answer each question."""
+        return [frozenset(n for n, grade in own.items() if grade > 0) for own in self.judged]
 
     def by_id(self) -> dict[str, str]:
         """Return question id to text."""
@@ -54,7 +63,7 @@ class QuestionSet:
 
         return QuestionSet(
             self.name, pick(self.ids), pick(self.texts), pick(self.clusters),
-            pick(self.held_out), pick(self.relevant),
+            pick(self.held_out), pick(self.judged),
         )  # fmt: skip
 
 
@@ -145,7 +154,7 @@ def synthetic_set(
         [row["question"] for row in first],
         [row["cluster"] for row in first],
         [held_out] * len(first),
-        [relevant[row["question"]] for row in first],
+        [dict.fromkeys(relevant[row["question"]], 1) for row in first],
     )
 
 
@@ -211,14 +220,14 @@ def gold_set(name: str, gold: pa.Table, index: RelevanceIndex) -> QuestionSet:
     """Return the people's questions that some node answers."""
     rows = []
     for row in gold.sort_by("question_id").to_pylist():
-        relevant = index.answering(row)
-        if relevant:
-            rows.append((row, relevant))
+        grades = index.grades(row)
+        if any(grades.values()):
+            rows.append((row, grades))
     return QuestionSet(
         name,
         [row["question_id"] for row, _ in rows],
         [row["question"] for row, _ in rows],
         [row["cluster"] for row, _ in rows],
         [row["split"] == "test" for row, _ in rows],
-        [relevant for _, relevant in rows],
+        [grades for _, grades in rows],
     )

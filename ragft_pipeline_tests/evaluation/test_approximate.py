@@ -26,8 +26,8 @@ def _vectors(number: int, seed: int) -> np.ndarray:
 def asked() -> QuestionSet:
     ids = [f"q{n}" for n in range(QUESTIONS)]
     texts = [f"w{n % 50} w{n * 7 % 90} w{n * 13 % 70}" for n in range(QUESTIONS)]
-    relevant = [frozenset({n * 100}) for n in range(QUESTIONS)]
-    return QuestionSet("gold_dev", ids, texts, ids, [True] * QUESTIONS, relevant)
+    judged = [{n * 100: 1} for n in range(QUESTIONS)]
+    return QuestionSet("gold_dev", ids, texts, ids, [True] * QUESTIONS, judged)
 
 
 def _stages(exact_up_to: int) -> FirstStages:

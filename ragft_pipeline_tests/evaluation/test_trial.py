@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from ragft_pipeline.evaluation.choosing import prior_choice
 from ragft_pipeline.evaluation.retrieval_eval import rows_of
@@ -51,8 +52,8 @@ def _trial(folder: Path) -> Trial:
 
 def _asked(*places: int) -> QuestionSet:
     ids, texts = [f"q{i}" for i in places], [f"what is thing {i}" for i in places]
-    relevant = [frozenset({i}) for i in places]
-    return QuestionSet(SERVED, ids, texts, ids, [False] * len(places), relevant)
+    judged = [{i: 1} for i in places]
+    return QuestionSet(SERVED, ids, texts, ids, [False] * len(places), judged)
 
 
 def test_systems_come_the_cheapest_first() -> None:
@@ -76,7 +77,7 @@ def test_without_questions_every_weight_is_the_shipped_one(tmp_path: Path) -> No
 
 def test_rows_use_the_chosen_weights(tmp_path: Path) -> None:
     trial = _trial(tmp_path)
-    asked = QuestionSet(SERVED, ["q"], ["blue valve 0"], ["c"], [True], [frozenset({1})])
+    asked = QuestionSet(SERVED, ["q"], ["blue valve 0"], ["c"], [True], [{1: 1}])
     systems = trial.measure(asked)
     choices = prior_choice(systems, RANKED)
     rows = pa.concat_tables(rows_of(trial, asked, systems, choices)).to_pylist()
@@ -102,3 +103,21 @@ def test_a_cross_encoder_is_measured_on_all_questions_or_not_at_all(tmp_path: Pa
 def test_peoples_questions_fit_a_ranker(tmp_path: Path) -> None:
     (system,) = _trial(tmp_path).measure(_asked(0, 1), only=(RANKED,))
     assert system.fit(np.ones(2, bool)) != system.fit(np.zeros(2, bool))
+
+
+def test_grades_and_what_nobody_judged_are_in_the_rows(tmp_path: Path) -> None:
+    trial = _trial(tmp_path)
+    judged = [{1: 1, 2: 3}, {1: 1, 0: 0}]  # the second was judged from a pool
+    texts = ["blue valve 0", "blue valve 1"]
+    asked = QuestionSet(SERVED, ["q", "r"], texts, ["c", "d"], [True] * 2, judged)
+    systems = trial.measure(asked)
+    rows = pa.concat_tables(rows_of(trial, asked, systems, prior_choice(systems, RANKED)))
+    graded, pooled = (row for row in rows.to_pylist() if row["system"] == "base")
+    assert graded["top_nodes"] == ["a", "b", "c"]
+    ideal = 3 + 1 / np.log2(3)
+    assert graded["ndcg_at_10"] == pytest.approx((1 / np.log2(3) + 3 / 2) / ideal)
+    assert graded["relevant"] == ["b", "c"]
+    assert graded["unjudged_at_10"] is graded["condensed_ndcg_at_10"] is None
+    assert pooled["relevant"] == ["b"]
+    assert pooled["unjudged_at_10"] == pytest.approx(1 / 3)
+    assert pooled["condensed_ndcg_at_10"] == 1.0

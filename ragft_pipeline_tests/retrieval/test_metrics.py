@@ -7,11 +7,10 @@ from ir_measures import RR, R, Success, nDCG
 
 from ragft_pipeline.retrieval.metrics import (
     METRICS,
-    condensed,
-    graded_ndcg,
+    ndcg,
+    pooled_scores,
     score_rankings,
     smallest_sufficient,
-    unjudged_share,
 )
 
 PEERS = {
@@ -117,18 +116,27 @@ def test_graded_ndcg_agrees_with_ir_measures_and_with_the_binary_one() -> None:
     theirs = np.zeros(40)
     for metric in ir_measures.iter_calc([nDCG @ 10], truth, run):
         theirs[int(metric.query_id)] = metric.value
-    np.testing.assert_allclose(graded_ndcg(rankings, grades), theirs, atol=1e-9)
+    np.testing.assert_allclose(score_rankings(rankings, grades)["ndcg_at_10"], theirs, atol=1e-9)
     alike = [{node: 1 for node, grade in own.items() if grade} for own in grades]
     binary = score_rankings(rankings, [frozenset(own) for own in alike])["ndcg_at_10"]
-    np.testing.assert_allclose(graded_ndcg(rankings, alike), binary, atol=1e-9)
+    np.testing.assert_allclose(ndcg(rankings, alike), binary, atol=1e-9)
+    right = [frozenset(node for node, grade in own.items() if grade) for own in grades]
+    by_sets, by_grades = (score_rankings(rankings, own) for own in (right, grades))
+    for name in {*METRICS, "first_rank"} - {"ndcg_at_10"}:
+        np.testing.assert_array_equal(by_sets[name], by_grades[name])
 
 
 def test_a_system_is_not_punished_for_what_nobody_judged() -> None:
     judged = [{0: 2, 1: 0, 2: 1}]
     known, finder = np.array([[1, 0, 2, 3]]), np.array([[7, 8, 1, 0, 2]])
-    assert unjudged_share(known, [set(judged[0])]).tolist() == [0.25]
-    assert unjudged_share(finder, [set(judged[0])]).tolist() == [0.4]
-    assert graded_ndcg(finder, judged) < graded_ndcg(known, judged)
-    lists = [condensed(ranking, [set(judged[0])]) for ranking in (known, finder)]
-    assert [one[0, :3].tolist() for one in lists] == [[1, 0, 2]] * 2
-    assert graded_ndcg(lists[0], judged) == graded_ndcg(lists[1], judged)
+    assert ndcg(finder, judged) < ndcg(known, judged)
+    ours, theirs = (pooled_scores(ranking, judged) for ranking in (known, finder))
+    assert (ours["unjudged_at_10"], theirs["unjudged_at_10"]) == ([0.25], [0.4])
+    assert ours["condensed_ndcg_at_10"] == theirs["condensed_ndcg_at_10"]
+    assert ours["condensed_ndcg_at_10"] == ndcg(np.array([[1, 0, 2]]), judged)
+
+
+def test_of_questions_that_no_pool_was_judged_for_nothing_is_said() -> None:
+    beside = pooled_scores(np.array([[0, 1], [0, 1]]), [{0: 1}, {0: 0, 5: 1}])
+    assert np.isnan(beside["unjudged_at_10"]).tolist() == [True, False]
+    assert np.isnan(beside["condensed_ndcg_at_10"]).tolist() == [True, False]

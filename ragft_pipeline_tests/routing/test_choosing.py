@@ -48,11 +48,11 @@ class Made:
     def asked(self, misled: np.ndarray | None = None) -> Asked:
         """Return the questions; of those misled another tool is right than the nearest one."""
         moved = np.zeros(QUESTIONS, int) if misled is None else 7 * misled
-        tools = [frozenset({int(tool)}) for tool in (self.right + moved) % TOOLS]
+        judged = [{int(tool): 1} for tool in (self.right + moved) % TOOLS]
         ids = [f"q{n:02}" for n in range(QUESTIONS)]
         clusters = [f"c{n % 15}" for n in range(QUESTIONS)]
-        questions = QuestionSet(PEOPLE, ids, ids, clusters, [False] * QUESTIONS, tools)
-        return Asked(questions, self.queries, tools)
+        questions = QuestionSet(PEOPLE, ids, ids, clusters, [False] * QUESTIONS, judged)
+        return Asked(questions, self.queries, questions.relevant)
 
     def choosing(self, asked: Asked, folder: Path) -> Choosing:
         work = Workspace(ArtifactStore(folder), "query_router", folder)
