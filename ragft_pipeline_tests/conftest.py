@@ -56,7 +56,7 @@ SMALL = {
         "perplexity_texts": 2,
     },
     "evaluation": {
-        "max_synthetic": 40, "bootstrap": 500,
+        "max_questions": 20, "max_synthetic": 40, "bootstrap": 500,
         "latency_queries": 3, "min_gold": 5,
     },
 }  # fmt: skip

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, event, example, given, settings
+from hypothesis import HealthCheck, Phase, event, example, given, settings
 from hypothesis import strategies as st
 
 from ragft_pipeline import schemas
@@ -251,7 +251,7 @@ class History:
         return store
 
 
-@settings(max_examples=1, **OPTIONS)
+@settings(phases=[Phase.explicit], **OPTIONS)
 @given(**HISTORY)
 @example(
     steps=[

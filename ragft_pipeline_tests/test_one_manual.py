@@ -76,6 +76,7 @@ def verdict_of(project: Project) -> str:
     assert run.returncode == 0, run.stdout + run.stderr
     report = project.artifact("eval_report")
     assert report.facts["verdict"]
+    assert project.artifact("champion").facts["event"] == "promoted"
     assert "split by their sections" in report.facts["notes"]
     champion = project.ragft("champion")
     assert champion.returncode == 0, champion.stdout + champion.stderr
@@ -84,8 +85,10 @@ def verdict_of(project: Project) -> str:
 
 @pytest.mark.slow
 def test_one_manual_ends_with_a_verdict_and_a_champion(tmp_path: Path) -> None:
-    said = verdict_of(project_of(tmp_path, CORPORA["manual"]))
-    assert "1 document (manual.md): too few" in said
+    project = project_of(tmp_path, CORPORA["manual"])
+    assert "1 document (manual.md): too few" in verdict_of(project)
+    verdict = project.artifact("eval_report").facts["verdict"]
+    assert verdict.startswith("There is no question of people to decide with")
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from ragft_pipeline_tests.conftest import Project
 from ragft_pipeline_tests.corpora import prose, write_corpus
 from ragft_pipeline_tests.deploy.conftest import Machine, Team
 
-ROUNDS = int(os.environ.get("RAGFT_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("RAGFT_ROUNDS", "1"))
 DATA = (
     "corpus_snapshot", "chunked_nodes", "train_nodes", "val_nodes", "test_nodes",
     "gold_questions", "corpus_statistics", "node_embeddings", "train_qa_pairs", "val_qa_pairs",
