@@ -62,8 +62,9 @@ def _serve(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     with listening(options.host, port) as listener:
         from ragft_pipeline.questions.votes import Votes
         from ragft_pipeline.serving.connections import open_server
+        from ragft_pipeline.serving.guarded import LOOPBACK
         from ragft_pipeline.serving.live import Champion
-        from ragft_pipeline.serving.service import LOOPBACK, create_app
+        from ragft_pipeline.serving.service import create_app
 
         champion = Champion(store, settings.compute)
         hosts = LOOPBACK if options.host in LOOPBACK else ("*",)

@@ -5,22 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Query
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse
+from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from ragft_pipeline.errors import RagftError
 from ragft_pipeline.labelling.session import Session
 from ragft_pipeline.questions.log import LONGEST
-from ragft_pipeline.serving.limits import SameOrigin, SmallBodies
-from ragft_pipeline.serving.pages import page_with_headers
-from ragft_pipeline.serving.service import LOOPBACK, conflict, explain
+from ragft_pipeline.serving.guarded import guarded_app, words
 
 _PAGE = Path(__file__).with_name("page.html")
 _MOST_BYTES, _SECONDS = LONGEST * 12 + 1024, 10
@@ -66,28 +59,7 @@ def create_label_app(session: Session) -> FastAPI:
         yield
         session.close()
 
-    app = FastAPI(
-        title="ragft label",
-        version=version("ragft-pipeline"),
-        lifespan=running,
-        docs_url=None,
-        redoc_url=None,
-    )
-    app.add_middleware(SmallBodies, most=_MOST_BYTES, seconds=_SECONDS)
-    app.add_middleware(SameOrigin)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(LOOPBACK), www_redirect=False)
-    app.add_exception_handler(RequestValidationError, explain)
-    app.add_exception_handler(RagftError, conflict)
-    page, headers = page_with_headers(_PAGE)
-
-    def words(given: str) -> str:
-        if not given.strip() or any("\ud800" <= character <= "\udfff" for character in given):
-            raise HTTPException(422, "question: must be words")
-        return given
-
-    @app.get("/", include_in_schema=False)
-    async def label_page() -> HTMLResponse:
-        return HTMLResponse(page, headers=headers)
+    app = guarded_app("ragft label", _PAGE, running, _MOST_BYTES, _SECONDS)
 
     @app.get("/next")
     def next_one(who: Annotated[Who, Query()]) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def _reranker(step: Step) -> Produced:
 reranker = Recipe(
     "reranker",
     _reranker,
-    code=2,
+    code=3,
     heavy=True,
     keep=_keep,
     inputs=(*TRAINING, "passage_context", "teacher_scores", "corpus_statistics"),

@@ -7,10 +7,16 @@ import hashlib
 import re
 from pathlib import Path
 
+_COMMON = Path(__file__).with_name("common.css")
+
 
 def page_with_headers(file: Path) -> tuple[str, dict[str, str]]:
-    """Return a page with one script and one style, and the headers that allow these alone."""
-    page = file.read_text(encoding="utf-8")
+    """Return a page with one script and one style, and the headers that allow these alone.
+
+    Before its own style stands what all pages have in common.
+    """
+    common = _COMMON.read_text(encoding="utf-8")
+    page = file.read_text(encoding="utf-8").replace("<style>\n", f"<style>\n{common}", 1)
     sources = {}
     for tag in ("script", "style"):
         (body,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)

@@ -63,10 +63,10 @@ def train_reranker(
     task = ListTraining(weights, new_head, lists, val, settings, folder)
     end, fitted = run_training(task, settings.compute, work.progress, work.folder)
     shutil.rmtree(folder, ignore_errors=True)
-    if fitted.get("collapsed"):
+    if why := _nothing_learnt(fitted):
         work.progress(
-            "reranker: collapsed, it gives all candidates of a question the same score: training "
-            "stopped; try a lower reranker.learning_rate or recipe: bce"
+            f"reranker: {why}: training ended; try another reranker.learning_rate, more "
+            "max_questions, or recipe: bce"
         )
     model = task.start()
     set_weights(model, end)
@@ -86,6 +86,15 @@ def train_reranker(
         _LOADING.format(max_length=recipe.max_tokens),
     )
     return facts
+
+
+def _nothing_learnt(fitted: dict[str, float]) -> str:
+    """Say why a training was for nothing, if it was."""
+    if fitted.get("collapsed"):
+        return "collapsed, it gives all candidates of a question the same score"
+    if fitted.get("at_chance"):
+        return "its loss stays at chance, that of equal scores"
+    return ""
 
 
 def _candidates(

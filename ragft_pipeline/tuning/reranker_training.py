@@ -35,6 +35,8 @@ _HEAD_FASTER = 10  # a new head learns at so many times the rate of what is belo
 _METRIC = "val_ndcg@10"
 _SPREAD = "val_spread"
 COLLAPSED = 1e-3  # scores of a question's candidates that differ by less say nothing
+_LEARNT = 0.02  # a loss that is not lower than equal scores' by this share has learnt nothing
+_FEWEST = 4  # losses that say so
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,12 @@ class ListTraining:
         """
         model = self.start()
         state = self._fit(model, report)
-        return weights_of(model), _fitted(state, self.settings.reranker)
+        return weights_of(model), _fitted(state, self.settings.reranker, self.chance)
+
+    @property
+    def chance(self) -> float:
+        """The loss of equal scores."""
+        return loss_at_chance([len(one.passages) for one in self.lists], self.settings.reranker)
 
     def _fit(self, model: CrossEncoder, report: Report) -> Any:
         import torch
@@ -167,7 +174,9 @@ class ListTraining:
             train_dataset=Dataset.from_dict(columns),
             loss=_loss(model, recipe),
             evaluator=_evaluator(val, self.settings) if val else None,
-            callbacks=[EarlyStoppingCallback(recipe.patience), _stop_collapsed()] if val else [],
+            callbacks=[EarlyStoppingCallback(recipe.patience), _stop_collapsed(self.chance)]
+            if val
+            else [],
         )
         report_to(trainer, "reranker", report)
         trainer.train()
@@ -203,11 +212,39 @@ def _in_order(data: Any, **known: Any) -> Any:
     return DefaultBatchSampler(SequentialSampler(data), **known)
 
 
-def _fitted(state: Any, recipe: RerankerSettings) -> dict[str, float]:
-    losses = [float(entry["loss"]) for entry in state.log_history if "loss" in entry]
+def loss_at_chance(candidates: Sequence[int], recipe: RerankerSettings) -> float:
+    """Return the mean loss where all candidates of a question score the same.
+
+    NaN for `lambda`, whose weights of pairs depend on an order that equal scores do not have.
+
+    Args:
+        candidates: how many each list has; one of them is the source.
+    """
+    sizes = np.array(candidates, float)
+    if recipe.recipe == "distill":
+        return mean_of(np.log(sizes))
+    if recipe.recipe == "bce":  # sources weigh as much as their negatives together
+        negatives = recipe.hard_negatives + recipe.medium_negatives + recipe.random_negatives
+        return float(np.log(2) * (negatives * len(sizes) + (sizes - 1).sum()) / sizes.sum())
+    return float("nan")
+
+
+def stays_at_chance(losses: Sequence[float], chance: float) -> bool:
+    """Say whether the later half of a training's losses is no lower than equal scores'."""
+    later = losses[len(losses) // 2 :]
+    return len(losses) >= _FEWEST and bool(np.mean(later) >= (1 - _LEARNT) * chance)
+
+
+def _losses(state: Any) -> list[float]:
+    return [float(entry["loss"]) for entry in state.log_history if "loss" in entry]
+
+
+def _fitted(state: Any, recipe: RerankerSettings, chance: float) -> dict[str, float]:
+    losses = _losses(state)
     facts = {"steps": float(state.global_step)}
     if losses:
         facts |= {"loss_first": losses[0], "loss_last": losses[-1]}
+    facts["at_chance"] = float(stays_at_chance(losses, chance))
     if state.best_metric is not None:
         kept = max(
             (entry for entry in state.log_history if f"eval_{_METRIC}" in entry),
@@ -237,16 +274,21 @@ def _loss(model: CrossEncoder, recipe: RerankerSettings) -> torch.nn.Module:
     return losses[recipe.recipe](model, mini_batch_size=-1)  # all candidates of a step at once
 
 
-def _stop_collapsed() -> Any:
-    """Return what ends a training that gives all candidates of a question the same score."""
+def _stop_collapsed(chance: float) -> Any:
+    """Return what ends a training that tells no candidate of a question from another.
+
+    Because all have the same score, or because halfway the loss is still that of equal ones.
+    """
     from transformers import TrainerCallback
 
     class Collapse(TrainerCallback):
-        """Looks at the spread of scores after each evaluation."""
+        """Looks at the spread of scores, and at the losses, after each evaluation."""
 
         def on_evaluate(self, args: Any, state: Any, control: Any, **known: Any) -> Any:
-            """Stop where there is none."""
-            if known["metrics"].get(f"eval_{_SPREAD}", 1.0) < COLLAPSED:
+            """Stop where there is none, or where they show nothing learnt."""
+            same = known["metrics"].get(f"eval_{_SPREAD}", 1.0) < COLLAPSED
+            halfway = 2 * state.global_step >= state.max_steps
+            if same or (halfway and stays_at_chance(_losses(state), chance)):
                 control.should_training_stop = True
             return control
 

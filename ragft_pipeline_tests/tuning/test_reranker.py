@@ -33,7 +33,12 @@ from ragft_pipeline.tuning.reranker_lists import (
     distil_target,
     training_columns,
 )
-from ragft_pipeline.tuning.reranker_training import Candidates, ListTraining
+from ragft_pipeline.tuning.reranker_training import (
+    Candidates,
+    ListTraining,
+    loss_at_chance,
+    stays_at_chance,
+)
 from ragft_pipeline_tests.conftest import SAMPLE
 
 EMBEDDED = "embedded:all-minilm-l6-v2"
@@ -258,3 +263,30 @@ def test_a_cross_encoder_keeps_its_head_and_gets_no_easy_lists(tmp_path: Path) -
     before = Reranker(tmp_path / "start", recipe, settings.compute).score(pairs)
     after = Reranker(work.model, recipe, settings.compute).score(pairs)
     np.testing.assert_allclose(after, before, atol=0.02)
+
+
+def test_chance_is_the_loss_of_equal_scores() -> None:
+    labels = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0] * 2)
+    pairs = RerankerSettings(recipe="bce")
+    loss = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(4.0))(torch.zeros(10), labels)
+    assert loss_at_chance([5, 5], pairs) == pytest.approx(float(loss))
+    target = torch.from_numpy(distil_target(np.linspace(0.9, 0.1, 5), RerankerSettings()))
+    loss = torch.nn.functional.cross_entropy(torch.zeros(1, 5, dtype=torch.float64), target[None])
+    assert loss_at_chance([5, 5], RerankerSettings()) == pytest.approx(float(loss))
+    assert not stays_at_chance([2.0] * 8, loss_at_chance([5], RerankerSettings(recipe="lambda")))
+    assert stays_at_chance([2.0, 2.0, 1.6, 1.6], math.log(5))
+    assert not stays_at_chance([2.0, 2.0, 1.5, 1.5], math.log(5))
+
+
+def test_a_training_that_stays_at_chance_stops_early_and_says_so(tmp_path: Path) -> None:
+    tables, teacher = _tables()
+    recipe = RerankerSettings(
+        model=EMBEDDED, layers=1, max_tokens=32, max_questions=80, batch_size=4, evaluations=4,
+        learning_rate=1e-9, val_questions=4, val_depths=(5,), easy_words=8,
+    )  # fmt: skip
+    statistics = TermStatistics.of(tables.train_nodes.column("text").to_pylist())
+    work, said = _work(tmp_path), list[str]()
+    work.progress = said.append
+    facts = train_reranker(tables, teacher, statistics, Settings(reranker=recipe), work)
+    assert (facts["at_chance"], facts["steps"]) == (1.0, 15.0)
+    assert said[-1].startswith("reranker: its loss stays at chance, that of equal scores")
