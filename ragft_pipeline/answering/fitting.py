@@ -17,6 +17,7 @@ from ragft_pipeline.answering.plan import Plan, plan_training
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.devices import pick_device, wait_for
 from ragft_pipeline.models.language_model import load_model, load_tokenizer
+from ragft_pipeline.models.memory import trim
 from ragft_pipeline.models.number_types import autocast, faster_dtype
 from ragft_pipeline.models.quiet import quiet_transformers
 from ragft_pipeline.models.weights import Weights
@@ -139,6 +140,10 @@ def _store_as_multiplied(model: Any, compute: ComputeSettings) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Linear) and module is not shared:
             module.weight.data = module.weight.data.to(faster_dtype(compute))
+    for parameter in model.parameters():  # what still lies in the file's map holds all of it
+        if parameter.dtype == torch.float32:
+            parameter.data = parameter.data.clone()
+    trim()
 
 
 def _four_bit(compute: ComputeSettings) -> Any:
@@ -284,6 +289,7 @@ def _clock(recipe: TunedLLMSettings, plan: Plan) -> Any:
             self._start = self._saved = time.monotonic()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            trim()
             if time.monotonic() - self._saved >= _SECONDS:
                 control.should_save = True
             if recipe.budget.minutes and self.seconds >= 60 * recipe.budget.minutes:

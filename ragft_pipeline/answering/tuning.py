@@ -18,6 +18,7 @@ from ragft_pipeline.answering.guard import guard_texts, perplexity_change
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.language_model import LanguageModel
+from ragft_pipeline.models.memory import trim
 from ragft_pipeline.models.weights import Weights, require_language_model, resolve_weights
 from ragft_pipeline.schemas import CHATS
 from ragft_pipeline.settings import Settings
@@ -110,6 +111,7 @@ def choose_strength(fit: Fit, settings: Settings, work: Workspace) -> dict[str, 
         _scale(fit.model, strength)
         with autocast(settings.compute):
             tried[strength] = fit.val_loss(), model.losses(texts)
+        trim()
         changed = perplexity_change(tried[strength][1], tried[0.0][1])
         work.progress(
             f"tuned_llm: strength {strength}, val loss {tried[strength][0]:.3f}, "

@@ -20,7 +20,7 @@ from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.identities import versions
-from ragft_pipeline.lineage.memory import give_back
+from ragft_pipeline.models.memory import give_back
 from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.schemas import Table
 from ragft_pipeline.settings import Settings

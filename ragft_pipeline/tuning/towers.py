@@ -15,6 +15,7 @@ import numpy as np
 
 from ragft_pipeline.compute import add_up, add_up_gradients, require_agreement, share
 from ragft_pipeline.models.devices import pick_device, texts_at_once
+from ragft_pipeline.models.memory import trim
 from ragft_pipeline.models.number_types import attention_in_training, autocast
 from ragft_pipeline.settings import ComputeSettings, TunedEmbedderSettings
 from ragft_pipeline.tuning.checkpoint import Checkpoint
@@ -250,6 +251,7 @@ def train_towers(
         losses.append(_add_gradients(towers, lesson, steps[number % length], recipe, one_sided))
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
+        trim()
         if len(losses) % 10 == 0 or len(losses) == total:
             losses[-10:] = last = [float(loss) for loss in losses[-10:]]
             mean = float(np.mean(last))
