@@ -10,7 +10,7 @@ import torch
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models import devices, number_types
-from ragft_pipeline.models.devices import pick_device, texts_at_once
+from ragft_pipeline.models.devices import pick_device, texts_at_once, tokens_kept
 from ragft_pipeline.models.number_types import faster_dtype
 from ragft_pipeline.settings import ComputeSettings
 from ragft_pipeline.tuning.training import on_one_device
@@ -26,7 +26,19 @@ def card(monkeypatch: pytest.MonkeyPatch, gib: float, bfloat16: bool = True) -> 
 
 
 def test_a_cpu_takes_as_many_texts_as_it_always_did() -> None:
-    assert texts_at_once(CPU, 256) == texts_at_once(CPU, 8192, kept=True) == 32
+    assert texts_at_once(CPU, 256) == texts_at_once(CPU, 8192) == 32
+
+
+def test_a_step_on_a_cpu_keeps_about_a_gigabyte_of_activations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    minilm = SimpleNamespace(config=SimpleNamespace(hidden_size=384, num_hidden_layers=6))
+    assert texts_at_once(CPU, 8192, kept=True) == 16
+    assert 3000 < tokens_kept(CPU, minilm) < 5000  # 32 passages of 128 tokens are 4096
+    assert tokens_kept(CPU, None) < tokens_kept(CPU, minilm)  # not known: a large one
+    card(monkeypatch, 80)
+    auto = ComputeSettings()
+    assert tokens_kept(auto, minilm) > 10**9
 
 
 def test_a_card_takes_what_its_memory_holds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ None of it is part of an identity: a card gives the vectors that a CPU gives, wi
 from __future__ import annotations
 
 import os
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ _CPU_TEXTS = 32  # more at once do not make a CPU faster
 _SHARE = 0.1  # of a card's memory, that the states of a batch may take
 _MOST_TOKENS = 1 << 17  # more do not make the largest cards faster
 _PASSING, _KEPT = 16, 10  # times the width: what a token takes, and in each layer where all is kept
+_HELD, _KEPT_THERE = 1 << 30, 30  # bytes that a step keeps on a CPU; the same, in attention too
 _WIDTH, _LAYERS = 1024, 24  # of a model that does not say
 _UNKNOWN_GIB = 8.0  # of memory, on a device that does not say
 
@@ -58,7 +60,8 @@ def texts_at_once(
 ) -> int:
     """Return how many texts go through a model together.
 
-    What `compute.batch_size` says, else 32 on a CPU and what a card's memory has room for.
+    What `compute.batch_size` says, else 32 on a CPU (16 where all is kept) and what a card's memory
+    has room for.
 
     Args:
         tokens: that a text has at most.
@@ -69,12 +72,25 @@ def texts_at_once(
         return compute.batch_size
     device = pick_device(compute)
     if device == "cpu":
-        return _CPU_TEXTS
+        return _CPU_TEXTS // 2 if kept else _CPU_TEXTS
     config = getattr(transformer, "config", None)
     width = getattr(config, "hidden_size", _WIDTH)
     each = 4 * width * (_KEPT * getattr(config, "num_hidden_layers", _LAYERS) if kept else _PASSING)
     room = min(_MOST_TOKENS, int(_SHARE * memory_gib(device) * 2**30 / each))
     return max(1, room // max(1, tokens))
+
+
+def tokens_kept(compute: ComputeSettings, transformer: Any) -> int:
+    """Return for how many tokens a training step keeps what its backward pass needs.
+
+    A card's batches are by its memory already. On a CPU it is about 1 GB of activations: other
+    programs want memory too, and what is not kept is computed again.
+    """
+    if pick_device(compute) != "cpu":
+        return sys.maxsize
+    config = getattr(transformer, "config", None)
+    width = getattr(config, "hidden_size", _WIDTH)
+    return _HELD // (4 * width * _KEPT_THERE * getattr(config, "num_hidden_layers", _LAYERS))
 
 
 @lru_cache(maxsize=4)

@@ -7,14 +7,15 @@ well as the source, the teacher's scores say so, and it is no negative.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ragft_pipeline.compute import add_up, add_up_gradients, require_agreement, share
-from ragft_pipeline.models.devices import pick_device, texts_at_once
+from ragft_pipeline.models.devices import pick_device, texts_at_once, tokens_kept
 from ragft_pipeline.models.memory import trim
 from ragft_pipeline.models.number_types import attention_in_training, autocast
 from ragft_pipeline.settings import ComputeSettings, TunedEmbedderSettings
@@ -155,14 +156,20 @@ class Towers:
         self._compute = compute
         transformer = model.transformers_model
         self._texts = texts_at_once(compute, recipe.passage_tokens, transformer, kept=True)
+        self._room = 0 if recipe.accumulate else tokens_kept(compute, transformer)
 
     def encode(self, texts: Sequence[str]) -> torch.Tensor:
         """Return vectors of texts of like length, float32 of shape (texts, dimension)."""
+        return self._vectors(self._features(texts))
+
+    def _features(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         import torch
         from sentence_transformers.util import batch_to_device
 
         features = self.model.preprocess(list(texts), max_length=self._recipe.passage_tokens)
-        features = batch_to_device(features, torch.device(self._device))
+        return dict(batch_to_device(features, torch.device(self._device)))
+
+    def _vectors(self, features: dict[str, torch.Tensor]) -> torch.Tensor:
         with autocast(self._compute), attention_in_training(self._compute):
             vectors: torch.Tensor = self.model(features)["sentence_embedding"]
         return vectors.float()
@@ -177,9 +184,9 @@ class Towers:
 
         The loss's gradient at each vector comes first, then that of the weights (GradCache, Gao et
         al. 2021): so a group of processes encodes a share of the texts each and has the gradients
-        that one would have. With `accumulate` a process keeps the activations of one chunk at a
-        time and encodes twice: the same gradients, for a third more time and a fraction of the
-        memory.
+        that one would have. Activations are kept of the shortest texts, as many as there is room
+        for; the others are encoded twice, a chunk at a time: the same gradients, for at most a
+        third more time and a fraction of the memory. With `accumulate` none are kept.
         """
         import torch
 
@@ -188,17 +195,16 @@ class Towers:
         texts_each = min(self._texts, -(-len(order) // size))  # a part for every process
         parts = [order[at : at + texts_each] for at in range(0, len(order), texts_each)]
         chunks = parts[place::size]
-        keeps = not self._recipe.accumulate
-
-        def encoded() -> Iterator[torch.Tensor]:
-            return (self.encode([texts[index] for index in chunk]) for chunk in chunks)
-
-        kept, found = [], []
-        with torch.set_grad_enabled(keeps):
-            for part in encoded():
-                found.append(part.detach())
-                if keeps:
-                    kept.append(part)
+        room, kept, found = self._room, list[torch.Tensor](), []
+        for chunk in chunks:
+            features = self._features([texts[index] for index in chunk])
+            room -= features["input_ids"].numel()
+            with torch.set_grad_enabled(room >= 0):
+                part = self._vectors(features)
+            found.append(part.detach())
+            if room >= 0:
+                kept.append(part)
+        again = ([texts[index] for index in chunk] for chunk in chunks[len(kept) :])
         with torch.no_grad():
             like = found[0] if found else self.encode(texts[:1])
         vectors = like.new_zeros(len(texts), like.shape[1])
@@ -209,7 +215,7 @@ class Towers:
         loss = loss_of(vectors)
         loss.backward()
         assert vectors.grad is not None
-        for rows, part in zip(places, kept if keeps else encoded()):
+        for rows, part in zip(places, chain(kept, map(self.encode, again))):
             part.backward(vectors.grad[rows])
         add_up_gradients(self.model.parameters())
         return loss.detach()

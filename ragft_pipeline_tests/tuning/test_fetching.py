@@ -73,7 +73,10 @@ def test_a_step_of_the_towers_fetches_nothing(
     model.transformers_model = None
     recipe = TunedEmbedderSettings(accumulate=accumulate, matryoshka=(4,))
     own = towers.Towers(model, recipe, ComputeSettings(batch_size=4))
-    monkeypatch.setattr(own, "encode", lambda texts: model(torch.ones(len(texts), WIDTH)))
+    monkeypatch.setattr(
+        own, "_features", lambda texts: {"input_ids": torch.ones(len(texts), WIDTH)}
+    )
+    monkeypatch.setattr(own, "_vectors", lambda features: model(features["input_ids"]))
     texts = [f"text {row}" for row in range(ROWS)]
     lesson = towers.Lesson(texts, texts, np.arange(ROWS), vectors(), teacher())
     with Fetches() as fetches:
