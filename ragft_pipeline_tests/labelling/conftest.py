@@ -46,6 +46,10 @@ ASKED = (
 )  # fmt: skip
 
 
+Labelling = tuple[str, subprocess.Popen[str]]
+"""The address of a `ragft label`, and its process."""
+
+
 @dataclass(frozen=True)
 class Handbook:
     """A corpus folder, its frozen version, and the store with a promoted bundle."""
@@ -123,12 +127,19 @@ def handbook(made_handbook: Path, tmp_path: Path) -> Handbook:
 
 
 @contextmanager
-def labelling_process(handbook: Handbook, log: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def labelling_process(handbook: Handbook, log: Path) -> Iterator[Labelling]:
     """Give the address of `ragft label` over a handbook's log, and its process."""
     file = handbook.folder / "ragft.yaml"
     file.write_text(f"store: {handbook.store.root}\ncorpus: {{source: {handbook.corpus}}}\n")
     questions = handbook.folder / "asked.txt"
     questions.write_text("\n".join(ASKED), encoding="utf-8")
+    with labelling(file, questions, log) as running:
+        yield running
+
+
+@contextmanager
+def labelling(file: Path, questions: Path, log: Path) -> Iterator[Labelling]:
+    """Give the address of `ragft label` over a log of questions, by a settings file."""
     program = "import sys; from ragft_pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "RAGFT_SETTINGS": str(file)}
     environment.pop("RAGFT_STORE", None)

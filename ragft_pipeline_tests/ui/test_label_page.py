@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.retrieval.question_sets import SERVED
+from ragft_pipeline_tests.conftest import Project
 from ragft_pipeline_tests.labelling.conftest import (  # noqa: F401
     ASKED,
     Handbook,
     handbook,
+    labelling,
     labelling_process,
     made_handbook,
 )
@@ -104,6 +107,36 @@ def test_questions_are_labelled_by_keyboard_alone_and_a_run_uses_them(
     version = SnapshotStore(handbook.store).freeze(handbook.settings)
     assert (version.facts["gold_questions"], version.gold_left_out) == (number + 1, [])
     assert faults == []
+
+
+def test_twenty_questions_of_a_log_on_the_sample_decide_the_run_that_follows(
+    browser: Browser, copied: Project, tmp_path: Path
+) -> None:
+    gold, log = copied.corpus / "queries.jsonl", tmp_path / "searches.jsonl"
+    known = copied.artifact("gold_questions").table().column("question").to_pylist()
+    asked = sorted(known)[:20]
+    log.write_text("\n".join(json.dumps({"question": one}) for one in asked), encoding="utf-8")
+    gold.write_text("", encoding="utf-8")
+    faults: list[str] = []
+    with labelling(copied.settings_file, log, tmp_path / "log") as (address, _):
+        page = opened(browser, address, "ada", faults)
+        for _ in asked:
+            before = page.locator("#question").inner_text()
+            page.keyboard.press("a")
+            page.locator("li[data-grade='2']").first.wait_for()
+            page.keyboard.press("r")
+            another_question(page, before)
+    assert faults == []
+    entries = [json.loads(line) for line in gold.read_text(encoding="utf-8").splitlines()]
+    assert sorted(entry["question"] for entry in entries) == asked
+    run = copied.ragft_process("run")
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "20 of the questions were judged from pools" in run.stdout
+    rows = copied.artifact("retrieval_eval").table().to_pylist()
+    served = [row for row in rows if row["question_set"] == SERVED]
+    assert sorted({row["question"] for row in served}) == asked
+    assert all(row["unjudged_at_10"] is not None for row in served)
+    assert "20 people's questions" in copied.artifact("eval_report").facts["verdict"]
 
 
 def test_two_pages_at_once_lose_nothing(
