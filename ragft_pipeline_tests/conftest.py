@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import shutil
@@ -22,6 +21,7 @@ from filelock import FileLock
 from ragft_pipeline import Corpus
 from ragft_pipeline.cli import main
 from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.models.memory import give_back
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.store import Artifact, ArtifactStore
 from ragft_pipeline_tests.s3_server import S3Server, Team, make_team, s3_server
@@ -176,12 +176,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _tidy() -> Iterator[None]:
-    """Let go of models that lie in circles, once they amount to something."""
+    """Give back what a test leaves behind, once it amounts to something."""
     process = psutil.Process()
     before = process.memory_info().rss
     yield
     if process.memory_info().rss - before > WORTH_COLLECTING:
-        gc.collect()
+        give_back()
 
 
 @pytest.fixture(scope="session")
