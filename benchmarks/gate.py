@@ -195,7 +195,7 @@ def at(system: System, places: np.ndarray) -> System:
     assert isinstance(system, Ranked)
     found = system.candidates
     part = Candidates(found.nodes[places], found.features[places], found.names)
-    return Ranked(system.name, part, system.questions.at(places))
+    return Ranked(system.name, part, system.questions.at(places), system.legible)
 
 
 def measure(bench: Bench, seeds: int, results: Results) -> list[str]:

@@ -26,10 +26,10 @@ from benchmarks.question_latency import compare_latency
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.evaluation.choosing import Choices, Ranked
+from ragft_pipeline.evaluation.choosing import Choices, Ranked, legible
 from ragft_pipeline.evaluation.claim import Paired
 from ragft_pipeline.evaluation.names import CANDIDATE
-from ragft_pipeline.evaluation.retrieval_eval import peoples_questions
+from ragft_pipeline.evaluation.retrieval_eval import peoples_questions, synthetic_questions
 from ragft_pipeline.evaluation.significance import paired_difference, units_of
 from ragft_pipeline.evaluation.summary import UNTUNED, EvaluationRows
 from ragft_pipeline.evaluation.systems import BASE, BM25, CONTEXT
@@ -114,12 +114,16 @@ def measure(folder: Path, name: str, store: Path, results: Results) -> None:
         read = reading(step)
         print(f"\n## {name}: context {read.passages.context}", flush=True)
         trial = Trial.of(step.table("chunked_nodes"), released_models(step), read, work)
-        people = peoples_questions(evaluation_data(step), trial, read)
+        data = evaluation_data(step)
+        people = peoples_questions(data, trial, read)
         units = units_of(people.clusters, people.relevant)
         today = two_weights(today_trial(step, settings, work), people)
         rows = EvaluationRows(evaluated.table(), settings.evaluation)
         choices = Choices.load(evaluated.path)
         as_served(name, rows, choices, dict(zip(people.ids, zip(today, units))), results)
+        synthetic, _ = synthetic_questions(data, trial, read)
+        trial.legible = legible(trial.measure(synthetic, only=(BASE, BM25)))
+        results.add(f"{name}/legible", trial.legible, "of 1")
         numbers(name, trial, people, units, today, results)
         compare_latency(name, step, read, people.texts, SLOWER, results)
 

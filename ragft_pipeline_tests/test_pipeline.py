@@ -17,7 +17,8 @@ from ragft_pipeline_tests.conftest import ROOT, Project, make_project
 
 ASKED = 1 + [recipe.name for recipe in RECIPES].index("train_qa_pairs")
 _LOADED = (
-    "print('HEAVY', [m for m in ('torch', 'transformers', 'llama_index') if m in sys.modules]);"
+    "heavy = ('torch', 'transformers', 'llama_index', 'bm25s');"
+    "print('HEAVY', [module for module in heavy if module in sys.modules]);"
     "print('DAGSTER', 'dagster' in sys.modules)"
 )
 

@@ -30,6 +30,7 @@ PRIOR = {
     "length": 0.0,
     "cross-encoder": 0.0,
 }
+_OF_BASE = ("dense", "base", "document", "neighbours", "late interaction")  # rest on its vectors
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,15 @@ class Ranker:
     weights: dict[str, float]
 
     @classmethod
-    def prior(cls, names: Sequence[str]) -> Ranker:
-        """Return the shipped weights of some evidence."""
-        return cls({name: PRIOR[name] for name in names})
+    def prior(cls, names: Sequence[str], legible: float = 1.0) -> Ranker:
+        """Return the shipped weights of some evidence.
+
+        Args:
+            legible: how far the base embedder reads the corpus, 0..1; what rests on its vectors
+                counts so much less.
+        """
+        share = dict.fromkeys(_OF_BASE, legible)
+        return cls({name: PRIOR[name] * share.get(name, 1.0) for name in names})
 
     @classmethod
     def fitted(
@@ -50,6 +57,7 @@ class Ranker:
         features: np.ndarray,
         relevant: np.ndarray,
         clusters: Sequence[str],
+        legible: float = 1.0,
     ) -> Ranker:
         """Return weights fitted on questions, drawn to the prior; the prior without questions.
 
@@ -58,15 +66,17 @@ class Ranker:
             features: float (questions, candidates, features).
             relevant: bool (questions, candidates).
             clusters: of the documents that each question is about.
+            legible: as the prior takes it.
         """
         from scipy.optimize import minimize
 
-        prior = np.array([PRIOR[name] for name in names])
+        shipped = cls.prior(names, legible)
+        prior = np.array([shipped.weights[name] for name in names])
         usable = relevant.any(axis=1)
         shown, wanted = features[usable].astype(np.float64), relevant[usable]
         number = len(shown)
         if not number:
-            return cls.prior(names)
+            return shipped
         documents = len(set(np.array(clusters)[usable].tolist()))
         pull = max(0.01, 1 / number, 0.5 / documents)
 
