@@ -16,7 +16,8 @@ from ragft_pipeline.recipes import RECIPES
 from ragft_pipeline_tests.conftest import ROOT, SAMPLE, Project, make_project
 
 _LOADED = (
-    "print('HEAVY', [m for m in ('torch', 'transformers', 'llama_index') if m in sys.modules]);"
+    "heavy = ('torch', 'transformers', 'llama_index', 'bm25s');"
+    "print('HEAVY', [module for module in heavy if module in sys.modules]);"
     "print('DAGSTER', 'dagster' in sys.modules)"
 )
 

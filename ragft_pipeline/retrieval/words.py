@@ -6,15 +6,18 @@ Every function is pure in the text: what a corpus is made of changes no term of 
 from __future__ import annotations
 
 import re
+import runpy
 import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import distribution
 from itertools import islice
 
-from bm25s import stopwords
-
+# bm25s' lists without bm25s, which starts JAX where that is installed: it would take three quarters
+# of a card's memory for itself.
+_LISTS = runpy.run_path(str(distribution("bm25s").locate_file("bm25s/stopwords.py")))
 AUTO, OFF = "auto", "off"
 TERMS_VERSION = 2  # raise it when some text would get other terms
 # Scripts written without spaces: Thai and Lao, Burmese, Khmer, kana, Chinese characters.
@@ -22,7 +25,7 @@ _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 )
 _FIRST_UNSPACED = re.compile(f"[{_UNSPACED}]").match
-_STOP = frozenset(stopwords.STOPWORDS_EN)
+_STOP = frozenset(_LISTS["STOPWORDS_EN"])
 _LOOKED_AT = 400  # words that tell a text's language
 _ENOUGH = 2  # stop words, of which the language has more than any other
 _BY_SCRIPT = (  # one language a script; another one that uses it can be fixed in the settings
@@ -33,18 +36,18 @@ _BY_SCRIPT = (  # one language a script; another one that uses it can be fixed i
     (re.compile("[\u0b80-\u0bff]"), "tamil"),
 )
 _BY_STOP_WORDS = {
-    "danish": stopwords.STOPWORDS_DANISH,
-    "dutch": stopwords.STOPWORDS_DUTCH,
-    "english": stopwords.STOPWORDS_EN_PLUS,
-    "french": stopwords.STOPWORDS_FRENCH,
-    "german": stopwords.STOPWORDS_GERMAN,
-    "italian": stopwords.STOPWORDS_ITALIAN,
-    "norwegian": stopwords.STOPWORDS_NORWEGIAN,
-    "portuguese": stopwords.STOPWORDS_PORTUGUESE,
-    "russian": stopwords.STOPWORDS_RUSSIAN,
-    "spanish": stopwords.STOPWORDS_SPANISH,
-    "swedish": stopwords.STOPWORDS_SWEDISH,
-    "turkish": stopwords.STOPWORDS_TURKISH,
+    "danish": _LISTS["STOPWORDS_DANISH"],
+    "dutch": _LISTS["STOPWORDS_DUTCH"],
+    "english": _LISTS["STOPWORDS_EN_PLUS"],
+    "french": _LISTS["STOPWORDS_FRENCH"],
+    "german": _LISTS["STOPWORDS_GERMAN"],
+    "italian": _LISTS["STOPWORDS_ITALIAN"],
+    "norwegian": _LISTS["STOPWORDS_NORWEGIAN"],
+    "portuguese": _LISTS["STOPWORDS_PORTUGUESE"],
+    "russian": _LISTS["STOPWORDS_RUSSIAN"],
+    "spanish": _LISTS["STOPWORDS_SPANISH"],
+    "swedish": _LISTS["STOPWORDS_SWEDISH"],
+    "turkish": _LISTS["STOPWORDS_TURKISH"],
 }
 _stemmers = threading.local()  # a stemmer serves one thread
 
