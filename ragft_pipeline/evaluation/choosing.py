@@ -19,12 +19,16 @@ import numpy as np
 from ragft_pipeline.evaluation.ranking import Found
 from ragft_pipeline.evaluation.second_stages import by_scores
 from ragft_pipeline.evaluation.significance import standard_error
+from ragft_pipeline.evaluation.systems import BASE, BM25
 from ragft_pipeline.retrieval.evidence import Candidates
 from ragft_pipeline.retrieval.folds import folds_of
 from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.retrieval.search import MIDDLE
 
 CHOICES_FILE = "choices.json"
+# Of BM25's nDCG@10 on synthetic questions: up to the first the base embedder reads nothing, from
+# the second on all. A small English one has .59 to .61 on English corpora, .XX on a Chinese one.
+_LEGIBLE = 0.25, 0.5
 Weights = float | dict[str, float] | None
 """A hybrid's dense weight, a ranker's weights by evidence, or nothing to fit."""
 
@@ -149,10 +153,32 @@ class Choices:
         return cls(kept["questions"], Choice(**kept["whole"]), folds)
 
 
-def prior_choice(systems: Sequence[System], system: str) -> Choices:
-    """Return the choice of nobody's questions: a system and the shipped weights."""
-    weights = {one.name: one.fit(np.zeros(0, bool)) for one in systems}
+def prior_choice(systems: Sequence[System], system: str, share: float = 1.0) -> Choices:
+    """Return the choice of nobody's questions: a system and the shipped weights.
+
+    Args:
+        share: how far the base embedder reads the corpus; what rests on it counts so much.
+    """
+    weights = {
+        one.name: Ranker.prior(one.candidates.names, share).weights
+        if isinstance(one, Ranked)
+        else one.fit(np.zeros(0, bool))
+        for one in systems
+    }
     return Choices(0, Choice(system, weights), {})
+
+
+def legible(systems: Sequence[System]) -> float:
+    """Return how far the base embedder reads the corpus, 0..1, by synthetic questions.
+
+    They copy words, so they do not say what a dense retriever is worth; but one that does not even
+    find passages by their own words cannot read them.
+    """
+    found = {one.name: one.result.primary.mean() for one in systems if isinstance(one, Plain)}
+    if not found.get(BM25, 0.0) or BASE not in found:
+        return 1.0
+    none, whole = _LEGIBLE
+    return float(np.clip((found[BASE] / found[BM25] - none) / (whole - none), 0.0, 1.0))
 
 
 class CrossFit:

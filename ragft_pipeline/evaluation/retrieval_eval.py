@@ -22,6 +22,7 @@ from ragft_pipeline.evaluation.choosing import (
     Choices,
     CrossFit,
     System,
+    legible,
     out_of_fold,
     prior_choice,
 )
@@ -88,7 +89,13 @@ def evaluate_retrieval(
         trial.ranker_seconds += time.monotonic() - start
         work.progress(f"{choices.whole.system}, chosen by {len(people)} questions of people")
     else:
-        choices = prior_choice(next(iter(systems.values())), trial.prior)
+        share = legible(systems[SYNTHETIC]) if SYNTHETIC in systems else 1.0
+        if share < 1:
+            work.progress(
+                "the base embedder hardly finds passages by their own words: what rests on it "
+                f"counts {share:.2f} of its usual weight"
+            )
+        choices = prior_choice(next(iter(systems.values())), trial.prior, share)
     choices.save(work.folder)
     rows = [
         part

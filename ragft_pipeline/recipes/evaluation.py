@@ -69,7 +69,7 @@ def _evaluate(step: Step) -> Produced:
 retrieval_eval = Recipe(
     "retrieval_eval",
     _evaluate,
-    code=4,
+    code=5,
     heavy=True,
     inputs=(
         "chunked_nodes", "node_embeddings", "train_qa_pairs", "test_qa_pairs", "gold_questions",

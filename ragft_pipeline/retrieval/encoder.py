@@ -19,6 +19,7 @@ from ragft_pipeline.compute import RowFunction
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.devices import pick_device, pick_dtype, texts_at_once
+from ragft_pipeline.models.features import quicken
 from ragft_pipeline.models.quiet import quiet_transformers
 from ragft_pipeline.models.weights import (
     Weights,
@@ -233,6 +234,7 @@ def load_sentence_transformer(
     except Exception as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RagftError(f"model {weights.name!r} cannot be loaded: {first[:300]}") from None
+    quicken(model)
     limit = model.max_seq_length or embedder.max_tokens
     if math.isfinite(limit):  # a mean of word vectors has none, and reads whole texts
         model.max_seq_length = min(embedder.max_tokens, limit)

@@ -30,6 +30,7 @@ PRIOR = {
     "length": 0.0,
     "cross-encoder": 0.0,
 }
+_OF_BASE = ("dense", "base", "document", "neighbours", "late interaction")  # rest on its vectors
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,15 @@ class Ranker:
     weights: dict[str, float]
 
     @classmethod
-    def prior(cls, names: Sequence[str]) -> Ranker:
-        """Return the shipped weights of some evidence."""
-        return cls({name: PRIOR[name] for name in names})
+    def prior(cls, names: Sequence[str], legible: float = 1.0) -> Ranker:
+        """Return the shipped weights of some evidence.
+
+        Args:
+            legible: how far the base embedder reads the corpus, 0..1; what rests on its vectors
+                counts so much less.
+        """
+        share = dict.fromkeys(_OF_BASE, legible)
+        return cls({name: PRIOR[name] * share.get(name, 1.0) for name in names})
 
     @classmethod
     def fitted(

@@ -17,12 +17,16 @@ from ragft_pipeline.evaluation.choosing import (
     CrossFit,
     Fused,
     Plain,
+    Ranked,
     System,
     Weights,
+    legible,
     out_of_fold,
     prior_choice,
 )
 from ragft_pipeline.evaluation.ranking import Found
+from ragft_pipeline.evaluation.systems import BASE, BM25
+from ragft_pipeline.retrieval.evidence import FIRST_STAGE, Candidates
 from ragft_pipeline.retrieval.folds import agreed, folds_of
 from ragft_pipeline.retrieval.metrics import PRIMARY
 
@@ -167,6 +171,34 @@ def test_without_others_to_choose_the_prior_stands() -> None:
     ) == Choice("prior", {"one": None})
     hybrid = Fused("hybrid(base)", GRID, [found([0.1]), found([0.2]), found([0.9])])
     assert prior_choice([hybrid], "hybrid(base)").whole.weights == {"hybrid(base)": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("dense", "share"), [(0.05, 0.0), (0.2, 0.0), (0.3, 0.5), (0.4, 1.0), (0.7, 1.0)]
+)
+def test_an_embedder_that_finds_no_passage_by_its_own_words_cannot_read(
+    dense: float, share: float
+) -> None:
+    systems = [Plain(BASE, found([dense] * 3)), Plain(BM25, found([0.8] * 3))]
+    assert legible(systems) == pytest.approx(share)
+    assert legible(systems[:1]) == 1.0  # nothing to compare with
+    assert legible([systems[0], Plain(BM25, found([0.0] * 3))]) == 1.0
+
+
+def test_what_rests_on_an_embedder_that_cannot_read_counts_nothing() -> None:
+    nodes = np.array([[0, 1]])
+    features = np.zeros((1, 2, len(FIRST_STAGE)), np.float32)
+    features[0, 0, FIRST_STAGE.index("dense")] = features[0, 0, FIRST_STAGE.index("document")] = 1
+    features[0, 1, FIRST_STAGE.index("bm25")] = 1
+    candidates = Candidates(nodes, features[:, :, 0], features, FIRST_STAGE)
+    ranker = Ranked("hybrid(base) + ranker", candidates, [frozenset({1})], ["c"])
+    whole, none = (
+        prior_choice([ranker], ranker.name, share).whole.weights[ranker.name]
+        for share in (1.0, 0.0)
+    )
+    rows = np.ones(1, bool)
+    assert ranker.found(whole, rows).top[0, 0] == 0
+    assert ranker.found(none, rows).top[0, 0] == 1
 
 
 def test_choices_are_read_as_they_were_written(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from sentence_transformers.sentence_transformer.modules import (
 )
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
+from ragft_pipeline.models.features import quicken
 from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval import packed
 from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows
@@ -54,6 +55,23 @@ def small_model(folder: Path, roberta: bool, pooling: str) -> SentenceTransforme
     first.max_seq_length = 128
     modules = [first, Pooling(48, pooling, include_prompt=False), Dense(48, 20), Normalize()]
     return SentenceTransformer(modules=modules, device="cpu")
+
+
+@pytest.mark.parametrize("prompt", [None, "query: "])
+def test_features_are_made_quicker_and_are_the_same(
+    minilm: SentenceTransformer, prompt: str | None
+) -> None:
+    quick = SentenceTransformer(str(resolve_weights(MINILM).folder), device="cpu")
+    quicken(quick)
+    for texts in (TEXTS, TEXTS[:1]):
+        wanted, found = (model.preprocess(texts, prompt=prompt) for model in (minilm, quick))
+        assert wanted.keys() == found.keys()
+        for name, value in wanted.items():
+            if torch.is_tensor(value):
+                assert value.dtype == found[name].dtype
+                assert torch.equal(value, found[name])
+            else:
+                assert value == found[name]
 
 
 def test_vectors_are_those_of_sentence_transformers(minilm: SentenceTransformer) -> None:
