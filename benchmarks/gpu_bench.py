@@ -21,7 +21,7 @@ from ragft_pipeline.settings import ComputeSettings, Settings
 SAME_RANKING = 0.002  # of nDCG@10
 NEAR = {"float32": 1e-3, "bfloat16": 0.05, "4 bits": 0.3}  # relative error against the CPU's
 LEAST_SHARE = 0.5  # of the floor's rate, where batches are full
-CHOOSERS = ("number_types", "answering.fitting", "tuning.reranker_training")
+CHOOSERS = ("models.number_types", "answering.fitting", "tuning.reranker_training")
 
 
 class Missing(Exception):
