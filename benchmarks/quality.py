@@ -26,10 +26,10 @@ from benchmarks.question_latency import compare_latency
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.evaluation.choosing import Choices, Ranked
+from ragft_pipeline.evaluation.choosing import Choices, Ranked, legible
 from ragft_pipeline.evaluation.claim import Paired
 from ragft_pipeline.evaluation.names import CANDIDATE
-from ragft_pipeline.evaluation.retrieval_eval import peoples_questions
+from ragft_pipeline.evaluation.retrieval_eval import peoples_questions, synthetic_questions
 from ragft_pipeline.evaluation.significance import paired_difference, units_of
 from ragft_pipeline.evaluation.summary import UNTUNED, EvaluationRows
 from ragft_pipeline.evaluation.systems import BASE, BM25, CONTEXT
@@ -39,6 +39,7 @@ from ragft_pipeline.recipes import released_models
 from ragft_pipeline.recipes.evaluation import evaluation_data
 from ragft_pipeline.recipes.reading import reading
 from ragft_pipeline.retrieval.question_sets import SERVED, TOMORROW, QuestionSet
+from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 
@@ -114,13 +115,17 @@ def measure(folder: Path, name: str, store: Path, results: Results) -> None:
         read = reading(step)
         print(f"\n## {name}: context {read.passages.context}", flush=True)
         trial = Trial.of(step.table("chunked_nodes"), released_models(step), read, work)
-        people = peoples_questions(evaluation_data(step), trial, read)
+        data = evaluation_data(step)
+        people = peoples_questions(data, trial, read)
         units = units_of(people.clusters, people.relevant)
         today = two_weights(today_trial(step, settings, work), people)
         rows = EvaluationRows(evaluated.table(), settings.evaluation)
         choices = Choices.load(evaluated.path)
         as_served(name, rows, choices, dict(zip(people.ids, zip(today, units))), results)
-        numbers(name, trial, people, units, today, results)
+        synthetic, _ = synthetic_questions(data, trial, read)
+        share = legible(trial.measure(synthetic, only=(BASE, BM25)))
+        results.add(f"{name}/legible", share, "of 1")
+        numbers(name, trial, people, units, today, share, results)
         compare_latency(name, step, read, people.texts, SLOWER, results)
 
 
@@ -183,23 +188,30 @@ def numbers(
     people: QuestionSet,
     units: list[str],
     today: np.ndarray,
+    share: float,
     results: Results,
 ) -> None:
-    """Print what so many questions about other documents make of each ranker."""
+    """Print what so many questions about other documents make of each ranker.
+
+    Args:
+        share: how far the base embedder reads the corpus, which tells where there is no question.
+    """
     print(f"\n### {name}: questions that fit the ranker\n")
     print("| system | 0 | 30 | 60 | 120 | all |\n|---|---|---|---|---|---|")
     for system in trial.measure(people):
         if not isinstance(system, Ranked):
             continue
-        scores = [ranked(system, people, number) for number in NUMBERS]
+        prior = Ranker.prior(system.candidates.names, share).weights
+        unasked = system.found(prior, np.ones(len(people), bool)).primary
+        scores = [unasked, *(ranked(system, people, number) for number in NUMBERS[1:])]
         print(f"| {system.name} | {' | '.join(f'{each.mean():.4f}' for each in scores)} |")
         for number, each in zip(NUMBERS, scores):
             label = "all" if number is None else number
             results.add(f"{name}/fitted_on_{label}/{system.name}", each.mean(), "nDCG@10")
         if system.name == trial.prior:
-            unasked = paired_difference(scores[0], today, units)
-            print(f"without a question, to today's: {unasked}", flush=True)
-            results.add(f"{name}/unasked/gain_low", unasked.low, "nDCG@10", at_least=UNASKED)
+            gain = paired_difference(unasked, today, units)
+            print(f"without a question, to today's: {gain}", flush=True)
+            results.add(f"{name}/unasked/gain_low", gain.low, "nDCG@10", at_least=UNASKED)
 
 
 def run(settings: Settings) -> tuple[str, float]:

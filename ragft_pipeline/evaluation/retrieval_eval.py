@@ -73,7 +73,7 @@ def evaluate_retrieval(
     asked = {SERVED: people, TOMORROW: tomorrows(people)}
     dropped = 0
     if not enough:
-        asked[SYNTHETIC], dropped = _synthetic(data, trial, settings)
+        asked[SYNTHETIC], dropped = synthetic_questions(data, trial, settings)
     asked = {name: questions for name, questions in asked.items() if len(questions)}
     if not asked:
         raise RagftError(
@@ -180,7 +180,9 @@ def _chosen(systems: list[System], people: QuestionSet, trial: Trial) -> Choices
     return CrossFit(systems, served, people.clusters, units, trial.prior).choices()
 
 
-def _synthetic(data: EvaluationData, trial: Trial, settings: Settings) -> tuple[QuestionSet, int]:
+def synthetic_questions(
+    data: EvaluationData, trial: Trial, settings: Settings
+) -> tuple[QuestionSet, int]:
     """Return synthetic questions about test documents, and how many stand in train as well."""
     pairs = unseen(data.test_pairs, data.train_pairs)
     index = RelevanceIndex(data.nodes, trial.column)
