@@ -196,7 +196,7 @@ def at(system: System, places: np.ndarray) -> System:
     found = system.candidates
     part = Candidates(found.nodes[places], found.first[places], found.features[places], found.names)
     relevant, clusters = ([each[i] for i in places] for each in (system.relevant, system.clusters))
-    return Ranked(system.name, part, relevant, clusters)
+    return Ranked(system.name, part, relevant, clusters, system.legible)
 
 
 def measure(bench: Bench, seeds: int, results: Results) -> list[str]:

@@ -39,7 +39,6 @@ from ragft_pipeline.recipes import released_models
 from ragft_pipeline.recipes.evaluation import evaluation_data
 from ragft_pipeline.recipes.reading import reading
 from ragft_pipeline.retrieval.question_sets import SERVED, TOMORROW, QuestionSet
-from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 
@@ -123,9 +122,9 @@ def measure(folder: Path, name: str, store: Path, results: Results) -> None:
         choices = Choices.load(evaluated.path)
         as_served(name, rows, choices, dict(zip(people.ids, zip(today, units))), results)
         synthetic, _ = synthetic_questions(data, trial, read)
-        share = legible(trial.measure(synthetic, only=(BASE, BM25)))
-        results.add(f"{name}/legible", share, "of 1")
-        numbers(name, trial, people, units, today, share, results)
+        trial.legible = legible(trial.measure(synthetic, only=(BASE, BM25)))
+        results.add(f"{name}/legible", trial.legible, "of 1")
+        numbers(name, trial, people, units, today, results)
         compare_latency(name, step, read, people.texts, SLOWER, results)
 
 
@@ -188,30 +187,23 @@ def numbers(
     people: QuestionSet,
     units: list[str],
     today: np.ndarray,
-    share: float,
     results: Results,
 ) -> None:
-    """Print what so many questions about other documents make of each ranker.
-
-    Args:
-        share: how far the base embedder reads the corpus, which tells where there is no question.
-    """
+    """Print what so many questions about other documents make of each ranker."""
     print(f"\n### {name}: questions that fit the ranker\n")
     print("| system | 0 | 30 | 60 | 120 | all |\n|---|---|---|---|---|---|")
     for system in trial.measure(people):
         if not isinstance(system, Ranked):
             continue
-        prior = Ranker.prior(system.candidates.names, share).weights
-        unasked = system.found(prior, np.ones(len(people), bool)).primary
-        scores = [unasked, *(ranked(system, people, number) for number in NUMBERS[1:])]
+        scores = [ranked(system, people, number) for number in NUMBERS]
         print(f"| {system.name} | {' | '.join(f'{each.mean():.4f}' for each in scores)} |")
         for number, each in zip(NUMBERS, scores):
             label = "all" if number is None else number
             results.add(f"{name}/fitted_on_{label}/{system.name}", each.mean(), "nDCG@10")
         if system.name == trial.prior:
-            gain = paired_difference(unasked, today, units)
-            print(f"without a question, to today's: {gain}", flush=True)
-            results.add(f"{name}/unasked/gain_low", gain.low, "nDCG@10", at_least=UNASKED)
+            unasked = paired_difference(scores[0], today, units)
+            print(f"without a question, to today's: {unasked}", flush=True)
+            results.add(f"{name}/unasked/gain_low", unasked.low, "nDCG@10", at_least=UNASKED)
 
 
 def run(settings: Settings) -> tuple[str, float]:

@@ -88,12 +88,17 @@ class Fused:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A hybrid's candidates in the order of a ranker over evidence."""
+    """A hybrid's candidates in the order of a ranker over evidence.
+
+    Attributes:
+        legible: how far the base embedder reads the corpus, 0..1, for the prior.
+    """
 
     name: str
     candidates: Candidates
     relevant: Sequence[frozenset[int]]
     clusters: Sequence[str]
+    legible: float = 1.0
     right: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,7 +108,11 @@ class Ranked:
         """Return the weights of the evidence, drawn to the shipped ones."""
         found, clusters = self.candidates, np.array(self.clusters)
         return Ranker.fitted(
-            found.names, found.features[rows], self.right[rows], clusters[rows].tolist()
+            found.names,
+            found.features[rows],
+            self.right[rows],
+            clusters[rows].tolist(),
+            self.legible,
         ).weights
 
     def found(self, weights: Weights, rows: np.ndarray) -> Found:
@@ -153,18 +162,9 @@ class Choices:
         return cls(kept["questions"], Choice(**kept["whole"]), folds)
 
 
-def prior_choice(systems: Sequence[System], system: str, share: float = 1.0) -> Choices:
-    """Return the choice of nobody's questions: a system and the shipped weights.
-
-    Args:
-        share: how far the base embedder reads the corpus; what rests on it counts so much.
-    """
-    weights = {
-        one.name: Ranker.prior(one.candidates.names, share).weights
-        if isinstance(one, Ranked)
-        else one.fit(np.zeros(0, bool))
-        for one in systems
-    }
+def prior_choice(systems: Sequence[System], system: str) -> Choices:
+    """Return the choice of nobody's questions: a system and the shipped weights."""
+    weights = {one.name: one.fit(np.zeros(0, bool)) for one in systems}
     return Choices(0, Choice(system, weights), {})
 
 

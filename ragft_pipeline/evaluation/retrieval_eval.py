@@ -30,7 +30,7 @@ from ragft_pipeline.evaluation.latency import measure_latency
 from ragft_pipeline.evaluation.names import CANDIDATE
 from ragft_pipeline.evaluation.second_stages import UNTUNED_CROSS_ENCODER_RANKER
 from ragft_pipeline.evaluation.significance import units_of
-from ragft_pipeline.evaluation.systems import BASE, hybrid_name
+from ragft_pipeline.evaluation.systems import BASE, BM25, hybrid_name
 from ragft_pipeline.evaluation.trial import Models, Trial
 from ragft_pipeline.retrieval.question_sets import (
     SERVED,
@@ -71,9 +71,9 @@ def evaluate_retrieval(
     people = peoples_questions(data, trial, settings)
     enough = len(people) >= settings.evaluation.min_gold
     asked = {SERVED: people, TOMORROW: tomorrows(people)}
-    dropped = 0
+    synthetic, dropped = synthetic_questions(data, trial, settings)
     if not enough:
-        asked[SYNTHETIC], dropped = synthetic_questions(data, trial, settings)
+        asked[SYNTHETIC] = synthetic
     asked = {name: questions for name, questions in asked.items() if len(questions)}
     if not asked:
         raise RagftError(
@@ -81,6 +81,13 @@ def evaluate_retrieval(
             "questions.* in ragft.yaml, or give gold questions"
         )
     unseeing = trial if measured == released else Trial.of(data.nodes, measured, settings, work)
+    share = legible(trial.measure(synthetic, only=(BASE, BM25))) if len(synthetic) else 1.0
+    trial.legible = unseeing.legible = share
+    if share < 1:
+        work.progress(
+            "the base embedder hardly finds passages by their own words: what rests on it "
+            f"begins at {share:.2f} of its usual weight"
+        )
     trials = {SERVED: trial, TOMORROW: unseeing, SYNTHETIC: unseeing}
     systems = {name: trials[name].measure(questions) for name, questions in asked.items()}
     if enough:
@@ -89,13 +96,7 @@ def evaluate_retrieval(
         trial.ranker_seconds += time.monotonic() - start
         work.progress(f"{choices.whole.system}, chosen by {len(people)} questions of people")
     else:
-        share = legible(systems[SYNTHETIC]) if SYNTHETIC in systems else 1.0
-        if share < 1:
-            work.progress(
-                "the base embedder hardly finds passages by their own words: what rests on it "
-                f"counts {share:.2f} of its usual weight"
-            )
-        choices = prior_choice(next(iter(systems.values())), trial.prior, share)
+        choices = prior_choice(next(iter(systems.values())), trial.prior)
     choices.save(work.folder)
     rows = [
         part
@@ -109,7 +110,7 @@ def evaluate_retrieval(
     counts = {f"questions_{name}": len(questions) for name, questions in asked.items()}
     counts["people_left_out"] = data.gold.num_rows - len(people)
     facts: dict[str, Any] = {**counts, **trial.stages.index_facts}
-    facts |= {"nodes": len(trial.node_ids), "dropped_seen_in_training": dropped}
+    facts |= {"nodes": len(trial.node_ids), "dropped_seen_in_training": 0 if enough else dropped}
     tried = [trial] if unseeing is trial else [trial, unseeing]
     facts["ranker_seconds"] = round(sum(each.ranker_seconds for each in tried), 3)
     return pa.concat_tables(rows), facts

@@ -64,6 +64,7 @@ class Trial:
     Attributes:
         late_interaction: what every ranker looks at, where there is one.
         cross_encoders: by second stage; a ranker over the untuned hybrid looks at each.
+        legible: how far the base embedder reads the corpus, for the rankers' prior.
         ranker_seconds: spent on gathering evidence, late interaction apart.
     """
 
@@ -73,6 +74,7 @@ class Trial:
     cross_encoders: dict[str, PairScores]
     evidence: Evidence
     settings: Settings
+    legible: float = 1.0
     ranker_seconds: float = 0.0
 
     @classmethod
@@ -180,7 +182,13 @@ class Trial:
                 read = found.with_scores(CROSS_ENCODER, scorer.scores(questions, found.nodes))
                 stages.append((self.untuned, stage, read))
         for name, stage, found in stages:
-            yield Ranked(staged_name(name, stage), found, questions.relevant, questions.clusters)
+            yield Ranked(
+                staged_name(name, stage),
+                found,
+                questions.relevant,
+                questions.clusters,
+                self.legible,
+            )
 
     def rows(self, questions: QuestionSet, system: str, found: Found) -> pa.Table:
         """Return the EVAL_ROWS of a system's results on a set."""

@@ -57,6 +57,7 @@ class Ranker:
         features: np.ndarray,
         relevant: np.ndarray,
         clusters: Sequence[str],
+        legible: float = 1.0,
     ) -> Ranker:
         """Return weights fitted on questions, drawn to the prior; the prior without questions.
 
@@ -65,15 +66,17 @@ class Ranker:
             features: float (questions, candidates, features).
             relevant: bool (questions, candidates).
             clusters: of the documents that each question is about.
+            legible: as the prior takes it.
         """
         from scipy.optimize import minimize
 
-        prior = np.array([PRIOR[name] for name in names])
+        shipped = cls.prior(names, legible)
+        prior = np.array([shipped.weights[name] for name in names])
         usable = relevant.any(axis=1)
         shown, wanted = features[usable].astype(np.float64), relevant[usable]
         number = len(shown)
         if not number:
-            return cls.prior(names)
+            return shipped
         documents = len(set(np.array(clusters)[usable].tolist()))
         pull = max(0.01, 1 / number, 0.5 / documents)
 

@@ -191,14 +191,12 @@ def test_what_rests_on_an_embedder_that_cannot_read_counts_nothing() -> None:
     features[0, 0, FIRST_STAGE.index("dense")] = features[0, 0, FIRST_STAGE.index("document")] = 1
     features[0, 1, FIRST_STAGE.index("bm25")] = 1
     candidates = Candidates(nodes, features[:, :, 0], features, FIRST_STAGE)
-    ranker = Ranked("hybrid(base) + ranker", candidates, [frozenset({1})], ["c"])
-    whole, none = (
-        prior_choice([ranker], ranker.name, share).whole.weights[ranker.name]
-        for share in (1.0, 0.0)
-    )
-    rows = np.ones(1, bool)
-    assert ranker.found(whole, rows).top[0, 0] == 0
-    assert ranker.found(none, rows).top[0, 0] == 1
+    rows, top = np.ones(1, bool), {}
+    for share in (1.0, 0.0):
+        ranker = Ranked("hybrid(base) + ranker", candidates, [frozenset({1})], ["c"], share)
+        weights = prior_choice([ranker], ranker.name).whole.weights[ranker.name]
+        top[share] = int(ranker.found(weights, rows).top[0, 0])
+    assert top == {1.0: 0, 0.0: 1}
 
 
 def test_choices_are_read_as_they_were_written(tmp_path: Path) -> None:
