@@ -115,6 +115,7 @@ class Content:
             width=int(self.vectors.shape[1]), parts=(DENSE, *(extras.parts if extras else ())),
             points=len(self), base_model=about.base_model, prompts=about.prompts,
             max_tokens=about.max_tokens, adapter=about.adapter, probes=tuple(probes),
+            token_width=extras.tokens.width if extras and extras.tokens else 0,
             mean_length=extras.mean_length if extras else 0.0,
             languages=extras.languages if extras else (), dense_weight=about.dense_weight,
         )  # fmt: skip

@@ -80,6 +80,7 @@ class Tokens:
     def __init__(self, stored: StoredTokens, encoder: str) -> None:
         self._stored = stored
         self.identity = digest_of(encoder, stored.bits)
+        self.width = int(stored.codes.shape[1] * 8 // stored.bits)
 
     def vectors(self, text: str) -> np.ndarray | None:
         """Return a passage's token vectors; None for one without any."""

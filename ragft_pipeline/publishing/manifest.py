@@ -44,6 +44,7 @@ class Manifest:
         base_model, prompts, max_tokens, adapter: for people, and for who embeds elsewhere; the
             prompts are of questions and of passages.
         probes: texts by which a reader's embedder is recognised.
+        token_width: numbers of a token's vector; 0 without tokens.
         mean_length: terms of a passage on average, as the words' weights count them; 0 without.
         languages: of the passages, whose forms a question's words take.
         dense_weight: the system's weight of the dense score beside BM25's; None without BM25.
@@ -66,6 +67,7 @@ class Manifest:
     max_tokens: int = 0
     adapter: bool = False
     probes: tuple[Probe, ...] = ()
+    token_width: int = 0
     mean_length: float = 0.0
     languages: tuple[str, ...] = ()
     dense_weight: float | None = None

@@ -21,7 +21,7 @@ class Plan:
             generation is there, whole) or `sync`.
         write, delete: ids of points.
         kept: points that stay as they are.
-        copied: points that are copied inside the store first, without being embedded or sent.
+        copied: points that the live generation has, and that are written beside it all the same.
         size: bytes to write, by a sample of the points.
         seconds: how long it may take, by the rate of the generation before.
     """
@@ -42,7 +42,7 @@ class Plan:
             return f"{collection}: the same points by another bundle, only its name is written"
         if self.event == "switch":
             return f"{collection}: its generation is whole, only the switch is to do"
-        copied = f", {self.copied} copied inside the store" if self.copied else ""
+        copied = f", {self.copied} written beside the live ones" if self.copied else ""
         return (
             f"{collection}: {len(self.write)} rows to write ({self.size / 1e6:.1f} MB), "
             f"{len(self.delete)} to delete, {self.kept} kept{copied}; "
@@ -59,9 +59,7 @@ def plan(target: Target, content: Content, state: State) -> Plan:
         return Plan("switch")
     origin = target.origin(content.manifest(state.next_number(content.family)), state)
     stored = target.stored(origin.manifest) if origin.manifest else {}
-    wanted = content.digests
-    write = tuple(id_ for id_ in content.ids if stored.get(id_) != wanted[id_])
-    delete = tuple(sorted(id_ for id_ in stored if id_ not in wanted))
+    write, delete = difference(stored, content)
     every = max(1, len(write) // _SAMPLE)
     sizes = [point.size for point in content.points(write[::every])]
     size = round(sum(sizes) / max(1, len(sizes)) * len(write))
@@ -69,7 +67,18 @@ def plan(target: Target, content: Content, state: State) -> Plan:
         (m.points_per_second for m in (live, previous) if m and m.points_per_second),
         _POINTS_PER_SECOND,
     )
-    copied = len(stored) if origin.copied else 0
-    kept = len(wanted) - len(write)
+    kept = len(content) - len(write)
+    copied = kept if origin.copied else 0
     seconds = (len(write) + copied + len(delete)) / rate
     return Plan("sync", write, delete, kept, copied, size, seconds)
+
+
+def difference(stored: dict[str, str], content: Content) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the ids of points to write, and of those to delete.
+
+    Args:
+        stored: the digests of the points that are there, by their ids.
+    """
+    wanted = content.digests
+    write = tuple(id_ for id_ in content.ids if stored.get(id_) != wanted[id_])
+    return write, tuple(sorted(id_ for id_ in stored if id_ not in wanted))

@@ -16,7 +16,7 @@ import numpy as np
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.publishing.content import Content
 from ragft_pipeline.publishing.manifest import Manifest, Probe
-from ragft_pipeline.publishing.planning import Plan, plan
+from ragft_pipeline.publishing.planning import Plan, difference, plan
 from ragft_pipeline.publishing.target import Target
 
 Ask = Callable[[Sequence[str]], np.ndarray]  # questions to vectors, by the bundle's encoder
@@ -125,14 +125,14 @@ def _synced(
     number = state.next_number(content.family)
     start = time.monotonic()
     made = target.begin(content.manifest(number, probes), state)
-    for at in range(0, len(todo.delete), BATCH):
-        target.delete(made, todo.delete[at : at + BATCH])
-    for at in range(0, len(todo.write), BATCH):
-        target.write(made, list(content.points(todo.write[at : at + BATCH])))
-        done = min(at + BATCH, len(todo.write))
-        progress(f"{target.collection}: {done}/{len(todo.write)} rows")
+    write, delete = difference(target.stored(made), content)
+    for at in range(0, len(delete), BATCH):
+        target.delete(made, delete[at : at + BATCH])
+    for at in range(0, len(write), BATCH):
+        target.write(made, list(content.points(write[at : at + BATCH])))
+        progress(f"{target.collection}: {min(at + BATCH, len(write))}/{len(write)} rows")
     seconds = max(time.monotonic() - start, 1e-3)
-    done = len(todo.write) + len(todo.delete) + todo.copied
+    done = len(write) + len(delete)
     rate = done / seconds if done >= BATCH else (state.live.points_per_second if state.live else 0)
     made = target.finish(replace(made, points_per_second=round(rate, 1)))
     require_equal(target.stored(made), content.digests, made)

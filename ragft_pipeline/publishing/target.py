@@ -22,7 +22,7 @@ class Origin:
 
     Attributes:
         manifest: the generation whose points are there already; None for an empty one.
-        copied: whether these must first be copied, inside the store.
+        copied: whether its points have to be written beside it once more.
     """
 
     manifest: Manifest | None = None
