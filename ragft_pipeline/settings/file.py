@@ -36,6 +36,7 @@ from ragft_pipeline.settings.questions import (
     QuestionSettings,
 )
 from ragft_pipeline.settings.section import Section
+from ragft_pipeline.settings.targets import TargetSettings
 from ragft_pipeline.settings.tuning import (
     AdapterSettings,
     LateInteractionSettings,
@@ -75,12 +76,17 @@ class Settings(Section):
     retrain_policy: RetrainPolicy = RetrainPolicy()
     automation: AutomationSettings = AutomationSettings()
     serve: ServeSettings = ServeSettings()
+    targets: tuple[TargetSettings, ...] = ()
     compute: ComputeSettings = ComputeSettings()
 
     def section_digest(self, *names: str) -> str:
         """Return one digest of the named sections, for an asset's code version."""
-        parts = {name: getattr(self, name).digest() for name in names}
+        parts = {name: _digest(getattr(self, name)) for name in names}
         return digest_of(parts)
+
+
+def _digest(value: Section | tuple[Section, ...]) -> str:
+    return digest_of([one.digest() for one in value]) if isinstance(value, tuple) else value.digest()
 
 
 def _explain(error: dict[str, Any]) -> str:
