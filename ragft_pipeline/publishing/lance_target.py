@@ -172,6 +172,25 @@ class LanceTarget:
             for row in rows
         ]
 
+    def search_words(
+        self, manifest: Manifest, question: str, top: int, filters: MetadataFilters | None = None
+    ) -> list[Found]:
+        """LanceDB's text search weighs its own terms, not ours."""
+        raise RagftError("a lancedb target holds dense vectors alone: no search by words")
+
+    def search_hybrid(
+        self,
+        manifest: Manifest,
+        question: str,
+        vector: np.ndarray,
+        top: int,
+        filters: MetadataFilters | None = None,
+        tokens: np.ndarray | None = None,
+        depth: int = 100,
+    ) -> list[Found]:
+        """There are no words to fuse with."""
+        raise RagftError("a lancedb target holds dense vectors alone: no hybrid search")
+
     def table(self, manifest: Manifest) -> Any:
         """Return a generation's LanceTable, for `LanceDBVectorStore.from_table`; read only."""
         return self._table(manifest)

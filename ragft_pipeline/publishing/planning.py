@@ -9,6 +9,7 @@ from ragft_pipeline.publishing.manifest import State
 from ragft_pipeline.publishing.target import Target
 
 _POINTS_PER_SECOND = 500.0  # where no generation says how fast the store took it
+_BYTES_PER_SECOND = 20e6
 _SAMPLE = 200  # points whose sizes are measured
 
 
@@ -69,7 +70,8 @@ def plan(target: Target, content: Content, state: State) -> Plan:
     )
     kept = len(content) - len(write)
     copied = kept if origin.copied else 0
-    seconds = (len(write) + copied + len(delete)) / rate
+    whole = size * (len(write) + copied) / max(1, len(write))
+    seconds = max((len(write) + copied + len(delete)) / rate, whole / _BYTES_PER_SECOND)
     return Plan("sync", write, delete, kept, copied, size, seconds)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ragft_pipeline.errors import RagftError, TransientError, one_line, redacted
 from ragft_pipeline.publishing.extras import TERM_IDS, question_terms, term_id
-from ragft_pipeline.publishing.filters import condition
+from ragft_pipeline.publishing.filters import condition, literal
 from ragft_pipeline.publishing.manifest import DENSE, WORDS, Manifest, State
 from ragft_pipeline.publishing.points import Point
 from ragft_pipeline.publishing.rows import node_payload
@@ -272,9 +272,56 @@ class PostgresTarget:
 
         The frequency of each term is counted among the generation's rows when it is asked.
         """
-        counts = question_terms(question, manifest.languages)
-        if not counts or WORDS not in manifest.parts:
+        asked = self._asked(manifest, question)
+        if asked is None:
             return []
+        near, any_term = asked
+        return self._rows(manifest, f"-({near})", near, top, filters, any_term)
+
+    def search_hybrid(
+        self,
+        manifest: Manifest,
+        question: str,
+        vector: np.ndarray,
+        top: int,
+        filters: MetadataFilters | None = None,
+        tokens: np.ndarray | None = None,
+        depth: int = 100,
+    ) -> list[Found]:
+        """Search by the bundle's fusion, exactly: both scores of every row are computed.
+
+        Token vectors have no place here: late interaction is left to the application.
+        """
+        weight, asked = manifest.dense_weight, self._asked(manifest, question)
+        if weight is None or asked is None:
+            return self.search(manifest, vector, top, filters)
+        where = _valid(manifest)
+        if filters is not None and filters.filters:
+            where += f" AND ({condition(filters, _column)})"
+        near, any_term = asked
+        scored = (
+            f"SELECT row, 1 - (embedding <=> '{_vector(vector)}'::vector) AS dense, "
+            f"CASE WHEN {any_term} THEN -({near}) ELSE 0 END AS said "
+            f'FROM "{manifest.place}" WHERE {where}'
+        )
+        scaled = (
+            "(dense - min(dense) OVER ()) / greatest(max(dense) OVER () - min(dense) OVER (), 1e-9)"
+            f" * {weight} + (said - min(said) OVER ()) / "
+            f"greatest(max(said) OVER () - min(said) OVER (), 1e-9) * {1 - weight}"
+        )
+        with self._cursor() as cursor:
+            cursor.execute(
+                f"SELECT id, score, text, metadata_ FROM (SELECT row, {scaled} AS score FROM "
+                f"({scored}) AS scored ORDER BY score DESC LIMIT {int(top)}) AS best "
+                f'JOIN "{manifest.place}" USING (row) ORDER BY score DESC'
+            )
+            return [Found(id_, float(value), *rest) for id_, value, *rest in cursor.fetchall()]
+
+    def _asked(self, manifest: Manifest, question: str) -> tuple[str, str] | None:
+        """Return, in SQL, a question's negative inner product with a row, and what it must hold."""
+        counts = question_terms(question, manifest.languages)
+        if WORDS not in manifest.parts:
+            raise RagftError(f"{manifest.name} holds no words: `parts: all` publishes them")
         frequency = {}
         with self._cursor() as cursor:
             for term in counts:
@@ -286,19 +333,14 @@ class PostgresTarget:
                 frequency[term] = int(cursor.fetchone()[0])
         weights: dict[int, float] = {}
         for term, count in counts.items():
-            known = frequency[term]
-            if known:
+            if known := frequency[term]:
                 idf = float(np.log(1 + (manifest.points - known + 0.5) / (known + 0.5)))
                 weights[term_id(term)] = weights.get(term_id(term), 0.0) + count * idf
         if not weights:
-            return []
-        asked = f"'{_sparse_text(sorted(weights.items()))}'::sparsevec({TERM_IDS})"
+            return None
+        near = f"words <#> '{_sparse_text(sorted(weights.items()))}'::sparsevec({TERM_IDS})"
         any_term = " | ".join(_lexeme(term) for term in counts if frequency[term])
-        near = f"words <#> {asked}"
-        text = any_term.replace("'", "''")
-        return self._rows(
-            manifest, f"-({near})", near, top, filters, f"terms @@ '{text}'::tsquery"
-        )
+        return near, f"terms @@ {literal(any_term)}::tsquery"
 
     def _rows(
         self,

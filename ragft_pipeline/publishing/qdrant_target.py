@@ -288,7 +288,9 @@ class QdrantTarget:
 
     def _words(self, manifest: Manifest, question: str) -> Any:
         counts = question_terms(question, manifest.languages)
-        if not counts or WORDS not in manifest.parts:
+        if WORDS not in manifest.parts:
+            raise RagftError(f"{manifest.name} holds no words: `parts: all` publishes them")
+        if not counts:
             return None
         values: dict[int, float] = {}
         for term, count in counts.items():

@@ -84,5 +84,29 @@ class Target(Protocol):
     ) -> list[Found]:
         """Return a generation's nearest points by inner product, best first."""
 
+    def search_words(
+        self, manifest: Manifest, question: str, top: int, filters: MetadataFilters | None = None
+    ) -> list[Found]:
+        """Search by BM25 over our terms; RagftError where the store does not hold them."""
+
+    def search_hybrid(
+        self,
+        manifest: Manifest,
+        question: str,
+        vector: np.ndarray,
+        top: int,
+        filters: MetadataFilters | None = None,
+        tokens: np.ndarray | None = None,
+        depth: int = 100,
+    ) -> list[Found]:
+        """Search by the bundle's fusion of both scores, each scaled to 0..1 over all points.
+
+        Args:
+            tokens: a question's token vectors times their shares, float (tokens, width): the best
+                `depth` are ordered anew by late interaction, where the store holds tokens.
+
+        Raises RagftError where the store holds no words.
+        """
+
     def close(self) -> None:
         """Give back connections."""
