@@ -19,7 +19,7 @@ import numpy as np
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.publishing.manifest import TOKENS, WORDS
 from ragft_pipeline.publishing.points import Passage, Point
-from ragft_pipeline.retrieval.lexical import B, K1
+from ragft_pipeline.retrieval.lexical import K1, B
 from ragft_pipeline.retrieval.words import TERMS_VERSION, language_of, lexical_terms, words_of
 
 if TYPE_CHECKING:

@@ -46,7 +46,7 @@ class LanceTarget:
     Raises RagftError where lancedb is not installed or the database cannot be opened.
     """
 
-    holds = (DENSE,)
+    holds: tuple[str, ...] = (DENSE,)
 
     def __init__(self, uri: str, collection: str, locks: Path) -> None:
         try:

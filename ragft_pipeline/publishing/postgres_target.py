@@ -51,7 +51,7 @@ class PostgresTarget:
     Raises RagftError where psycopg2 is not installed or the database cannot be reached.
     """
 
-    holds = (DENSE, WORDS)
+    holds: tuple[str, ...] = (DENSE, WORDS)
 
     def __init__(self, url: str, collection: str, password: str = "") -> None:
         try:
@@ -239,9 +239,7 @@ class PostgresTarget:
                         removed += int(cursor.fetchone()[0])
                         cursor.execute(f'DROP TABLE "{place}"')
                     continue
-                valid = " OR ".join(
-                    f"({_valid(made)})" for made in kept if made.place == place
-                )
+                valid = " OR ".join(f"({_valid(made)})" for made in kept if made.place == place)
                 cursor.execute(f'DELETE FROM "{place}" WHERE NOT ({valid})')
                 removed += int(cursor.rowcount)
             cursor.execute(

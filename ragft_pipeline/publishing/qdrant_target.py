@@ -1,9 +1,9 @@
 """Qdrant: a collection a generation, and an alias that is live.
 
-The alias `<collection>` is what applications read, `<collection>--previous` what a roll-back goes to;
-both move in one request, which Qdrant applies as a whole: that is the switch. Qdrant cannot show two
-states of one collection, so a family has two collections that take turns: a new generation is the
-difference written into the one that is not live. The first time that one is empty, and filled.
+The alias `<collection>` is what applications read, `<collection>--previous` what a roll-back goes
+to; both move in one request, which Qdrant applies as a whole: that is the switch. Qdrant cannot show
+two states of one collection, so a family has two collections that take turns: a new generation is
+the difference written into the one that is not live. The first time that one is empty, and filled.
 
 With all parts a point has `text-dense`, `words` (sparse, with the modifier idf) and `tokens` (a
 multivector, compared by MaxSim), so the hybrid and a second stage run inside.
@@ -48,7 +48,7 @@ class QdrantTarget:
     Raises RagftError where qdrant-client is not installed or the folder is in use.
     """
 
-    holds = (DENSE, WORDS, TOKENS)
+    holds: tuple[str, ...] = (DENSE, WORDS, TOKENS)
 
     def __init__(self, where: str, collection: str, locks: Path, key: str = "") -> None:
         try:
@@ -301,9 +301,7 @@ class QdrantTarget:
     def _create(self, manifest: Manifest) -> None:
         models = self._models
         distance = models.Distance
-        dense = {
-            DENSE_NAME: models.VectorParams(size=manifest.width, distance=distance.COSINE)
-        }
+        dense = {DENSE_NAME: models.VectorParams(size=manifest.width, distance=distance.COSINE)}
         if TOKENS in manifest.parts:
             dense[TOKENS] = models.VectorParams(
                 size=manifest.token_width,

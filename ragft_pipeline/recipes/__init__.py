@@ -51,6 +51,7 @@ from ragft_pipeline.recipes.models import (
 from ragft_pipeline.recipes.reading import passage_context
 from ragft_pipeline.recipes.release import (
     champion,
+    published_index,
     refit_models,
 )
 from ragft_pipeline.recipes.routing import (
@@ -118,6 +119,7 @@ __all__ = [
     "log_scores",
     "node_embeddings",
     "passage_context",
+    "published_index",
     "query_router",
     "refit_models",
     "released_models",

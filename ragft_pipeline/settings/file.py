@@ -86,7 +86,9 @@ class Settings(Section):
 
 
 def _digest(value: Section | tuple[Section, ...]) -> str:
-    return digest_of([one.digest() for one in value]) if isinstance(value, tuple) else value.digest()
+    return (
+        digest_of([one.digest() for one in value]) if isinstance(value, tuple) else value.digest()
+    )
 
 
 def _explain(error: dict[str, Any]) -> str:
