@@ -2,9 +2,9 @@
 
 A weight must not change when another document does, or every edit would rewrite every point. So
 the store keeps what a passage alone decides, the saturated count of each term, over a mean length
-that is frozen with the collection's first generation (`renewed` when the passages' mean has moved by
-a tenth). The inverse frequency is counted when a question is asked: by Qdrant itself (its modifier
-`idf` is Lucene's formula, ours), by a count of the rows in PostgreSQL.
+that is frozen with the collection's first generation (and taken anew when the passages' mean has
+moved by a tenth). The inverse frequency is counted when a question is asked: by Qdrant itself (its
+modifier `idf` is Lucene's formula, ours), by a count of the rows in PostgreSQL.
 """
 
 from __future__ import annotations

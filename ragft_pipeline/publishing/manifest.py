@@ -1,7 +1,7 @@
 """What a generation is: the bundle whose passages stand in a store, and who may search them.
 
-The manifest lies in the store, beside what it describes: whoever reads the collection learns from it
-which embedder asks the questions, and refuses to ask with another.
+The manifest lies in the store, beside what it describes: whoever reads the collection learns from
+it which embedder asks the questions, and refuses to ask with another.
 """
 
 from __future__ import annotations

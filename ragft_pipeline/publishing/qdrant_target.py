@@ -1,9 +1,10 @@
 """Qdrant: a collection a generation, and an alias that is live.
 
 The alias `<collection>` is what applications read, `<collection>--previous` what a roll-back goes
-to; both move in one request, which Qdrant applies as a whole: that is the switch. Qdrant cannot show
-two states of one collection, so a family has two collections that take turns: a new generation is
-the difference written into the one that is not live. The first time that one is empty, and filled.
+to; both move in one request, which Qdrant applies as a whole: that is the switch. Qdrant cannot
+show two states of one collection, so a family has two collections that take turns: a new generation
+is the difference written into the one that is not live. The first time that one is empty, and
+filled.
 
 With all parts a point has `text-dense`, `words` (sparse, with the modifier idf) and `tokens` (a
 multivector, compared by MaxSim), so the hybrid and a second stage run inside.
