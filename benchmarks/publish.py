@@ -3,9 +3,9 @@
     python -m benchmarks.publish [EVAL …] [--nodes N] [--queries N] [--kills N] [--kinds a,b]
 
 In LanceDB, PostgreSQL with pgvector (a server of its own) and Qdrant (local mode): a table of syncs
-of N nodes with drawn vectors; 1,000 queries from eight threads during twenty switches, each of which
-must be answered whole by the generation that it asked; `kill -9` at thirty points of a sync; and of
-the sample and each EVAL folder the nDCG@10 of people's questions through the store.
+of N nodes with drawn vectors; 1,000 queries from eight threads during twenty switches, each of
+which must be answered whole by the generation that it asked; `kill -9` at thirty points of a sync;
+and of the sample and each EVAL folder the nDCG@10 of people's questions through the store.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def main() -> int:
     results = Results("publish")
     os.environ["PYTHONWARNINGS"] = "ignore"  # of the processes that are killed
     multiprocessing.set_forkserver_preload([__name__, "lancedb", "psycopg2", "qdrant_client"])
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")
     with (
         tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as temporary,
         postgres(Path(temporary) / "postgres") as database,
