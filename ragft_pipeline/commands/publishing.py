@@ -54,6 +54,8 @@ def _publish(options: argparse.Namespace, corpus: BoundCorpus) -> int:
         return 0
     for name, done in publish_champion(settings, store, print).items():
         print(f"{name}: {done.manifest.name} is live, {done.seconds:.1f} s")
+        if done.agreement:
+            print(f"   of the served system's best ten it finds: {done.facts['agreement']}")
     return 0
 
 

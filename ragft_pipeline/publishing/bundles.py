@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,21 @@ from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.weights import folder_digest
 from ragft_pipeline.publishing.content import About, Content
 from ragft_pipeline.publishing.extras import Extras, Tokens
-from ragft_pipeline.publishing.manifest import TOKENS, WORDS
+from ragft_pipeline.publishing.manifest import DENSE, TOKENS, WORDS, Manifest
 from ragft_pipeline.publishing.opening import open_target
 from ragft_pipeline.publishing.planning import Plan, plan
 from ragft_pipeline.publishing.points import Passage
-from ragft_pipeline.publishing.publication import Published, publish
+from ragft_pipeline.publishing.publication import Published, publish, sampled
 from ragft_pipeline.publishing.target import Target
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, prompt_of, vectors_matrix
+from ragft_pipeline.retrieval.evidence import LATE_INTERACTION
 from ragft_pipeline.serving.bundle import TOKENS_FOLDER, VECTORS_FILE, Bundle, read, retriever_parts
+from ragft_pipeline.serving.searcher import Searcher
 from ragft_pipeline.settings import ComputeSettings, Settings, TargetSettings
 
 Progress = Callable[[str], None]
+_TOP = 10
 
 
 class BundleEncoder:
@@ -159,9 +163,38 @@ def publish_bundle(
     target = open_target(settings, locks)
     try:
         content = content_for(target, settings, bundle, encoder)
-        return publish(target, content, encoder.queries, progress)
+        done = publish(target, content, encoder.queries, progress)
+        if done.event == "sync":
+            agreed = agreement(target, done.manifest, Searcher(bundle, compute), sampled(content))
+            done = replace(done, agreement=agreed)
+        return done
     finally:
         target.close()
+
+
+def agreement(
+    target: Target, made: Manifest, searcher: Searcher, questions: Sequence[str]
+) -> dict[str, float]:
+    """Return how much of what is served a store answers: mean share of the best ten in common.
+
+    By each search that the store can do: `dense`, `hybrid`, and `late interaction` over the
+    hybrid's candidates. The served system may do more: a ranker weighs more evidence than these.
+    """
+    late: Any = searcher.scorers.get(LATE_INTERACTION)
+    shared: dict[str, list[float]] = {}
+    for question, vector in zip(questions, searcher.query_vectors(questions)):
+        found = {DENSE: target.search(made, vector, _TOP)}
+        if WORDS in made.parts:
+            found["hybrid"] = target.search_hybrid(made, question, vector, _TOP)
+        if TOKENS in made.parts and late is not None:
+            found[LATE_INTERACTION] = target.search_hybrid(
+                made, question, vector, _TOP, tokens=late.asked(question)
+            )
+        served = {hit.text for hit in searcher.search(question, _TOP)}
+        for name, hits in found.items():
+            common = len(served & {hit.text for hit in hits}) / max(1, len(served))
+            shared.setdefault(name, []).append(common)
+    return {name: round(sum(each) / len(each), 3) for name, each in shared.items()}
 
 
 def plan_bundle(

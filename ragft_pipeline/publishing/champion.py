@@ -18,7 +18,7 @@ from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
 
 _COLUMNS = ("generation", "event", "rows_written", "rows_deleted", "rows_kept", "rows_copied",
-            "recall_at_10", "seconds")  # fmt: skip
+            "recall_at_10", "agreement", "seconds")  # fmt: skip
 _SUMMED = ("rows_written", "rows_deleted", "rows_kept", "rows_copied")
 
 

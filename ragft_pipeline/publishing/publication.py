@@ -37,6 +37,8 @@ class Published:
         pruned: points of older generations that were removed.
         recall: share of the exact best ten that the store found, over the questions compared.
         seconds: of all of it.
+        agreement: by the searches that the store can do, the share of the served system's best ten
+            that they find; empty where nothing was written.
     """
 
     manifest: Manifest
@@ -48,7 +50,7 @@ class Published:
     pruned: int = 0
     recall: float = 1.0
     seconds: float = 0.0
-    notes: list[str] = field(default_factory=list)
+    agreement: dict[str, float] = field(default_factory=dict)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -63,6 +65,7 @@ class Published:
             "rows_pruned": self.pruned,
             "recall_at_10": round(self.recall, 4),
             "seconds": round(self.seconds, 2),
+            "agreement": ", ".join(f"{name} {share}" for name, share in self.agreement.items()),
         }
 
 

@@ -186,7 +186,10 @@ def test_questions_during_switches_are_answered_by_one_whole_generation(target: 
     for made in contents:
         embedder, width = made.about.embedder.split("-")
         asked = vectors_of(["which?"], embedder, int(width))
-        right[made.about.embedder] = (asked[0], {made.ids[n] for n in made.nearest(asked, 10)[0][0]})
+        right[made.about.embedder] = (
+            asked[0],
+            {made.ids[n] for n in made.nearest(asked, 10)[0][0]},
+        )
     published(target, contents[0])
     stop, wrong, answered = threading.Event(), [], []
 

@@ -32,9 +32,7 @@ def bundle(folder: Path) -> Bundle:
     model = tiny_embedder(folder / "model")
     embedder = EmbedderSettings(model=str(model), query_prompt=PROMPT, max_tokens=96)
     settings = Settings(embedder=embedder)
-    return make_bundle(
-        ArtifactStore(folder / "store"), "both", [*PUMP, *BREAD], settings=settings
-    )
+    return make_bundle(ArtifactStore(folder / "store"), "both", [*PUMP, *BREAD], settings=settings)
 
 
 def served(model: Any, prompt: str) -> Any:
