@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.errors import RagftError
+from ragft_pipeline.errors import RagftError, redacted
 from ragft_pipeline.settings.answering import ChatSettings, LLMEvalSettings, TunedLLMSettings
 from ragft_pipeline.settings.data import (
     ChunkingSettings,
@@ -96,8 +96,14 @@ def _explain(error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; allowed here: {', '.join(_siblings(error['loc']))}"
     message = error["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"
+    given = error["input"]
+    value = "" if isinstance(given, dict) else f" = {_shown(given)!r}"
     return f"{key}{value}: {message[0].lower()}{message[1:]}"
+
+
+def _shown(value: Any) -> Any:
+    """Return a wrong value without the password that an address may hold."""
+    return redacted(value) if isinstance(value, str) and "://" in value else value
 
 
 def _siblings(loc: tuple[str | int, ...]) -> list[str]:

@@ -28,7 +28,7 @@ def test_a_push_is_private_keeps_the_card_and_is_read_back(
         with pytest.raises(RagftError, match="HUB_TOKEN, which is not set"):
             push(bundle, "team/handbook", compute, hub.address, "HUB_TOKEN")
         monkeypatch.setenv("HUB_TOKEN", "wrong")
-        with pytest.raises(RagftError, match="^hub http://127") as refused:
+        with pytest.raises(RagftError, match=r"^hub http://127") as refused:
             push(bundle, "team/handbook", compute, hub.address, "HUB_TOKEN")
         assert "wrong" not in str(refused.value)
 

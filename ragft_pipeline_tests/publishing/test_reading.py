@@ -1,8 +1,7 @@
-"""What an application does with a published collection: LlamaIndex over it, by the right embedder."""
+"""What an application does with a published collection: it asks by the right embedder."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +47,10 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
 
 
 @pytest.fixture(params=KINDS)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TargetSettings]:
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> TargetSettings:
     kind = request.param
     address = request.getfixturevalue("database") if kind == "pgvector" else ""
-    yield target_settings(kind, tmp_path, address, f"manual{abs(hash(tmp_path)) % 10**8}", "all")
+    return target_settings(kind, tmp_path, address, f"manual{abs(hash(tmp_path)) % 10**8}", "all")
 
 
 def read(place: TargetSettings, embedding: Any, **options: Any) -> ChampionVectorStore:
@@ -119,7 +118,7 @@ def test_another_embedder_is_refused_in_one_line(
 ) -> None:
     store, bundle, other = bundles
     publish_bundle(place, bundle, ComputeSettings(), tmp_path / "locks")
-    with pytest.raises(RagftError, match="of another embedder than .*: cosine") as refused:
+    with pytest.raises(RagftError, match=r"of another embedder than .*: cosine") as refused:
         read(place, ChampionEmbedding(store.root, bundle=other.digest))
     assert "\n" not in str(refused.value)
 

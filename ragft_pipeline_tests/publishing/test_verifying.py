@@ -98,7 +98,7 @@ def test_another_model_and_another_width_are_refused(bundle: Bundle) -> None:
 def test_what_is_no_endpoint_gives_one_line(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(TransientError, match="endpoint http://127.0.0.1:9"):
+    with pytest.raises(TransientError, match=r"endpoint http://127.0.0.1:9"):
         Endpoint.at("http://127.0.0.1:9", None, "", "").embed(["a"])
     with pytest.raises(RagftError, match="the variable NO_SUCH_KEY is not set"):
         Endpoint.at("http://127.0.0.1:9", None, "", "NO_SUCH_KEY")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-_WORDS = (
-    "the of and a in to is for on with pump strainer friday oven bread rye dough valve seal log "
-    "gloves pressure flour milk rolls loaf query passage cleaned every after air housing open"
-).split()
+_WORDS = """the of and a in to is for on with pump strainer friday oven bread rye dough valve seal
+log gloves pressure flour milk rolls loaf query passage cleaned every after air housing open"""
 
 
 def tiny_embedder(folder: Path, pooling: str = "mean", dense: bool = True) -> Path:
@@ -26,7 +24,7 @@ def tiny_embedder(folder: Path, pooling: str = "mean", dense: bool = True) -> Pa
     raw = folder.with_name(f"{folder.name}-raw")
     raw.mkdir(parents=True)
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)] + list("0123456789.,:?-'")
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS, *letters]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS.split(), *letters]
     vocabulary += [f"##{letter}" for letter in letters]
     (raw / "vocab.txt").write_text("\n".join(dict.fromkeys(vocabulary)), encoding="utf-8")
     BertTokenizerFast(str(raw / "vocab.txt")).save_pretrained(str(raw))
