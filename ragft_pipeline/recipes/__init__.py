@@ -98,6 +98,7 @@ RECIPES: tuple[Recipe, ...] = (
     router_eval,
     eval_report,
     champion,
+    published_index,
     *(ANSWERING if all(map(find_spec, ("gguf", "peft", "trl"))) else ()),  # the extra `answering`
 )
 

@@ -133,6 +133,6 @@ published_index = Recipe(
     _published_index,
     inputs=("champion",),
     sections=("targets",),
-    calls=("publishing.content",),
+    calls=(*SEARCHING, "routing.catalog", "publishing.content"),
     identity=_turn,
 )
