@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 
 export TQDM_DISABLE := 1
 
-.PHONY: bench-reranker demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-demo bench-defaults bench-gpu bench-log bench-label-order clean
+.PHONY: bench-reranker demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-demo bench-defaults bench-gpu bench-log bench-label-order bench-publish clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -91,6 +91,9 @@ bench-demo: $(INSTALLED)
 
 bench-gpu: $(INSTALLED)  # on whatever accelerator is there; without one, small sizes on the CPU
 	@$(BIN)/python -m benchmarks.gpu
+
+bench-publish: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.publish $(EVAL)
 
 bench-serve: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.serve

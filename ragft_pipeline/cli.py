@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ragft_pipeline.commands.labelling import add_label_command
+from ragft_pipeline.commands.publishing import add_publishing_commands
 from ragft_pipeline.commands.questions import add_question_commands
 from ragft_pipeline.commands.release import add_release_commands
 from ragft_pipeline.commands.versions import add_version_commands
@@ -56,6 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_question_commands(commands)
     add_label_command(commands)
     add_release_commands(commands)
+    add_publishing_commands(commands)
 
     return parser
 

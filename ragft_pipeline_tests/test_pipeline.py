@@ -126,10 +126,11 @@ _READ_PATHS = {
     "corpus_snapshot", "chunked_nodes", "gold_questions", "passage_context", "teacher_scores",
     "log_questions", "log_scores", "tool_catalog", "router_questions", "query_router",
     "retrieval_eval", "eval_report", "champion", "router_eval", "llm_eval", "answering_report",
+    "published_index",
 }  # fmt: skip
 _EVALUATED = {
     "query_router", "retrieval_eval", "eval_report", "champion", "router_eval", "llm_eval",
-    "answering_report",
+    "answering_report", "published_index",
 }  # fmt: skip
 
 

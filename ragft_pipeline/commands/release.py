@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ragft_pipeline.commands.publishing import follow
 from ragft_pipeline.commands.serving import add_ask_command, add_serve_command
 from ragft_pipeline.instance import BoundCorpus
 
@@ -74,6 +75,7 @@ def _promote(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     store = ArtifactStore(settings.store)
     entry = promote(store, options.version, options.force, options.why, settings)
     print(f"serving {entry.bundle} of {entry.version}")
+    follow(corpus)
     return 0
 
 
@@ -84,6 +86,7 @@ def _rollback(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     settings = corpus.settings
     entry = roll_back(ArtifactStore(settings.store), options.why, settings)
     print(f"serving {entry.bundle} of {entry.version} again")
+    follow(corpus)
     return 0
 
 

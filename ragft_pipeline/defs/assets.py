@@ -218,5 +218,12 @@ _ASSETS: tuple[Shown, ...] = (
         "What is served: judged by the gate against what was served before; the documents move on.",
         {"llamaindex", "json"},
     ),
+    Shown(
+        recipes.published_index,
+        "release",
+        "The champion's passages in the databases of `targets`: the difference to the generation "
+        "before, compared with the bundle, then made live in one step.",
+        {"llamaindex"},
+    ),
 )
 ASSETS = tuple(shown for shown in _ASSETS if shown.recipe in recipes.RECIPES)

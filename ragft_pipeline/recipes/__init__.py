@@ -51,6 +51,7 @@ from ragft_pipeline.recipes.models import (
 from ragft_pipeline.recipes.reading import passage_context
 from ragft_pipeline.recipes.release import (
     champion,
+    published_index,
     refit_models,
 )
 from ragft_pipeline.recipes.routing import (
@@ -97,6 +98,7 @@ RECIPES: tuple[Recipe, ...] = (
     router_eval,
     eval_report,
     champion,
+    published_index,
     *(ANSWERING if all(map(find_spec, ("gguf", "peft", "trl"))) else ()),  # the extra `answering`
 )
 
@@ -118,6 +120,7 @@ __all__ = [
     "log_scores",
     "node_embeddings",
     "passage_context",
+    "published_index",
     "query_router",
     "refit_models",
     "released_models",

@@ -111,3 +111,28 @@ champion = Recipe(
     calls=(*SEARCHING, "routing.catalog"),
     identity=_turn,
 )  # fmt: skip
+
+
+def _published_index(step: Step) -> Produced:
+    from ragft_pipeline.corpus.snapshots import SnapshotStore
+    from ragft_pipeline.release.turns import is_current
+
+    settings = step.settings
+    if not settings.targets:
+        return Produced(facts={"event": "none", "why": "no targets in ragft.yaml"})
+    if not is_current(SnapshotStore(step.store), step.version):
+        return Produced(facts={"event": "none", "why": "not the corpus as it is now"})
+    from ragft_pipeline.publishing.champion import facts_of, publish_champion
+
+    done = publish_champion(settings, step.store, step.work.progress)
+    return Produced(facts={"event": "published", **facts_of(done)})
+
+
+published_index = Recipe(
+    "published_index",
+    _published_index,
+    inputs=("champion",),
+    sections=("targets",),
+    calls=(*SEARCHING, "routing.catalog", "publishing.content"),
+    identity=_turn,
+)

@@ -171,6 +171,17 @@ class LateInteraction:
         self._forget()
         return scores
 
+    def asked(self, question: str) -> np.ndarray:
+        """Return a question's token vectors, each times its share, float32 (tokens, width).
+
+        Their best inner products with a passage's stored vectors sum to the pair's score, so a
+        store that keeps those vectors can score by MaxSim.
+        """
+        self._learn([question])
+        found = self._known[question]
+        self._forget()
+        return found.vectors * found.counts[:, None]
+
     def _scores_here(
         self, pairs: Sequence[tuple[str, str]], asked: dict[str, list[int]]
     ) -> np.ndarray:

@@ -42,6 +42,7 @@ from ragft_pipeline.settings.questions import (
     QuestionSettings,
     ServedModel,
 )
+from ragft_pipeline.settings.targets import TargetSettings
 from ragft_pipeline.settings.tuning import (
     AdapterSettings,
     LateInteractionSettings,
@@ -87,6 +88,7 @@ __all__ = [
     "SplitSettings",
     "StatisticsSettings",
     "StepResources",
+    "TargetSettings",
     "TeacherSettings",
     "TunedEmbedderSettings",
     "TunedLLMSettings",

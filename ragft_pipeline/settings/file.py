@@ -10,7 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.errors import RagftError
+from ragft_pipeline.errors import RagftError, redacted
 from ragft_pipeline.settings.answering import ChatSettings, LLMEvalSettings, TunedLLMSettings
 from ragft_pipeline.settings.data import (
     ChunkingSettings,
@@ -36,6 +36,7 @@ from ragft_pipeline.settings.questions import (
     QuestionSettings,
 )
 from ragft_pipeline.settings.section import Section
+from ragft_pipeline.settings.targets import TargetSettings
 from ragft_pipeline.settings.tuning import (
     AdapterSettings,
     LateInteractionSettings,
@@ -75,12 +76,19 @@ class Settings(Section):
     retrain_policy: RetrainPolicy = RetrainPolicy()
     automation: AutomationSettings = AutomationSettings()
     serve: ServeSettings = ServeSettings()
+    targets: tuple[TargetSettings, ...] = ()
     compute: ComputeSettings = ComputeSettings()
 
     def section_digest(self, *names: str) -> str:
         """Return one digest of the named sections, for an asset's code version."""
-        parts = {name: getattr(self, name).digest() for name in names}
+        parts = {name: _digest(getattr(self, name)) for name in names}
         return digest_of(parts)
+
+
+def _digest(value: Section | tuple[Section, ...]) -> str:
+    return (
+        digest_of([one.digest() for one in value]) if isinstance(value, tuple) else value.digest()
+    )
 
 
 def _explain(error: dict[str, Any]) -> str:
@@ -88,8 +96,14 @@ def _explain(error: dict[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{key}: unknown key; allowed here: {', '.join(_siblings(error['loc']))}"
     message = error["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(error["input"], dict) else f" = {error['input']!r}"
+    given = error["input"]
+    value = "" if isinstance(given, dict) else f" = {_shown(given)!r}"
     return f"{key}{value}: {message[0].lower()}{message[1:]}"
+
+
+def _shown(value: Any) -> Any:
+    """Return a wrong value without the password that an address may hold."""
+    return redacted(value) if isinstance(value, str) and "://" in value else value
 
 
 def _siblings(loc: tuple[str | int, ...]) -> list[str]:

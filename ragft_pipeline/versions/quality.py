@@ -44,6 +44,7 @@ def checks_of(recipe: Recipe) -> list[Check]:
         common.append(_schema_check(recipe))
     elif recipe.name not in (
         "passage_context", "eval_report", "answering_report", "refit_models", "champion",
+        "published_index",
     ):  # fmt: skip
         common.append(MODEL_FILES)
     return [*common, *CHECKS.get(recipe.name, [])]
@@ -151,6 +152,16 @@ def _chats_whole(artifact: Artifact, step: Step) -> CheckResult:
     return CheckResult(broken == 0, {"broken": broken, "chats": artifact.table().num_rows})
 
 
+def _live_is_champion(artifact: Artifact, step: Step) -> CheckResult:
+    if artifact.facts["event"] == "none":
+        return CheckResult(True, {"targets": 0})
+    from ragft_pipeline.publishing.champion import live_bundles, served_bundle
+
+    served = served_bundle(step.store).digest
+    live = live_bundles(step.settings, step.store)
+    return CheckResult(all(found == served for found in live.values()), {"served": served, **live})
+
+
 CHECKS: dict[str, list[Check]] = {
     "corpus_snapshot": [NOT_EMPTY],
     "chunked_nodes": [
@@ -183,6 +194,14 @@ CHECKS: dict[str, list[Check]] = {
     },
     "node_embeddings": [
         Check("unit_vectors", "Every node has one vector, of length 1.", _unit_vectors)
+    ],
+    "published_index": [
+        Check(
+            "live_is_champion",
+            "Every target's live generation is the champion's.",
+            _live_is_champion,
+            False,
+        )
     ],
     "retrieval_eval": [Check("metrics_sane", "Every metric is between 0 and 1.", _metrics_sane)],
 }

@@ -1,0 +1,433 @@
+"""PostgreSQL with pgvector: rows that are valid from one generation to another, and a view.
+
+Every family has a table. A row is valid from the generation `since` up to, and without, `until`;
+so the difference to the generation before is rows that begin and rows that end, and both
+generations stand side by side. What is live is the row of `ragft_live`, and the view
+`data_<collection>` shows its rows in the columns that LlamaIndex's PGVectorStore reads; both change
+in one transaction, which is the switch. The view is replaced, not dropped, so grants on it stay.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ragft_pipeline.errors import RagftError, TransientError, one_line, redacted
+from ragft_pipeline.publishing.extras import TERM_IDS, question_terms, term_id
+from ragft_pipeline.publishing.filters import condition, literal
+from ragft_pipeline.publishing.manifest import DENSE, WORDS, Manifest, State
+from ragft_pipeline.publishing.points import Point
+from ragft_pipeline.publishing.rows import node_payload
+from ragft_pipeline.publishing.target import Found, Origin
+
+if TYPE_CHECKING:
+    from llama_index.core.vector_stores.types import MetadataFilters
+
+_OPEN = 9223372036854775807  # `until` of a row that has not ended
+_INDEXED = 50_000  # rows from which an HNSW index is built; fewer are searched exactly
+_WIDEST = 2_000  # numbers of a vector that pgvector can index
+_SETUP = """
+CREATE EXTENSION IF NOT EXISTS vector;
+CREATE TABLE IF NOT EXISTS ragft_generations (
+    collection text, number bigint, manifest jsonb NOT NULL, PRIMARY KEY (collection, number));
+CREATE TABLE IF NOT EXISTS ragft_live (
+    collection text PRIMARY KEY, live bigint, previous bigint, building bigint);
+"""
+
+
+class PostgresTarget:
+    """A collection in a PostgreSQL database.
+
+    Args:
+        url: `postgresql://user@host/database`; the password comes from elsewhere.
+        collection: what its tables' names end with.
+        password: of the user; "" where none is needed.
+
+    Raises RagftError where psycopg2 is not installed or the database cannot be reached.
+    """
+
+    holds: tuple[str, ...] = (DENSE, WORDS)
+
+    def __init__(self, url: str, collection: str, password: str = "") -> None:
+        try:
+            import psycopg2
+        except ImportError:
+            raise RagftError(
+                "targets of kind pgvector: pip install 'ragft-pipeline[pgvector]' first"
+            ) from None
+        self._library = psycopg2
+        self.collection = collection
+        self._url, self._password = url, password
+        self._local = threading.local()
+        self._opened: list[Any] = []
+        self._view = f"data_{collection}"
+        with self._cursor() as cursor:
+            cursor.execute("SELECT to_regclass('ragft_live') IS NOT NULL")
+            if not cursor.fetchone()[0]:
+                cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ragft setup'))")
+                cursor.execute(_SETUP)
+
+    @contextmanager
+    def writer(self) -> Iterator[None]:
+        """Hold an advisory lock of the database, which goes with the connection."""
+        connection = self._connect()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT pg_try_advisory_lock(hashtext(%s))", (f"ragft {self.collection}",)
+                )
+                if not cursor.fetchone()[0]:
+                    raise TransientError(
+                        f"{redacted(self._url)} {self.collection}: another process is publishing; "
+                        "wait for it"
+                    )
+            yield
+        finally:
+            connection.close()
+
+    def state(self) -> State:
+        """Return what `ragft_live` and the manifests say."""
+        roles = ("live", "previous", "building")
+        joined = " ".join(
+            f"LEFT JOIN ragft_generations {role[0]} ON {role[0]}.collection = x.collection "
+            f"AND {role[0]}.number = x.{role}"
+            for role in roles
+        )
+        shown = ", ".join(f"{role[0]}.manifest" for role in roles)
+        with self._cursor() as cursor:
+            cursor.execute(
+                f"SELECT {shown} FROM ragft_live x {joined} WHERE x.collection = %s",
+                (self.collection,),
+            )
+            row = cursor.fetchone()
+        if row is None:
+            return State()
+        origin = f"collection {self.collection!r}"
+        made = [Manifest.parse(each, origin) if each is not None else None for each in row]
+        return State(*made)
+
+    def origin(self, manifest: Manifest, state: State) -> Origin:
+        """A generation goes on from the rows of its family that have not ended."""
+        table = self._table_name(manifest)
+        with self._cursor() as cursor:
+            cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (f'"{table}"',))
+            there = cursor.fetchone()[0]
+        return Origin(manifest.at(table)) if there else Origin()
+
+    def begin(self, manifest: Manifest, state: State) -> Manifest:
+        """Make the family's table, and write down that a generation is being built."""
+        table = self._table_name(manifest)
+        words = WORDS in manifest.parts
+        more = f", terms tsvector, words sparsevec({TERM_IDS})" if words else ""
+        made = manifest.at(table)
+        with self._cursor() as cursor:
+            cursor.execute(
+                f'CREATE TABLE IF NOT EXISTS "{table}" (row bigserial PRIMARY KEY, '
+                "id text NOT NULL, digest text NOT NULL, since bigint NOT NULL, "
+                f"until bigint NOT NULL DEFAULT {_OPEN}, node_id text NOT NULL, "
+                f"text text NOT NULL, metadata_ json, embedding vector({manifest.width}){more}, "
+                "UNIQUE (id, until))"
+            )
+            if words:
+                cursor.execute(
+                    f'CREATE INDEX IF NOT EXISTS "{table}_terms" ON "{table}" USING gin (terms)'
+                )
+            self._write_manifest(cursor, made)
+            cursor.execute(
+                "INSERT INTO ragft_live (collection, building) VALUES (%s, %s) "
+                "ON CONFLICT (collection) DO UPDATE SET building = excluded.building",
+                (self.collection, made.number),
+            )
+        return made
+
+    def stored(self, manifest: Manifest) -> dict[str, str]:
+        """Return ids and digests of the rows that are valid in a generation."""
+        with self._cursor() as cursor:
+            cursor.execute(f'SELECT id, digest FROM "{manifest.place}" WHERE {_valid(manifest)}')
+            return dict(cursor.fetchall())
+
+    def write(self, manifest: Manifest, points: Sequence[Point]) -> None:
+        """End the rows of the same ids and begin new ones, in one transaction."""
+        from psycopg2.extras import execute_values
+
+        words = WORDS in manifest.parts
+        columns = "id, digest, since, node_id, text, metadata_, embedding"
+        template = "(%s, %s, %s, %s, %s, %s, %s::vector"
+        if words:
+            columns += ", terms, words"
+            template += f", array_to_tsvector(%s::text[]), %s::sparsevec({TERM_IDS})"
+        rows = [
+            (
+                point.id, point.digest, manifest.number, point.node_id, point.text,
+                json.dumps(node_payload(point)), _vector(point.vector),
+                *((_distinct(point.terms), _sparse(point)) if words else ()),
+            )
+            for point in points
+        ]  # fmt: skip
+        with self._cursor() as cursor:
+            self._end(cursor, manifest, [point.id for point in points])
+            execute_values(
+                cursor,
+                f'INSERT INTO "{manifest.place}" ({columns}) VALUES %s',
+                rows,
+                template=f"{template})",
+            )
+
+    def delete(self, manifest: Manifest, ids: Sequence[str]) -> None:
+        """End rows: those of older generations stay for these."""
+        with self._cursor() as cursor:
+            self._end(cursor, manifest, list(ids))
+
+    def _end(self, cursor: Any, manifest: Manifest, ids: list[str]) -> None:
+        open_rows = f"id = ANY(%s) AND until = {_OPEN}"
+        cursor.execute(
+            f'DELETE FROM "{manifest.place}" WHERE {open_rows} AND since = %s',
+            (ids, manifest.number),
+        )
+        cursor.execute(
+            f'UPDATE "{manifest.place}" SET until = %s WHERE {open_rows}', (manifest.number, ids)
+        )
+
+    def finish(self, manifest: Manifest) -> Manifest:
+        """Index and analyse the table, and write the manifest down."""
+        with self._cursor() as cursor:
+            if manifest.points >= _INDEXED and manifest.width <= _WIDEST:
+                cursor.execute(
+                    f'CREATE INDEX IF NOT EXISTS "{manifest.place}_near" ON "{manifest.place}" '
+                    "USING hnsw (embedding vector_cosine_ops)"
+                )
+            cursor.execute(f'ANALYZE "{manifest.place}"')
+            self._write_manifest(cursor, manifest)
+        return manifest
+
+    def switch(self, to: Manifest, previous: Manifest | None) -> None:
+        """Move the pointer and replace the view, in one transaction."""
+        columns = "row AS id, text, metadata_, node_id, embedding::vector AS embedding"
+        with self._cursor() as cursor:
+            self._write_manifest(cursor, to)
+            cursor.execute(
+                "INSERT INTO ragft_live (collection, live, previous) VALUES (%s, %s, %s) "
+                "ON CONFLICT (collection) DO UPDATE SET live = excluded.live, "
+                "previous = excluded.previous, building = NULL",
+                (self.collection, to.number, previous.number if previous else None),
+            )
+            cursor.execute(
+                f'CREATE OR REPLACE VIEW "{self._view}" AS SELECT {columns} FROM "{to.place}" '
+                f"WHERE {_valid(to)}"
+            )
+
+    def prune(self) -> int:
+        """Delete rows that are valid in no generation that is kept, and tables of no family."""
+        state = self.state()
+        kept = [made for made in (state.live, state.previous, state.building) if made]
+        removed = 0
+        with self._cursor() as cursor:
+            cursor.execute(
+                "SELECT DISTINCT manifest->>'place' FROM ragft_generations WHERE collection = %s",
+                (self.collection,),
+            )
+            for (place,) in cursor.fetchall():
+                if all(made.place != place for made in kept):
+                    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (f'"{place}"',))
+                    if cursor.fetchone()[0]:
+                        cursor.execute(f'SELECT count(*) FROM "{place}"')
+                        removed += int(cursor.fetchone()[0])
+                        cursor.execute(f'DROP TABLE "{place}"')
+                    continue
+                valid = " OR ".join(f"({_valid(made)})" for made in kept if made.place == place)
+                cursor.execute(f'DELETE FROM "{place}" WHERE NOT ({valid})')
+                removed += int(cursor.rowcount)
+            cursor.execute(
+                "DELETE FROM ragft_generations WHERE collection = %s AND NOT number = ANY(%s)",
+                (self.collection, [made.number for made in kept]),
+            )
+        return removed
+
+    def search(
+        self,
+        manifest: Manifest,
+        vector: np.ndarray,
+        top: int,
+        filters: MetadataFilters | None = None,
+    ) -> list[Found]:
+        """Search the rows of a generation; by the HNSW index where there is one."""
+        near = f"embedding <=> '{_vector(vector)}'::vector"
+        return self._rows(manifest, f"1 - ({near})", f"{near}", top, filters)
+
+    def search_words(
+        self,
+        manifest: Manifest,
+        question: str,
+        top: int,
+        filters: MetadataFilters | None = None,
+    ) -> list[Found]:
+        """Search by BM25: text search finds the rows that hold a term, our weights order them.
+
+        The frequency of each term is counted among the generation's rows when it is asked.
+        """
+        asked = self._asked(manifest, question)
+        if asked is None:
+            return []
+        near, any_term = asked
+        return self._rows(manifest, f"-({near})", near, top, filters, any_term)
+
+    def search_hybrid(
+        self,
+        manifest: Manifest,
+        question: str,
+        vector: np.ndarray,
+        top: int,
+        filters: MetadataFilters | None = None,
+        tokens: np.ndarray | None = None,
+        depth: int = 100,
+    ) -> list[Found]:
+        """Search by the bundle's fusion, exactly: both scores of every row are computed.
+
+        Token vectors have no place here: late interaction is left to the application.
+        """
+        weight, asked = manifest.dense_weight, self._asked(manifest, question)
+        if weight is None or asked is None:
+            return self.search(manifest, vector, top, filters)
+        where = _valid(manifest)
+        if filters is not None and filters.filters:
+            where += f" AND ({condition(filters, _column)})"
+        near, any_term = asked
+        scored = (
+            f"SELECT row, 1 - (embedding <=> '{_vector(vector)}'::vector) AS dense, "
+            f"CASE WHEN {any_term} THEN -({near}) ELSE 0 END AS said "
+            f'FROM "{manifest.place}" WHERE {where}'
+        )
+        scaled = (
+            "(dense - min(dense) OVER ()) / greatest(max(dense) OVER () - min(dense) OVER (), 1e-9)"
+            f" * {weight} + (said - min(said) OVER ()) / "
+            f"greatest(max(said) OVER () - min(said) OVER (), 1e-9) * {1 - weight}"
+        )
+        with self._cursor() as cursor:
+            cursor.execute(
+                f"SELECT id, score, text, metadata_ FROM (SELECT row, {scaled} AS score FROM "
+                f"({scored}) AS scored ORDER BY score DESC LIMIT {int(top)}) AS best "
+                f'JOIN "{manifest.place}" USING (row) ORDER BY score DESC'
+            )
+            return [Found(id_, float(value), *rest) for id_, value, *rest in cursor.fetchall()]
+
+    def _asked(self, manifest: Manifest, question: str) -> tuple[str, str] | None:
+        """Return, in SQL, a question's negative inner product with a row, and what it must hold."""
+        counts = question_terms(question, manifest.languages)
+        if WORDS not in manifest.parts:
+            raise RagftError(f"{manifest.name} holds no words: `parts: all` publishes them")
+        frequency = {}
+        with self._cursor() as cursor:
+            for term in counts:
+                cursor.execute(
+                    f'SELECT count(*) FROM "{manifest.place}" WHERE {_valid(manifest)} '
+                    "AND terms @@ %s::tsquery",
+                    (_lexeme(term),),
+                )
+                frequency[term] = int(cursor.fetchone()[0])
+        weights: dict[int, float] = {}
+        for term, count in counts.items():
+            if known := frequency[term]:
+                idf = float(np.log(1 + (manifest.points - known + 0.5) / (known + 0.5)))
+                weights[term_id(term)] = weights.get(term_id(term), 0.0) + count * idf
+        if not weights:
+            return None
+        near = f"words <#> '{_sparse_text(sorted(weights.items()))}'::sparsevec({TERM_IDS})"
+        any_term = " | ".join(_lexeme(term) for term in counts if frequency[term])
+        return near, f"terms @@ {literal(any_term)}::tsquery"
+
+    def _rows(
+        self,
+        manifest: Manifest,
+        score: str,
+        order: str,
+        top: int,
+        filters: MetadataFilters | None,
+        where: str = "TRUE",
+    ) -> list[Found]:
+        if filters is not None and filters.filters:
+            where += f" AND ({condition(filters, _column)})"
+        with self._cursor() as cursor:
+            if manifest.points >= _INDEXED:
+                cursor.execute("SET LOCAL hnsw.ef_search = 200")
+                cursor.execute("SET LOCAL hnsw.iterative_scan = strict_order")
+            cursor.execute(
+                f'SELECT id, {score}, text, metadata_ FROM "{manifest.place}" '
+                f"WHERE {_valid(manifest)} AND {where} ORDER BY {order} LIMIT {int(top)}"
+            )
+            return [Found(id_, float(value), *rest) for id_, value, *rest in cursor.fetchall()]
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in self._opened:
+            connection.close()
+        self._opened.clear()
+        self._local = threading.local()
+
+    def _table_name(self, manifest: Manifest) -> str:
+        return f"ragft_{self.collection}_{manifest.family[:12]}"
+
+    def _write_manifest(self, cursor: Any, manifest: Manifest) -> None:
+        cursor.execute(
+            "INSERT INTO ragft_generations (collection, number, manifest) VALUES (%s, %s, %s) "
+            "ON CONFLICT (collection, number) DO UPDATE SET manifest = excluded.manifest",
+            (self.collection, manifest.number, json.dumps(manifest.to_json())),
+        )
+
+    def _connect(self) -> Any:
+        more = {"password": self._password} if self._password else {}
+        try:
+            return self._library.connect(self._url, connect_timeout=10, **more)
+        except self._library.Error as error:
+            raise TransientError(f"PostgreSQL: {one_line(error, self._url)}") from None
+
+    @contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        """Give a cursor of this thread's connection; what is done with it is one transaction."""
+        connection = getattr(self._local, "connection", None)
+        if connection is None or connection.closed:
+            connection = self._local.connection = self._connect()
+            self._opened.append(connection)
+        try:
+            with connection, connection.cursor() as cursor:
+                yield cursor
+        except self._library.OperationalError as error:
+            connection.close()
+            raise TransientError(f"PostgreSQL: {one_line(error, self._url)}") from None
+        except self._library.Error as error:
+            raise RagftError(f"PostgreSQL: {one_line(error, self._url)}") from None
+
+
+def _valid(manifest: Manifest) -> str:
+    return f"since <= {manifest.number} AND until > {manifest.number}"
+
+
+def _column(key: str, number: bool) -> str:
+    found = f"(metadata_->>'{key}')"
+    return f"{found}::float8" if number else found
+
+
+def _vector(vector: np.ndarray) -> str:
+    return "[" + ",".join(repr(float(value)) for value in vector) + "]"
+
+
+def _distinct(terms: Sequence[str]) -> list[str]:
+    return sorted({term for term in terms if len(term.encode()) <= 2000})
+
+
+def _sparse(point: Point) -> str | None:
+    return _sparse_text(list(zip(*point.words))) if point.words is not None else None
+
+
+def _sparse_text(weights: Sequence[tuple[int, float]]) -> str:
+    places = ",".join(f"{at + 1}:{float(value)!r}" for at, value in weights)
+    return f"{{{places}}}/{TERM_IDS}"
+
+
+def _lexeme(term: str) -> str:
+    quoted = term.replace("\\", "\\\\").replace("'", "''")
+    return f"'{quoted}'"
