@@ -50,6 +50,7 @@ class Bench:
                 "corpus": given.corpus.model_copy(update={"source": self.corpus}),
                 "chunking": given.chunking.model_copy(update=size),
                 "embedder": given.embedder.model_copy(update={"model": self.model}),
+                "teacher": given.teacher.model_copy(update={"late_interaction": 0.0}),
                 "questions": given.questions.model_copy(
                     update={"generators": (ExtractiveGenerator(),)}
                 ),

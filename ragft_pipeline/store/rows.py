@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -170,6 +171,12 @@ class RowCache:
                 yield rows
         self._merge([part for part in held if part.path not in before], segments.written)
 
+    def inherit(self, artifact: Path) -> None:
+        """Take all rows that an earlier artifact holds, without a look at them."""
+        for file in artifact.glob(f"{self._file}*.parquet"):
+            if self._shared(file) is None:
+                shutil.copyfile(file, self._work.folder / file.name)
+
     def _own(self) -> list[Path]:
         return sorted(self._work.folder.glob(f"{self._file}*.parquet"))
 
@@ -307,6 +314,13 @@ class RowCache:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # another process still has rows there
             self._staging.rmdir()
+
+
+def read_rows_of(artifact: Path, name: str) -> pa.Table:
+    """Return the rows of a table that an artifact holds, those that it only shares among them."""
+    return pa.concat_tables(
+        [pq.read_table(file) for file in sorted(artifact.glob(f"{name}-*.parquet"))]
+    )
 
 
 def _whole(written: Mapping[Path, int]) -> list[_Part]:
