@@ -157,7 +157,8 @@ class RoundTrip:
         for start in range(0, len(ids), _NODES):
             part = {key: self.texts[key] for key in ids[start : start + _NODES]}
             _, vectors = cached_vectors(self.work, self.encoder, part, "document")
-            lexical = self._lexical(list(part.values()), terms.part(start, start + _NODES))
+            own = terms.take(np.arange(start, start + len(part)))
+            lexical = self._lexical(list(part.values()), own)
             found += above.count(vectors, lexical, np.ones(len(part), bool))
         return _table(candidates, dense, words, *found)
 
@@ -174,19 +175,12 @@ class RoundTrip:
         sources = {one.node_id: self.texts[one.node_id] for one in candidates}
         ids, vectors = cached_vectors(self.work, self.encoder, sources, "document")
         place = {node_id: row for row, node_id in enumerate(ids)}
-        own = vectors[[place[one.node_id] for one in candidates]]
-        dense = np.einsum("qw,qw->q", queries, own)
-        words = np.empty(len(candidates), np.float32)
-        for start in range(0, len(candidates), _QUESTIONS):
-            block = candidates[start : start + _QUESTIONS]
-            nodes = list(dict.fromkeys(one.node_id for one in block))
-            scores = self._lexical([self.texts[node_id] for node_id in nodes]).scores(
-                [one.draft.question for one in block]
-            )
-            column = {node_id: number for number, node_id in enumerate(nodes)}
-            at = [column[one.node_id] for one in block]
-            words[start : start + len(block)] = scores[np.arange(len(block)), at]
-        return dense, words
+        at = np.array([place[one.node_id] for one in candidates])
+        dense = np.einsum("qw,qw->q", queries, vectors[at])
+        column = {node_id: number for number, node_id in enumerate(self.texts)}
+        terms = self._all_terms().take(np.array([column[node_id] for node_id in ids]))
+        lexical = self._lexical(list(sources.values()), terms)
+        return dense, lexical.scores_of([one.draft.question for one in candidates], at)
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,22 @@ class LexicalIndex:
 
     def scores(self, queries: Sequence[str]) -> np.ndarray:
         """Return BM25 scores, float32 of shape (queries, texts)."""
-        weights = self._weights
+        matrix = self._counted(queries)
+        return np.asarray((matrix @ self._weights).todense(), dtype=np.float32)
+
+    def scores_of(self, queries: Sequence[str], texts: np.ndarray) -> np.ndarray:
+        """Return the BM25 score of one text for each query, float32 of shape (queries,).
+
+        Args:
+            texts: places, int (queries,).
+        """
+        weights = self._weights.T.tocsr()[texts]
+        found = self._counted(queries).multiply(weights).sum(axis=1)
+        return np.asarray(found, dtype=np.float32).reshape(-1)
+
+    def _counted(self, queries: Sequence[str]) -> sparse.csr_matrix:
+        """Return how often each query has each term, float32 (queries, terms)."""
+        terms = self._weights.shape[0]
         rows, columns, values = [], [], []
         for row, query in enumerate(queries):
             for term, count in self.query_terms(query).items():
@@ -211,9 +226,8 @@ class LexicalIndex:
                     rows.append(row)
                     columns.append(column)
                     values.append(count)
-        shape = (len(queries), weights.shape[0])
-        matrix = sparse.csr_matrix((values, (rows, columns)), shape=shape, dtype=np.float32)
-        return np.asarray((matrix @ weights).todense(), dtype=np.float32)
+        shape = (len(queries), terms)
+        return sparse.csr_matrix((values, (rows, columns)), shape=shape, dtype=np.float32)
 
     def shares(self, query: str, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what share of a question some texts hold: of its terms, and of its bigrams.

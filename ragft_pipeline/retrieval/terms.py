@@ -49,11 +49,18 @@ class Terms:
             lengths.append(len(own))
         return cls(numbers, np.concatenate(sequence), np.array(lengths, np.int64), list(languages))
 
-    def part(self, start: int, end: int) -> Terms:
+    def take(self, texts: np.ndarray) -> Terms:
         """Return those of some texts, by the numbers of all."""
-        ends = np.append(0, np.cumsum(self.lengths))[start : end + 1]
-        sequence = self.sequence[ends[0] : ends[-1]]
-        return Terms(self.vocabulary, sequence, self.lengths[start:end], self.languages[start:end])
+        lengths = self.lengths[texts]
+        starts = (np.cumsum(self.lengths) - self.lengths)[texts]
+        sequence = self.sequence[runs(starts, lengths)]
+        return Terms(self.vocabulary, sequence, lengths, [self.languages[at] for at in texts])
+
+
+def runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the places of runs, one after the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
 
 
 @dataclass(frozen=True)
@@ -94,9 +101,7 @@ def cached_terms(work: Workspace, texts: Sequence[str], language: str) -> Terms:
             languages[number] = spoken
     wanted = np.array([place[key] for key in keys], np.int64)
     lengths = lengths[wanted]
-    ends = np.cumsum(lengths)
-    within = np.arange(int(lengths.sum())) - np.repeat(ends - lengths, lengths)
-    held = np.concatenate(parts)[np.repeat(starts[wanted], lengths) + within]
+    held = np.concatenate(parts)[runs(starts[wanted], lengths)]
     encoded = pa.array(held).dictionary_encode()  # numbered by their first text, as `Terms.of` does
     names = list(numbers)
     vocabulary = {names[old]: new for new, old in enumerate(encoded.dictionary.to_pylist())}

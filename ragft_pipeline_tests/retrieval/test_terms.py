@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ragft_pipeline.retrieval import terms
-from ragft_pipeline.retrieval.lexical import LexicalIndex
+from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.terms import Terms, cached_terms
 from ragft_pipeline.retrieval.words import language_of
 from ragft_pipeline.store import ArtifactStore, Workspace
@@ -34,6 +34,14 @@ def test_kept_terms_are_those_of_the_texts(tmp_path: Path) -> None:
         plain, given = LexicalIndex(texts), LexicalIndex(texts, terms=kept)
         queries = ["frost of pumps", "pump", "霜冻"]
         np.testing.assert_array_equal(plain.scores(queries), given.scores(queries))
+        at = np.array([0, 3, 1])
+        pairs = given.scores(queries)[np.arange(3), at]
+        np.testing.assert_allclose(given.scores_of(queries, at), pairs, rtol=1e-6)
+        some = kept.take(np.array([3, 0]))
+        two = [texts[3], texts[0]]
+        own = TermStatistics.of(TEXTS)
+        taken = LexicalIndex(two, own, terms=some).scores(queries)
+        np.testing.assert_allclose(taken, LexicalIndex(two, own).scores(queries), rtol=1e-6)
     assert work.counts == {"rows_reused": 5, "rows_computed": 1}
 
 
