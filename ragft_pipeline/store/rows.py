@@ -169,7 +169,9 @@ class RowCache:
                 finished += batch.units
                 self._work.progress(f"{name}: {finished}/{len(missing)} computed")
                 yield rows
-        self._merge([part for part in held if part.path not in before], segments.written)
+        apart = [part for part in held if part.path not in before]
+        alone = {file: pq.read_metadata(file).num_rows for file in before if _is_alone(file)}
+        self._merge([*apart, *_whole(alone)], segments.written)
 
     def inherit(self, artifact: Path) -> None:
         """Take all rows that an earlier artifact holds, without a look at them."""
@@ -184,9 +186,12 @@ class RowCache:
         return SegmentWriter(self._work.folder, f"{self._file}.", self._schema)
 
     def _merge(self, held: Sequence[_Part], written: Mapping[Path, int]) -> None:
-        """Write small segments that came in anew, as one with the new rows: never are there many.
+        """Write small segments anew, as one with the new rows, so that there are never many.
 
         A segment goes along once as many rows as it has came, so a row is written a few times.
+
+        Args:
+            held: segments that hold nothing else of this artifact's than the parts say.
         """
         new = _whole(written)[-1:]
         rows = sum(len(part.rows) for part in new)
@@ -321,6 +326,13 @@ def read_rows_of(artifact: Path, name: str) -> pa.Table:
     return pa.concat_tables(
         [pq.read_table(file) for file in sorted(artifact.glob(f"{name}-*.parquet"))]
     )
+
+
+def _is_alone(file: Path) -> bool:
+    """Say whether no other artifact has a segment."""
+    with contextlib.suppress(FileNotFoundError):
+        return file.stat().st_nlink == 1
+    return False
 
 
 def _whole(written: Mapping[Path, int]) -> list[_Part]:

@@ -182,6 +182,15 @@ def test_many_small_changes_leave_few_segments(tmp_path: Path) -> None:
     assert len(segments(store, "a40")) <= 6
 
 
+def test_many_small_calls_of_one_artifact_leave_few_segments(tmp_path: Path) -> None:
+    store, words = ArtifactStore(tmp_path), [f"{n:02}" for n in range(40)]
+    with workspace(store, "a1") as work:
+        for word in words:
+            work.rows("lengths", "s1", SCHEMA).complete([word, words[0]], str, Lengths())
+    assert keys_in(segments(store, "a1")) == words
+    assert len(segments(store, "a1")) <= 6
+
+
 def test_rows_of_a_file_of_before_segments_are_found(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     complete(store, "a1", ["a", "bb"], Lengths())
