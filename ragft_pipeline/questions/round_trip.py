@@ -137,12 +137,12 @@ class RoundTrip:
         changed = {**kept.gone, **kept.came}
         if not (asked and changed):
             return rows
-        came = np.array([key in kept.came for key in changed])
+        signs = np.array([1 if key in kept.came else -1 for key in changed])
         own = [rows.column(name).to_numpy() for name in ("dense", "words")]
         above = _Above(self._queries(asked), [one.draft.question for one in asked], *own)
         _, vectors = cached_vectors(self.work, self.encoder, changed, "document")
         lexical = self._lexical(list(changed.values()))
-        more = above.count(vectors, lexical, came) - above.count(vectors, lexical, ~came)
+        more = above.count(vectors, lexical, signs)
         before = [rows.column(name).to_numpy() for name in ("dense_above", "words_above")]
         return _table(asked, *own, *(np.array(before) + more))
 
@@ -159,7 +159,7 @@ class RoundTrip:
             _, vectors = cached_vectors(self.work, self.encoder, part, "document")
             own = terms.take(np.arange(start, start + len(part)))
             lexical = self._lexical(list(part.values()), own)
-            found += above.count(vectors, lexical, np.ones(len(part), bool))
+            found += above.count(vectors, lexical, np.ones(len(part), np.int64))
         return _table(candidates, dense, words, *found)
 
     def _queries(self, candidates: Sequence[Candidate]) -> np.ndarray:
@@ -192,21 +192,22 @@ class _Above:
     dense: np.ndarray
     words: np.ndarray
 
-    def count(self, vectors: np.ndarray, lexical: LexicalIndex, nodes: np.ndarray) -> np.ndarray:
-        """Return how many of some nodes score higher, by the embedder and by BM25: (2, questions).
+    def count(self, vectors: np.ndarray, lexical: LexicalIndex, signs: np.ndarray) -> np.ndarray:
+        """Return how many nodes score higher, by the embedder and by BM25: int (2, questions).
 
         Args:
-            vectors, lexical: of all nodes that there are.
-            nodes: which of them count, bool.
+            vectors, lexical: of the nodes.
+            signs: 1 for a node that is counted, -1 for one that is taken away.
         """
         found = np.zeros((2, len(self.asked)), np.int64)
         size = rows_at_once(len(vectors), _QUESTIONS)
-        for start in range(0, len(self.asked) if nodes.any() else 0, size):
+        for start in range(0, len(self.asked), size):
             part = slice(start, start + size)
             dense = self.queries[part] @ vectors.T
             words = lexical.scores(self.asked[part])
             for row, scores, own in ((0, dense, self.dense), (1, words, self.words)):
-                found[row, part] = (scores > _just_above(own[part])[:, None])[:, nodes].sum(axis=1)
+                above = scores > _just_above(own[part])[:, None]
+                found[row, part] = above.sum(axis=1) - 2 * above[:, signs < 0].sum(axis=1)
         return found
 
 
