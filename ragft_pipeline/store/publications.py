@@ -29,7 +29,7 @@ from typing import Any
 
 from ragft_pipeline.digests import file_sha256
 from ragft_pipeline.errors import RagftError, TransientError
-from ragft_pipeline.store.files import json_bytes, publish_folder, write_atomically
+from ragft_pipeline.store.files import fsync_path, json_bytes, publish_folder, write_atomically
 from ragft_pipeline.store.remote import Remote, is_safe
 from ragft_pipeline.store.segments import digest_in, segments_below, share
 
@@ -228,6 +228,7 @@ class Publications:
             return target
         staged = self.cache / "staging" / f"fetch-{uuid.uuid4().hex[:12]}"
         self.fetch_object(manifest.files[file], staged)
+        fsync_path(staged)  # artifacts may share it
         target.parent.mkdir(parents=True, exist_ok=True)
         staged.replace(target)
         return target
