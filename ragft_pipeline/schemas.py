@@ -31,6 +31,12 @@ class Table:
         """
         return Layout(self.schema, self.key[0], self.volatile)
 
+    @property
+    def keyed(self) -> Layout:
+        """The same where the data version is not made of the rows: their keys tell them apart."""
+        rest = (name for name in self.schema.names if name not in self.key)
+        return Layout(self.schema, self.key[0], tuple(rest))
+
 
 def _schema(**columns: pa.DataType) -> pa.Schema:
     return pa.schema([pa.field(name, kind) for name, kind in columns.items()])

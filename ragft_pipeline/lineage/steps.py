@@ -292,9 +292,11 @@ def _compute(
         rows = {}
         if recipe.table is not None:
             assert produced.table is not None, recipe.name
-            path, layout = folder / f"{recipe.name}.parquet", recipe.table.layout
+            path = folder / f"{recipe.name}.parquet"
+            by_rows = produced.data_version is None and produced.made_of is None
+            layout = recipe.table.layout if by_rows else recipe.table.keyed
             rows["row_count"] = layout.write(produced.table, path)
-            if produced.data_version is None and produced.made_of is None:
+            if by_rows:
                 data_version = layout.digest(path)
         facts = {**work.counts, **produced.facts, **rows}
         facts["compute_seconds"] = round(time.monotonic() - start, 3)
