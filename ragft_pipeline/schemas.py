@@ -100,7 +100,7 @@ VECTORS = Table(
     "vectors", _schema(row_key=S, text_id=S, vector=VECTOR), key=("row_key",), volatile=("vector",)
 )
 NODE_VECTORS = Table("node_vectors", _schema(text_id=S, row_key=S), key=("text_id",))
-"""Whose vector is that of which row of the artifact's VECTORS; until now the vector stood here."""
+"""Which of the artifact's VECTORS, by its row key, is a node's."""
 TEACHER_SCORES = Table(
     "teacher_scores",
     _schema(
