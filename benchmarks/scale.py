@@ -164,8 +164,9 @@ def report(found: dict[int, dict[str, float]], results: Results) -> None:
 def exponent(found: dict[int, dict[str, float]], size: int, stage: str) -> float | None:
     """Return the power of the number of chunks by which CPU time grew from the size below."""
     name = f"{stage}/cpu_seconds"
-    below = [other for other in found if other < size and name in found[other]]
-    if not below or not {name, "chunks"} <= found[size].keys():
+    needed = {name, "chunks"}
+    below = [other for other in found if other < size and needed <= found[other].keys()]
+    if not below or not needed <= found[size].keys():
         return None
     small, large = found[max(below)], found[size]
     return math.log(large[name] / small[name]) / math.log(large["chunks"] / small["chunks"])

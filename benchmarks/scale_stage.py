@@ -50,6 +50,7 @@ class Bench:
                 "corpus": given.corpus.model_copy(update={"source": self.corpus}),
                 "chunking": given.chunking.model_copy(update=size),
                 "embedder": given.embedder.model_copy(update={"model": self.model}),
+                "teacher": given.teacher.model_copy(update={"late_interaction": 0.0}),
                 "questions": given.questions.model_copy(
                     update={"generators": (ExtractiveGenerator(),)}
                 ),
@@ -107,7 +108,12 @@ def freeze(settings: Settings) -> dict[str, Any]:
 def everything(settings: Settings) -> dict[str, Any]:
     """Freeze and make every stage's artifact, as a run of the pipeline would."""
     version = freeze(settings)["version"]
-    links = [materialize(recipe, settings, version, say).link for recipe in RECIPES.values()]
+    say(f"freeze: {time.process_time():.1f} CPU s")
+    links = []
+    for recipe in RECIPES.values():
+        start = time.process_time()
+        links.append(materialize(recipe, settings, version, say).link)
+        say(f"{recipe.name}: {time.process_time() - start:.1f} CPU s, {peak_bytes() / 1e9:.2f} GB")
     done = [link for link in links if link.how == "computed"]
     return {
         "computed": [link.asset for link in done],

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from ragft_pipeline.store.digests import table_digest
+from ragft_pipeline.store.tables import Layout
 
 VECTOR = pa.list_(pa.float32())
 
@@ -26,29 +24,18 @@ class Table:
     key: tuple[str, ...]
     volatile: tuple[str, ...] = ()
 
-    def conform(self, table: pa.Table) -> pa.Table:
-        """Return `table` with exactly this schema (columns ordered and cast), or raise."""
-        return table.select(self.schema.names).cast(self.schema)
+    @property
+    def layout(self) -> Layout:
+        """How its rows are written: as they come, a document or what else comes first in the key
+        whole in one segment.
+        """
+        return Layout(self.schema, self.key[0], self.volatile)
 
-    def write(self, table: pa.Table | pa.RecordBatchReader, path: Path) -> int:
-        """Write rows of exactly this schema, a reader's batch by batch; return how many."""
-        if isinstance(table, pa.Table):
-            pq.write_table(self.conform(table), path, compression="zstd")
-            return int(table.num_rows)
-        rows = 0
-        with pq.ParquetWriter(path, self.schema, compression="zstd") as writer:
-            for batch in table:
-                writer.write_table(self.conform(pa.Table.from_batches([batch])))
-                rows += batch.num_rows
-        return rows
-
-    def digest(self, path: Path) -> str:
-        """Return the digest of a written table's rows, `volatile` columns left out."""
-        file = pq.ParquetFile(path)
-        kept = [name for name in self.schema.names if name not in self.volatile]
-        schema = pa.schema([file.schema_arrow.field(name) for name in kept])
-        batches = file.iter_batches(columns=kept)
-        return table_digest(pa.RecordBatchReader.from_batches(schema, batches))
+    @property
+    def keyed(self) -> Layout:
+        """The same where the data version is not made of the rows: their keys tell them apart."""
+        rest = (name for name in self.schema.names if name not in self.key)
+        return Layout(self.schema, self.key[0], tuple(rest))
 
 
 def _schema(**columns: pa.DataType) -> pa.Schema:
@@ -81,7 +68,7 @@ NODES = Table(
         node_id=S, doc_key=S, cluster=S, split=S, title=S, heading_path=pa.list_(S), text=S,
         start_char=N, end_char=N, tokens=N,
     ),
-    key=("node_id", "doc_key", "start_char"),
+    key=("doc_key", "node_id", "start_char"),
 )  # fmt: skip
 GOLD_QUESTIONS = Table(
     "gold_questions",
@@ -112,6 +99,8 @@ CORPUS_STATISTICS = Table(
 VECTORS = Table(
     "vectors", _schema(row_key=S, text_id=S, vector=VECTOR), key=("row_key",), volatile=("vector",)
 )
+NODE_VECTORS = Table("node_vectors", _schema(text_id=S, row_key=S), key=("text_id",))
+"""Which of the artifact's VECTORS, by its row key, is a node's."""
 TEACHER_SCORES = Table(
     "teacher_scores",
     _schema(

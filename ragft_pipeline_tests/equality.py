@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline.lineage.steps import Recipe
-from ragft_pipeline.schemas import Table
-from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline.questions.round_trip import LANGUAGES, RANKS
+from ragft_pipeline.schemas import VECTORS, Table
+from ragft_pipeline.store import Artifact, ArtifactStore
+from ragft_pipeline.store.rows import read_rows_of
 
 TOLERANCE = 1e-5
 
@@ -23,7 +25,28 @@ def assert_same_version(
         ours, theirs = left.read(version, recipe.name), right.read(version, recipe.name)
         if recipe.table is not None:
             assert_same_rows(recipe.table, ours.table(), theirs.table(), recipe.name)
+        if (ours.path / LANGUAGES).is_file():
+            assert (ours.path / LANGUAGES).read_text() == (theirs.path / LANGUAGES).read_text()
+            assert _ranks(ours) == _ranks(theirs)
+        if recipe.name == "node_embeddings":
+            assert_same_rows(VECTORS, _vectors(ours), _vectors(theirs), recipe.name)
         assert ours.data_version == theirs.data_version, f"{recipe.name} of {version}"
+
+
+def _ranks(artifact: Artifact) -> dict[str, tuple[int, int]]:
+    """Return how many nodes score higher than each question's source, by embedder and by BM25."""
+    rows = artifact.table(RANKS).to_pylist()
+    return {row["question_id"]: (row["dense_above"], row["words_above"]) for row in rows}
+
+
+def _vectors(artifact: Artifact) -> pa.Table:
+    """Return the vectors that the index names, each once, without the text that it was made for."""
+    keys = artifact.table().column("row_key").combine_chunks()
+    held = read_rows_of(artifact.path, "vectors_document")
+    rows = {row["row_key"]: {**row, "text_id": ""} for row in held.to_pylist()}
+    assert rows.keys() >= set(keys.to_pylist())
+    wanted = [rows[key] for key in sorted(set(keys.to_pylist()))]
+    return pa.Table.from_pylist(wanted, schema=VECTORS.schema)
 
 
 def assert_same_rows(table: Table, left: pa.Table, right: pa.Table, name: str) -> None:

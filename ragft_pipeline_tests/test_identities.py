@@ -31,6 +31,7 @@ from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.late_interaction import LateInteraction
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.reranking import cached_pair_scores
+from ragft_pipeline.retrieval.terms import cached_terms
 from ragft_pipeline.retrieval.token_vectors import cached_tokens
 from ragft_pipeline.routing.catalog import make_catalog, write_summaries
 from ragft_pipeline.serving.configuration import Configuration
@@ -116,14 +117,19 @@ ASKED = LLMGenerator(model="m", base_url="http://127.0.0.1:9/v1")
 # What opens each table, and the constants that its rows depend on beside the libraries'.
 TABLES: list[tuple[str, Callable[[Workspace], object], set[str]]] = [
     (
-        "chunk_documents",
+        "_cut_rows",
         lambda work: chunk_documents([], [], SETTINGS.chunking, ENCODER.weights, work),
         {"CHUNKER_VERSION"},
     ),
     (
-        "cached_vectors",
+        "encoded",
         lambda work: cached_vectors(work, ENCODER, {}, "query"),
         {"ENCODER_VERSION"},
+    ),
+    (
+        "cached_terms",
+        lambda work: cached_terms(work, [], "auto"),
+        {"TERMS_VERSION"},
     ),
     (
         "cached_tokens",

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +21,8 @@ from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.weights import Weights, found_here
 from ragft_pipeline.settings import ChunkingSettings
-from ragft_pipeline.store import Workspace
+from ragft_pipeline.store import RowCache, Workspace
+from ragft_pipeline.store.tables import read_table, rows_of
 
 _DOCUMENTS_AT_ONCE = 256
 CHUNKER_VERSION = 3  # raise it when some document would be cut otherwise
@@ -111,34 +113,118 @@ def chunk_documents(
         guarded: documents of earlier versions whose texts stay protected by their split.
         settings: node size and overlap in tokens of `weights`' tokenizer.
     """
-    row_settings = digest_of(CHUNKER_VERSION, settings.digest(), weights.digest)
-    cache = work.rows("document_nodes", row_settings, _DOCUMENT_NODES, family="*")
     every = {_row_key(doc): doc for doc in (*guarded, *documents)}
+    cache = _cut_rows(settings, weights, work)
     parts = list(cache.batches([*documents, *guarded], _row_key, Cut(settings, weights), 64))
-    return _node_rows(documents, _protected(parts, every))
+    return _node_rows(documents, _protected(parts, every)[0])
 
 
-def _protected(
-    parts: Sequence[pa.Table], documents: Mapping[str, FrozenDocument]
-) -> dict[str, tuple[pa.Table, int, int]]:
-    """Return where each document's nodes are, by row key: a table, the first row, how many."""
-    ids, ranks, counts = [], [], []
+def _cut_rows(settings: ChunkingSettings, weights: Weights, work: Workspace) -> RowCache:
+    row_settings = digest_of(CHUNKER_VERSION, settings.digest(), weights.digest)
+    return work.rows("document_nodes", row_settings, _DOCUMENT_NODES, family="*")
+
+
+@dataclass(frozen=True)
+class Chunked:
+    """An earlier version, cut: its documents, those it guarded, its NODES, and what they lie in."""
+
+    documents: Sequence[FrozenDocument]
+    guarded: Sequence[FrozenDocument]
+    nodes: Path
+    artifact: Path
+
+
+def chunk_changes(
+    documents: Sequence[FrozenDocument],
+    guarded: Sequence[FrozenDocument],
+    earlier: Chunked,
+    settings: ChunkingSettings,
+    weights: Weights,
+    work: Workspace,
+) -> tuple[pa.Array, pa.Table]:
+    """Return the documents whose NODES differ from an earlier version's, and their NODES now.
+
+    With the others' NODES that is what `chunk_documents` returns.
+    """
+    new, old = ({doc.doc_key: doc for doc in docs} for docs in (documents, earlier.documents))
+    touched = {
+        key for key in new.keys() | old.keys() if _described(new, key) != _described(old, key)
+    }
+    changed = [new[key] for key in sorted(touched & new.keys())]
+    now = {_row_key(doc): doc for doc in (*guarded, *changed)}
+    lifted = [doc for doc in earlier.guarded if _row_key(doc) not in now]
+    cache = _cut_rows(settings, weights, work)
+    cache.inherit(earlier.artifact)
+    work.count("rows_reused", len(new) - len(changed))
+    wanted = [*changed, *guarded, *lifted]
+    parts = list(cache.batches(wanted, _row_key, Cut(settings, weights), 64))
+    places = read_table(earlier.nodes, ("node_id", "doc_key", "split"))
+    of_touched = pc.is_in(places.column("doc_key"), pa.array(touched, pa.string()))
+    ids = [*_named(parts)[0], *places.filter(of_touched).column("node_id").chunks]
+    shared = pc.is_in(places.column("node_id"), pa.chunked_array(ids, pa.string()).unique())
+    elsewhere = places.filter(pc.and_not(shared, of_touched))
+    cut, strictest = _protected(parts, now, elsewhere, new)
+    split_of = strictest.__getitem__
+    moved = {
+        row["doc_key"] for row in elsewhere.to_pylist() if row["split"] != split_of(row["node_id"])
+    }
+    others = rows_of(earlier.nodes, "doc_key", pa.array(moved, pa.string()))
+    pairs = zip(others.column("node_id").to_pylist(), others.column("split").to_pylist())
+    splits = pa.array([strictest.get(node_id, split) for node_id, split in pairs], pa.string())
+    place = others.schema.get_field_index("split")
+    others = others.set_column(place, others.schema.field(place), splits)
+    rows = pa.concat_tables([_node_rows(changed, cut).read_all(), others])
+    order = np.argsort(np.array(rows.column("doc_key").to_pylist(), str), kind="stable")
+    return pa.array(sorted(touched | moved), pa.string()), rows.take(pa.array(order))
+
+
+def _described(documents: Mapping[str, FrozenDocument], doc_key: str) -> tuple[Any, ...] | None:
+    doc = documents.get(doc_key)
+    return None if doc is None else (doc.markdown, doc.title, doc.cluster, doc.split)
+
+
+def _named(parts: Sequence[pa.Table]) -> tuple[list[pa.Array], list[np.ndarray]]:
+    """Return the ids of each part's nodes, end to end, and how many each document has."""
+    ids, counts = [], []
     for part in parts:
         lists = part.column("nodes").combine_chunks()
         texts = pc.struct_field(lists.flatten(), "text").to_pylist()
         ids.append(pa.array([node_id_of(text) for text in texts], pa.string()))
         counts.append(pc.list_value_length(lists).to_numpy())
-        splits = [documents[row_key].split for row_key in part.column("row_key").to_pylist()]
-        rank = np.array([PROTECTION.index(split) for split in splits], np.int8)
-        ranks.append(np.repeat(rank, counts[-1]))
-    held = pa.chunked_array(ids, pa.string()).combine_chunks().dictionary_encode()
+    return ids, counts
+
+
+def _protected(
+    parts: Sequence[pa.Table],
+    documents: Mapping[str, FrozenDocument],
+    elsewhere: pa.Table | None = None,
+    holders: Mapping[str, FrozenDocument] | None = None,
+) -> tuple[dict[str, tuple[pa.Table, int, int]], dict[str, str]]:
+    """Return where each document's nodes are, by row key: a table, the first row, how many.
+
+    And, where other documents are given, the split of each node.
+
+    Args:
+        documents: by row key; what others hold protects nothing.
+        elsewhere: node_id and doc_key of the same nodes in more documents, `holders` by doc_key.
+    """
+    ids, counts = _named(parts)
+    ranks = []
+    for part, own_counts in zip(parts, counts):
+        found = [documents.get(row_key) for row_key in part.column("row_key").to_pylist()]
+        splits = [PROTECTION.index(doc.split if doc else "train") for doc in found]
+        ranks.append(np.repeat(np.array(splits, np.int8), own_counts))
+    more = elsewhere.column("node_id").chunks if elsewhere is not None else []
+    if elsewhere is not None and holders is not None:
+        keys = elsewhere.column("doc_key").to_pylist()
+        ranks.append(np.array([PROTECTION.index(holders[key].split) for key in keys], np.int8))
+    held = pa.chunked_array([*ids, *more], pa.string()).combine_chunks().dictionary_encode()
     place = held.indices.to_numpy()
     strictest = np.full(len(held.dictionary), PROTECTION.index("train"), np.int8)
     np.minimum.at(strictest, place, np.concatenate([np.empty(0, np.int8), *ranks]))
-    splits = pa.DictionaryArray.from_arrays(strictest[place], pa.array(PROTECTION)).cast(
-        pa.string()
-    )
-    found: dict[str, tuple[pa.Table, int, int]] = {}
+    splits = pa.DictionaryArray.from_arrays(strictest, pa.array(PROTECTION)).cast(pa.string())
+    of_nodes = splits.take(held.indices)
+    cut: dict[str, tuple[pa.Table, int, int]] = {}
     start = 0
     for part, own_ids, own_counts in zip(parts, ids, counts):
         nodes = part.column("nodes").combine_chunks().flatten()
@@ -146,15 +232,17 @@ def _protected(
         flat = pa.table(
             {
                 "node_id": own_ids,
-                "split": splits.slice(start, len(own_ids)),
+                "split": of_nodes.slice(start, len(own_ids)),
                 **{name: pc.struct_field(nodes, name) for name in names},
             }
         )
         start += len(own_ids)
         ends = np.cumsum(own_counts)
         for row, row_key in enumerate(part.column("row_key").to_pylist()):
-            found[row_key] = flat, int(ends[row] - own_counts[row]), int(own_counts[row])
-    return found
+            cut[row_key] = flat, int(ends[row] - own_counts[row]), int(own_counts[row])
+    if elsewhere is None:
+        return cut, {}
+    return cut, dict(zip(held.dictionary.to_pylist(), splits.to_pylist()))
 
 
 def _node_rows(

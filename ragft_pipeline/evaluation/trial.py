@@ -42,6 +42,7 @@ from ragft_pipeline.retrieval.metrics import METRICS, POOLED
 from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.reranking import Reranker, is_cross_encoder
 from ragft_pipeline.retrieval.search import min_max, mix
+from ragft_pipeline.retrieval.terms import cached_terms
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 
@@ -84,7 +85,13 @@ class Trial:
         Whether passages are read below their headings is `passages.context`, decided.
         """
         recipe = settings.evaluation
-        evidence = Evidence(nodes, settings.passages.context == "on", settings.passages.language)
+        language = settings.passages.language
+        evidence = Evidence(
+            nodes,
+            settings.passages.context == "on",
+            language,
+            lambda texts: cached_terms(work, texts, language),
+        )
         node_ids = sorted(set(nodes.column("node_id").to_pylist()))
         stages = FirstStages(
             evidence.texts,

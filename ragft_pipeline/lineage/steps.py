@@ -26,21 +26,35 @@ from ragft_pipeline.schemas import Table
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, ArtifactStore, How, Link, Workspace
 from ragft_pipeline.store.life import at_work
+from ragft_pipeline.store.tables import Change, Splice, segments_of
 
 
 @dataclass(frozen=True)
 class Produced:
     """What a computation returns: the asset's table, if it is one, and facts about it.
 
-    A table that grows with the corpus is a reader: it is written as it is made. Where its rows are
+    A table that grows with the corpus is a reader: it is written as it is made; or it is an earlier
+    one with other rows spliced in, of which only these are written. Where its rows are
     not bit-stable, `made_of` is a digest of what went in, and with the code the data version;
     `data_version` is a digest of what came out that says it all.
     """
 
-    table: pa.Table | pa.RecordBatchReader | None = None
+    table: pa.Table | pa.RecordBatchReader | Splice | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     data_version: str | None = None
     made_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an ancestor of this version has of an asset, by the same code and settings.
+
+    Its table is in segments.
+    """
+
+    version: str
+    artifact: Artifact
+    inputs: dict[str, Artifact]
 
 
 @dataclass(frozen=True)
@@ -53,6 +67,7 @@ class Step:
     work: Workspace
     inputs: dict[str, Link] = field(default_factory=dict)
     action: str = ""
+    lineage: str = ""
 
     @property
     def snapshots(self) -> SnapshotStore:
@@ -73,6 +88,32 @@ class Step:
     def table(self, asset: str, columns: Sequence[str] | None = None) -> pa.Table:
         """Return an input's table, or some of its columns."""
         return self.artifact(asset).table(columns=columns)
+
+    @cached_property
+    def earlier(self) -> Earlier | None:
+        """This asset as the nearest ancestor has it, with the inputs that it was made of."""
+        found = nearest(self.work.asset, self.lineage, self.store, self.version)
+        if found is None or not segments_of(found[1].table_path()):
+            return None
+        version, artifact = found
+        inputs = {}
+        for asset, link in self.store.links(version).items():
+            if artifact.inputs.get(asset) == link.data_version:
+                inputs[asset] = self.store.find(asset, link.action)
+        whole = {asset: one for asset, one in inputs.items() if one is not None}
+        return Earlier(version, artifact, whole) if whole.keys() >= artifact.inputs.keys() else None
+
+    def change(self, asset: str, table: Table) -> Change | None:
+        """Return what is otherwise in an input than when `earlier` was made; None: all may be."""
+        if self.earlier is None:
+            return None
+        before = self.earlier.inputs[asset].table_path()
+        return table.layout.change(before, self.artifact(asset).table_path())
+
+    def spliced(self, groups: pa.Array, rows: pa.Table) -> Splice:
+        """Return the table of `earlier` with these rows of some groups instead of its own."""
+        assert self.earlier is not None
+        return Splice(self.earlier.artifact.table_path(), groups, rows)
 
 
 @dataclass(frozen=True)
@@ -195,9 +236,10 @@ def _carry_forward(
     """Return the last earlier version's model where `retrain_policy` keeps it, and the reason."""
     if settings.retrain_policy.kind == "always" or recipe.keep is None:
         return None, ""
-    model = _last_model(recipe.name, _lineage(recipe, settings, store, links), store, version)
-    if model is None:
+    found = nearest(recipe.name, _lineage(recipe, settings, store, links), store, version)
+    if found is None:
         return None, ""
+    _, model = found
     with store.staging(at_work(f"{recipe.name}-decision", version)) as folder:
         work = _workspace(recipe, settings, store, folder, progress)
         decision = recipe.keep(Step(settings, store, version, work, links), model)
@@ -215,15 +257,17 @@ def _lineage(
     )
 
 
-def _last_model(asset: str, lineage: str, store: ArtifactStore, version: str) -> Artifact | None:
-    """Return the model of the nearest ancestor that the same code and settings made, if any."""
+def nearest(
+    asset: str, lineage: str, store: ArtifactStore, version: str
+) -> tuple[str, Artifact] | None:
+    """Return the nearest ancestor for which the same code and settings made an asset, with that."""
     snapshots = SnapshotStore(store)
     parent = snapshots.load(version).facts["parent"]
     while parent is not None:
         link = store.linked(parent, asset)
         artifact = store.find(asset, link.action) if link else None
         if artifact is not None and artifact.lineage == lineage:
-            return artifact
+            return parent, artifact
         parent = snapshots.load(parent).facts["parent"]
     return None
 
@@ -238,9 +282,10 @@ def _compute(
     progress: Callable[[str], None],
 ) -> Artifact:
     start = time.monotonic()
+    lineage = _lineage(recipe, settings, store, links)
     with store.staging(at_work(recipe.name, version)) as folder:
         work = _workspace(recipe, settings, store, folder, progress)
-        produced = recipe.compute(Step(settings, store, version, work, links, action))
+        produced = recipe.compute(Step(settings, store, version, work, links, action, lineage))
         data_version = produced.data_version or action
         if produced.made_of is not None:
             data_version = digest_of(recipe.computed_by, produced.made_of)
@@ -248,9 +293,11 @@ def _compute(
         if recipe.table is not None:
             assert produced.table is not None, recipe.name
             path = folder / f"{recipe.name}.parquet"
-            rows["row_count"] = recipe.table.write(produced.table, path)
-            if produced.data_version is None and produced.made_of is None:
-                data_version = recipe.table.digest(path)
+            by_rows = produced.data_version is None and produced.made_of is None
+            layout = recipe.table.layout if by_rows else recipe.table.keyed
+            rows["row_count"] = layout.write(produced.table, path)
+            if by_rows:
+                data_version = layout.digest(path)
         facts = {**work.counts, **produced.facts, **rows}
         facts["compute_seconds"] = round(time.monotonic() - start, 3)
         inputs = {asset: link.data_version for asset, link in links.items()}
@@ -261,7 +308,7 @@ def _compute(
             data_version=data_version,
             facts=facts,
             inputs=inputs,
-            lineage=_lineage(recipe, settings, store, links),
+            lineage=lineage,
         )
         work.published()
     if recipe.heavy:

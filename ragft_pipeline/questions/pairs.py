@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,9 +22,9 @@ from ragft_pipeline.questions.filters import Candidate, filter_candidates
 from ragft_pipeline.questions.formats import read_labelled
 from ragft_pipeline.questions.formats.embedding_qa import write_embedding_qa
 from ragft_pipeline.questions.llm import chosen_ids, write_questions
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
-from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
-from ragft_pipeline.retrieval.search import rows_at_once
+from ragft_pipeline.questions.round_trip import Kept, RoundTrip
+from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import (
     ExtractiveGenerator,
     Generator,
@@ -49,7 +48,11 @@ class QAPairs:
 
 
 def make_qa_pairs(
-    nodes: pa.Table, statistics: TermStatistics, settings: Settings, work: Workspace
+    nodes: pa.Table,
+    statistics: TermStatistics,
+    settings: Settings,
+    work: Workspace,
+    kept: Kept | None = None,
 ) -> QAPairs:
     """Write, filter and store the questions about a split's nodes.
 
@@ -57,8 +60,9 @@ def make_qa_pairs(
         nodes: the split's NODES table.
         statistics: frozen term statistics, for the choice of keywords.
         settings: generators, filters and the base embedder (for the round trip).
+        kept: the round trip's ranks of an earlier version.
 
-    The artifact also gets the set as EmbeddingQAFinetuneDataset JSON.
+    The artifact also gets the ranks, and the set as EmbeddingQAFinetuneDataset JSON.
     """
     texts = node_texts(nodes)
     candidates: list[Candidate] = []
@@ -76,16 +80,16 @@ def make_qa_pairs(
             "answered is kept: run again, or lower share_of_nodes"
         )
 
-    def ranks(kept: Sequence[Candidate]) -> np.ndarray:
-        return round_trip_ranks(kept, texts, statistics, settings, work)
-
-    kept, turned_away = filter_candidates(candidates, texts, settings.questions, ranks)
-    kept = sorted(kept, key=lambda candidate: candidate.question_id)
-    unused = turned_away.get("over_max_pairs", 0) + len(kept) - settings.questions.max_pairs
-    kept = kept[: settings.questions.max_pairs]
+    encoder = Encoder.base(settings.embedder, settings.compute)
+    search = RoundTrip(texts, statistics, encoder, work, kept)
+    found, turned_away = filter_candidates(candidates, texts, settings.questions, search.ranks)
+    search.save(work.folder)
+    found = sorted(found, key=lambda candidate: candidate.question_id)
+    unused = turned_away.get("over_max_pairs", 0) + len(found) - settings.questions.max_pairs
+    found = found[: settings.questions.max_pairs]
     turned_away["over_max_pairs"] = max(0, unused)
-    rows = {row["node_id"]: row for row in _rows(nodes, {pair.node_id for pair in kept})}
-    pairs = [_pair(candidate, rows) for candidate in kept]
+    rows = {row["node_id"]: row for row in _rows(nodes, {pair.node_id for pair in found})}
+    pairs = [_pair(candidate, rows) for candidate in found]
     table = pa.Table.from_pylist(pairs, schema=schemas.QA_PAIRS.schema)
     write_embedding_qa(labelled_pairs(table, nodes), work.folder / DATASET_FILE)
     return QAPairs(table, len(candidates), turned_away)
@@ -187,36 +191,6 @@ class _Extract(RowFunction[SourceNode]):
 
 def _extract_key(node: SourceNode) -> str:
     return digest_of(node.node_id, node.title, node.heading, node.first)
-
-
-def round_trip_ranks(
-    candidates: Sequence[Candidate],
-    texts: dict[str, str],
-    statistics: TermStatistics,
-    settings: Settings,
-    work: Workspace,
-) -> np.ndarray:
-    """Return the better of the source's BM25 and base-embedder ranks within the split, from 0."""
-    encoder = Encoder.base(settings.embedder, settings.compute)
-    node_ids, node_vectors = cached_vectors(work, encoder, texts, "document")
-    questions = {candidate.question_id: candidate.draft.question for candidate in candidates}
-    question_ids, vectors = cached_vectors(work, encoder, questions, "query")
-    place = {question_id: row for row, question_id in enumerate(question_ids)}
-    column = {node_id: index for index, node_id in enumerate(node_ids)}
-    lexical = LexicalIndex([texts[node_id] for node_id in node_ids], statistics)
-    best = np.empty(len(candidates), dtype=np.int64)
-    block = rows_at_once(len(node_ids), 512)
-    for start in range(0, len(candidates), block):
-        batch = candidates[start : start + block]
-        own = np.array([column[candidate.node_id] for candidate in batch])[:, None]
-        dense = vectors[[place[candidate.question_id] for candidate in batch]] @ node_vectors.T
-        words = lexical.scores([candidate.draft.question for candidate in batch])
-        best[start : start + block] = np.minimum(_rank(dense, own), _rank(words, own))
-    return best
-
-
-def _rank(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
-    return np.asarray((scores > np.take_along_axis(scores, own, axis=1)).sum(axis=1))
 
 
 def _pair(candidate: Candidate, rows: dict[str, dict[str, object]]) -> dict[str, object]:

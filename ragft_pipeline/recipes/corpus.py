@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
-from ragft_pipeline.corpus.chunking import FrozenDocument, chunk_documents
+from ragft_pipeline.corpus.chunking import Chunked, FrozenDocument, chunk_changes, chunk_documents
 from ragft_pipeline.corpus.gold import read_gold_questions
 from ragft_pipeline.corpus.units import is_markdown
 from ragft_pipeline.digests import digest_of
@@ -83,9 +83,29 @@ def cut_version(step: Step, version: str) -> pa.RecordBatchReader:
     )
 
 
+def _chunk(step: Step) -> Produced:
+    if step.earlier is None:
+        return Produced(cut_version(step, step.version))
+    before = step.earlier
+    made = chunk_changes(
+        frozen_documents(step, step.version),
+        guarded_documents(step, step.version),
+        Chunked(
+            frozen_documents(step, before.version),
+            guarded_documents(step, before.version),
+            before.artifact.table_path(),
+            before.artifact.path,
+        ),
+        step.settings.chunking,
+        require_embedder(resolve_weights(step.settings.embedder.model)),
+        step.work,
+    )
+    return Produced(step.spliced(*made))
+
+
 chunked_nodes = Recipe(
     "chunked_nodes",
-    lambda step: Produced(cut_version(step, step.version)),
+    _chunk,
     inputs=("corpus_snapshot",),
     sections=("chunking", "embedder"),
     weights=("embedder",),
@@ -97,6 +117,9 @@ chunked_nodes = Recipe(
 
 def _split_recipe(split: str) -> Recipe:
     def select(step: Step) -> Produced:
+        if change := step.change("chunked_nodes", schemas.NODES):
+            own = change.after.filter(pc.equal(change.after.column("split"), split))
+            return Produced(step.spliced(change.groups, own))
         nodes = step.artifact("chunked_nodes").reader()
         return Produced(_filtered(nodes, split))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,21 +20,23 @@ from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.questions.intake import intake
 from ragft_pipeline.questions.log_parts import TRAIN, log_parts
 from ragft_pipeline.questions.pairs import make_qa_pairs
+from ragft_pipeline.questions.round_trip import Kept
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.reading import read_nodes, read_statistics, reading
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_table
+from ragft_pipeline.retrieval.encoder import EncodedText, Encoder, encoded, units_of
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import Settings
+from ragft_pipeline.store import Artifact
+from ragft_pipeline.store.tables import Change, Splice
 from ragft_pipeline.tuning.data import TrainingTables
-
-_VECTORS_AT_ONCE = 8192
 
 
 def _pairs_recipe(split: str) -> Recipe:
     def write(step: Step) -> Produced:
         require_measurable(step.snapshot)
         statistics = TermStatistics.from_table(step.table("corpus_statistics"))
-        made = make_qa_pairs(step.table(f"{split}_nodes"), statistics, step.settings, step.work)
+        nodes, kept = step.table(f"{split}_nodes"), _kept_ranks(step, f"{split}_nodes")
+        made = make_qa_pairs(nodes, statistics, step.settings, step.work, kept)
         facts = {"drafted": made.drafted}
         facts |= {f"filtered_{name}": number for name, number in made.turned_away.items()}
         kinds = made.table.column("kind").to_pylist()
@@ -57,27 +59,71 @@ def _pairs_recipe(split: str) -> Recipe:
     )  # fmt: skip
 
 
+def _kept_ranks(step: Step, asset: str) -> Kept | None:
+    """Return the round trip's ranks of an earlier version by the same term statistics."""
+    earlier, change = step.earlier, step.change(asset, schemas.NODES)
+    counted = step.artifact("corpus_statistics").data_version
+    if earlier is None or change is None or earlier.artifact.inputs["corpus_statistics"] != counted:
+        return None
+    was, now = (node_texts(table) for table in (change.before, change.after))
+    nodes = [
+        one.table(asset, ("node_id",)) for one in (earlier.inputs[asset], step.artifact(asset))
+    ]
+    gone, came = (
+        {key: text for key, text in texts.items() if key not in others}
+        for texts, others in ((was, _among(nodes[1], was)), (now, _among(nodes[0], now)))
+    )
+    return Kept.load(earlier.artifact.path, gone, came)
+
+
+def _among(nodes: pa.Table, ids: Collection[str]) -> set[str]:
+    """Return which of some nodes stand in a table."""
+    column = nodes.column("node_id")
+    return set(column.filter(pc.is_in(column, pa.array(ids, pa.string()))).to_pylist())
+
+
 train_qa_pairs, val_qa_pairs, test_qa_pairs = (_pairs_recipe(split) for split in SPLITS)
 
 
 def _embed(step: Step) -> Produced:
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
-    texts = node_texts(step.table("chunked_nodes", ("node_id", "text")))
-    ids, vectors = cached_vectors(step.work, encoder, texts, "document")
-    made_of = digest_of(ids, encoder.identity("document"))
-    facts = {"dimension": int(vectors.shape[1])}
-    return Produced(_vector_rows(ids, vectors), facts, made_of=made_of)
+    change = step.change("chunked_nodes", schemas.NODES)
+    if step.earlier is not None and change is not None:
+        return _embed_change(step, encoder, step.earlier.artifact, change)
+    units = units_of(node_texts(step.table("chunked_nodes", ("node_id", "text"))))
+    width = 0
+    for rows in encoded(step.work, encoder, units, "document"):
+        width = len(rows.column("vector")[0])
+    ids = [unit.text_id for unit in units]
+    return _index(encoder, ids, {"dimension": width}, _index_rows(units))
 
 
-def _vector_rows(ids: Sequence[str], vectors: np.ndarray) -> pa.RecordBatchReader:
-    """Return the rows of a VECTORS table, batch by batch."""
+def _embed_change(step: Step, encoder: Encoder, earlier: Artifact, change: Change) -> Produced:
+    units = units_of(node_texts(change.after))
+    for _ in encoded(step.work, encoder, units, "document", earlier.path):
+        pass
+    came = {unit.text_id for unit in units}
+    left = set(change.before.column("node_id").to_pylist()) - came
+    gone = left - _among(step.table("chunked_nodes", ("node_id",)), left)
+    known = earlier.table(columns=("text_id",)).column("text_id").to_pylist()
+    ids = sorted(came.union(known) - gone)
+    step.work.count("rows_reused", len(ids) - len(came))
+    facts = {"dimension": earlier.facts["dimension"]}
+    table = step.spliced(pa.array(sorted(came | gone), pa.string()), _index_rows(units))
+    return _index(encoder, ids, facts, table)
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(ids), _VECTORS_AT_ONCE):
-            part = slice(start, start + _VECTORS_AT_ONCE)
-            yield from vectors_table(ids[part], ids[part], vectors[part]).to_batches()
 
-    return pa.RecordBatchReader.from_batches(schemas.VECTORS.schema, batches())
+def _index_rows(units: Sequence[EncodedText]) -> pa.Table:
+    return pa.table(
+        {"text_id": [u.text_id for u in units], "row_key": [u.row_key for u in units]},
+        schema=schemas.NODE_VECTORS.schema,
+    )
+
+
+def _index(
+    encoder: Encoder, ids: Sequence[str], facts: dict[str, Any], table: pa.Table | Splice
+) -> Produced:
+    return Produced(table, facts, made_of=digest_of(ids, encoder.identity("document")))
 
 
 node_embeddings = Recipe(
@@ -88,7 +134,7 @@ node_embeddings = Recipe(
     sections=("embedder",),
     weights=("embedder",),
     calls=("retrieval.encoder",),
-    table=schemas.VECTORS,
+    table=schemas.NODE_VECTORS,
 )
 
 

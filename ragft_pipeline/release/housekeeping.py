@@ -10,10 +10,10 @@ from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.store.housekeeping import (
     Garbage,
     find_garbage,
+    garbage_of,
     last_used,
     needed_artifacts,
     remove,
-    size_of,
     unused_before,
 )
 from ragft_pipeline.store.withdrawal import find_unneeded, withdraw
@@ -39,7 +39,7 @@ def unused_bundles(
     names, limit = {bundle.digest for bundle in kept}, unused_before(now)
     folders = sorted(BundleStore(store).root.glob("*"))
     old = [path for path in folders if path.name not in names and last_used(path) < limit]
-    return [Garbage(path, size_of(path), limit) for path in old]
+    return garbage_of(old, limit)
 
 
 def clean_up(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -273,6 +273,29 @@ class Encode(RowFunction[EncodedText]):
         return vectors_table(ids, keys, vectors)
 
 
+def units_of(texts: Mapping[str, str]) -> list[EncodedText]:
+    """Return texts (id to text) as units of the rows of their vectors."""
+    return [EncodedText(digest_of(text)[:32], name, text) for name, text in texts.items()]
+
+
+def encoded(
+    work: Workspace,
+    encoder: Encoder,
+    units: Sequence[EncodedText],
+    kind: Kind,
+    earlier: Path | None = None,
+) -> Iterator[pa.Table]:
+    """Yield the VECTORS rows of texts part by part, encoding only texts no artifact holds.
+
+    Args:
+        earlier: an artifact whose vectors this one takes over as they are.
+    """
+    cache = work.rows(f"vectors_{kind}", encoder.identity(kind), schemas.VECTORS.schema, family="*")
+    if earlier is not None:
+        cache.inherit(earlier)
+    yield from cache.batches(units, attrgetter("row_key"), Encode(encoder, kind), batch_size=1024)
+
+
 def cached_vectors(
     work: Workspace, encoder: Encoder, texts: dict[str, str], kind: Kind
 ) -> tuple[list[str], np.ndarray]:
@@ -282,13 +305,11 @@ def cached_vectors(
 
     Returns the ids in the order of `texts`, and float32 vectors of shape (texts, dimension).
     """
-    cache = work.rows(f"vectors_{kind}", encoder.identity(kind), schemas.VECTORS.schema, family="*")
-    units = [EncodedText(digest_of(text)[:32], name, text) for name, text in texts.items()]
+    units = units_of(texts)
     ids = list(texts)
     place = {key: row for row, key in enumerate(dict.fromkeys(unit.row_key for unit in units))}
     matrix = np.zeros((0, 0), np.float32)
-    encode = Encode(encoder, kind)
-    for rows in cache.batches(units, attrgetter("row_key"), encode, batch_size=1024):
+    for rows in encoded(work, encoder, units, kind):
         if not matrix.size:  # filled in place: of a large corpus there is room for one copy
             matrix = np.empty((len(place), len(rows.column("vector")[0])), np.float32)
         matrix[[place[row_key] for row_key in rows.column("row_key").to_pylist()]] = vectors_matrix(

@@ -12,13 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline.corpus.nodes import headings_of, node_texts, with_context
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import DEPTH
 from ragft_pipeline.retrieval.search import MIDDLE, min_max, mix, top_k
+from ragft_pipeline.retrieval.terms import Terms
 
 EVIDENCE_VERSION = 1  # raise it when some candidate would get another feature
+_READ = 8192  # rows of nodes read at once
 LATE_INTERACTION, CROSS_ENCODER = "late interaction", "cross-encoder"
 FIRST_STAGE = (
     "dense", "base", "bm25", "words", "title", "document", "neighbours",
@@ -83,34 +86,54 @@ class Evidence:
         nodes: a NODES table.
         context: whether models and BM25 read passages below their titles and headings.
         language: `passages.language`.
+        terms: returns the terms of texts, where they may be at hand.
     """
 
-    def __init__(self, nodes: pa.Table, context: bool, language: str) -> None:
+    def __init__(
+        self,
+        nodes: pa.Table,
+        context: bool,
+        language: str,
+        terms: Callable[[Sequence[str]], Terms] | None = None,
+    ) -> None:
+        def index(texts: list[str], ordered: bool) -> LexicalIndex:
+            known = terms(texts) if terms else None
+            return LexicalIndex(texts, language=language, ordered=ordered, terms=known)
+
         self.texts = list(node_texts(nodes).values())
         self.read = list(node_texts(with_context(nodes)).values()) if context else self.texts
-        self.plain = LexicalIndex(self.texts, language=language, ordered=not context)
-        self.lexical = (
-            LexicalIndex(self.read, language=language, ordered=True) if context else self.plain
-        )
-        self._place(nodes)
-        headings = [" ".join([row["title"], *headings_of(row)]) for row in self._rows]
+        self.plain = index(self.texts, not context)
+        self.lexical = index(self.read, True) if context else self.plain
+        headings = self._place(nodes)
         self.titles = LexicalIndex(headings, languages=self.plain.languages)
         lengths = np.log([max(1, len(text)) for text in self.texts] or [1])
         self._length = (0.2 * (lengths - lengths.mean()) / max(lengths.std(), 1e-9)).astype("f4")
 
-    def _place(self, nodes: pa.Table) -> None:
-        """Order the nodes by document and place; one that stands in several counts in one."""
-        rows = {row["node_id"]: row for row in nodes.to_pylist()}
-        self._rows = [rows[node_id] for node_id in sorted(rows)]
-        _, of = np.unique([row["doc_key"] for row in self._rows], return_inverse=True)
-        number = len(self._rows)
-        order = np.lexsort(([row["start_char"] for row in self._rows], of))
+    def _place(self, nodes: pa.Table) -> list[str]:
+        """Order the nodes by document and place; one that stands in several counts in one.
+
+        Returns the title and the headings that each stands under.
+        """
+        ids = nodes.column("node_id").combine_chunks().dictionary_encode()
+        last = np.empty(len(ids.dictionary), np.int64)
+        last[ids.indices.to_numpy()] = np.arange(nodes.num_rows)
+        rows = nodes.take(last[pc.sort_indices(ids.dictionary).to_numpy()])
+        of = rows.column("doc_key").combine_chunks().dictionary_encode().indices.to_numpy()
+        number = rows.num_rows
+        order = np.lexsort((rows.column("start_char").to_numpy(), of))
         self._document, self._order = of, order
         self._starts = np.searchsorted(of[order], np.arange(of.max(initial=-1) + 1))
         self._before, self._after = np.full(number, number), np.full(number, number)
         same = of[order[1:]] == of[order[:-1]]
         self._after[order[:-1][same]] = order[1:][same]
         self._before[order[1:][same]] = order[:-1][same]
+        above = [name for name in ("title", "heading_path", "heading") if name in rows.column_names]
+        batches = rows.select(above).to_batches(_READ)
+        return [
+            " ".join([row["title"], *headings_of(row)])
+            for batch in batches
+            for row in batch.to_pylist()
+        ]
 
     def warm(self) -> None:
         """Build what is built at the first question."""

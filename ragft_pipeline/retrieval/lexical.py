@@ -12,7 +12,6 @@ would give them, and meet whichever is there.
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from scipy import sparse
 
 from ragft_pipeline import schemas
 from ragft_pipeline.digests import digest_of
+from ragft_pipeline.retrieval.terms import Terms
 from ragft_pipeline.retrieval.words import AUTO, TERMS_VERSION, language_of, lexical_terms, words_of
 
 K1, B = 1.5, 0.75
@@ -124,6 +124,7 @@ class LexicalIndex:
         languages: each text's, where it is known from elsewhere, as for a title.
         asked_in: the languages whose forms a question takes; None: all of the texts'.
         ordered: keep each text's terms in order as well, for `shares`.
+        terms: the texts' terms, where they are at hand.
     """
 
     def __init__(
@@ -134,6 +135,7 @@ class LexicalIndex:
         languages: Sequence[str] | None = None,
         asked_in: Sequence[str] | None = None,
         ordered: bool = False,
+        terms: Terms | None = None,
     ) -> None:
         self._texts = texts
         self._statistics = statistics
@@ -141,11 +143,14 @@ class LexicalIndex:
         self._languages = languages
         self._asked_in = asked_in
         self._ordered = ordered
+        self._given = terms
         self._vocabulary: dict[str, int] = {}
 
     @cached_property
     def languages(self) -> list[str]:
         """The language of each text; empty where none is told."""
+        if self._given is not None:
+            return self._given.languages
         if self._languages is not None:
             return list(self._languages)
         return [language_of(text, self._language) for text in self._texts]
@@ -164,27 +169,17 @@ class LexicalIndex:
     @cached_property
     def _weights(self) -> sparse.csr_matrix:
         """The texts' weights by term, float32 (terms, texts)."""
-        columns, counts, starts = array("i"), array("f"), array("q", [0])  # no Python list: memory
-        vocabulary, sequence, lengths = self._vocabulary, array("i"), array("q")
-        for text, language in zip(self._texts, self.languages):
-            terms = lexical_terms(text, language)
-            own = [vocabulary.setdefault(term, len(vocabulary)) for term in terms]
-            found = Counter(own)
-            columns.extend(found)
-            counts.extend(found.values())
-            starts.append(len(columns))
-            lengths.append(len(own))
-            if self._ordered:
-                sequence.extend(own)
-        columns_ = np.frombuffer(columns, np.int32)
-        values = np.frombuffer(counts, np.float32)
-        ends = np.frombuffer(starts, np.int64)
-        self._sequence = np.frombuffer(sequence, np.int32)
-        self._lengths = np.frombuffer(lengths, np.int64)
-        self._ends = np.cumsum(self._lengths)
-        self._weigh(values, columns_, ends, self._lengths)
-        shape = (len(lengths), max(1, len(vocabulary)))
-        return sparse.csr_matrix((values, columns_, ends), shape=shape).T.tocsr()
+        terms = self._given or Terms.of(self._texts, self.languages)
+        self._vocabulary = terms.vocabulary
+        self._sequence = terms.sequence if self._ordered else np.empty(0, np.int32)
+        self._lengths = terms.lengths
+        self._ends = ends = np.cumsum(self._lengths)
+        shape = (len(ends), max(1, len(self._vocabulary)))
+        ones = np.ones(len(terms.sequence), np.float32)
+        counts = sparse.csr_matrix((ones, terms.sequence.copy(), np.append(0, ends)), shape=shape)
+        counts.sum_duplicates()
+        self._weigh(counts.data, counts.indices, counts.indptr, self._lengths)
+        return counts.T.tocsr()
 
     def _weigh(
         self, values: np.ndarray, terms: np.ndarray, ends: np.ndarray, lengths: np.ndarray
@@ -208,7 +203,22 @@ class LexicalIndex:
 
     def scores(self, queries: Sequence[str]) -> np.ndarray:
         """Return BM25 scores, float32 of shape (queries, texts)."""
-        weights = self._weights
+        matrix = self._counted(queries)
+        return np.asarray((matrix @ self._weights).todense(), dtype=np.float32)
+
+    def scores_of(self, queries: Sequence[str], texts: np.ndarray) -> np.ndarray:
+        """Return the BM25 score of one text for each query, float32 of shape (queries,).
+
+        Args:
+            texts: places, int (queries,).
+        """
+        weights = self._weights.T.tocsr()[texts]
+        found = self._counted(queries).multiply(weights).sum(axis=1)
+        return np.asarray(found, dtype=np.float32).reshape(-1)
+
+    def _counted(self, queries: Sequence[str]) -> sparse.csr_matrix:
+        """Return how often each query has each term, float32 (queries, terms)."""
+        terms = self._weights.shape[0]
         rows, columns, values = [], [], []
         for row, query in enumerate(queries):
             for term, count in self.query_terms(query).items():
@@ -216,9 +226,8 @@ class LexicalIndex:
                     rows.append(row)
                     columns.append(column)
                     values.append(count)
-        shape = (len(queries), weights.shape[0])
-        matrix = sparse.csr_matrix((values, (rows, columns)), shape=shape, dtype=np.float32)
-        return np.asarray((matrix @ weights).todense(), dtype=np.float32)
+        shape = (len(queries), terms)
+        return sparse.csr_matrix((values, (rows, columns)), shape=shape, dtype=np.float32)
 
     def shares(self, query: str, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what share of a question some texts hold: of its terms, and of its bigrams.

@@ -2,7 +2,7 @@
 
 Layout under the store's root::
 
-    artifacts/<asset>/<action>/artifact.json, <table>.parquet, model files…
+    artifacts/<asset>/<action>/artifact.json, <table>.parquet/<segments>, row tables, model files…
     versions/<corpus version>/<asset>.json      which artifact that version uses, and how it came
     snapshots/, blobs/                          frozen documents (ragft_pipeline.corpus.snapshots)
     staging/                                    unfinished work; never read as a result
@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.store.files import json_bytes, publish_folder, write_json
@@ -34,10 +33,10 @@ from ragft_pipeline.store.life import in_use
 from ragft_pipeline.store.publications import Manifest, Publications
 from ragft_pipeline.store.records import FolderRecords, Records, RemoteRecords
 from ragft_pipeline.store.remote import cache_folder, local_path, open_remote
+from ragft_pipeline.store.tables import read_batches, read_table
 
 CARD = "artifact.json"
 How = Literal["computed", "reused", "carried"]
-_READ_ROWS = 8192
 
 
 @dataclass(frozen=True)
@@ -68,14 +67,14 @@ class Artifact:
 
     def table(self, name: str | None = None, columns: Sequence[str] | None = None) -> pa.Table:
         """Read a table of this artifact, by default the asset's own and all columns."""
-        return pq.read_table(self._file(name), columns=list(columns) if columns else None)
+        return read_table(self.table_path(name), columns)
 
     def reader(self, name: str | None = None) -> pa.RecordBatchReader:
         """Return a reader of a table, for what need not be in memory as a whole."""
-        file = pq.ParquetFile(self._file(name))
-        return pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(_READ_ROWS))
+        return read_batches(self.table_path(name))
 
-    def _file(self, name: str | None) -> Path:
+    def table_path(self, name: str | None = None) -> Path:
+        """Return where a table lies: a folder of segments, or a file."""
         return self.path / f"{name or self.asset}.parquet"
 
     @property

@@ -82,10 +82,12 @@ def write_json(path: Path, value: Any) -> None:
 def publish_folder(staged: Path, final: Path) -> bool:
     """Move a finished folder to its final name; False if another process was first.
 
-    The rename is the publication: before it nothing is visible, after it everything is.
+    The rename is the publication: before it nothing is visible, after it everything is. What has
+    other names, a shared segment, is on the disk already.
     """
     for path in (*sorted(staged.rglob("*")), staged):
-        fsync_path(path)
+        if path.is_dir() or path.stat().st_nlink == 1:
+            fsync_path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     try:
         staged.rename(final)

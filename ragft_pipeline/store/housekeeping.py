@@ -8,7 +8,7 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,16 +30,38 @@ class Garbage:
     unused_since: float = math.inf
 
 
-def size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all below a folder; what goes meanwhile counts as none."""
-    total = 0
-    if path.is_file():
-        return path.stat().st_size
-    for folder, _, names in os.walk(path):  # which passes over folders that go
+Files = dict[Hashable, int]  # bytes of files by what they are, whatever names they have
+
+
+def _stats(path: Path) -> Iterator[os.stat_result]:
+    """Yield what the system knows of a file, or of all below a folder; what goes is left out."""
+    folders = os.walk(path) if path.is_dir() else [(str(path.parent), [], [path.name])]
+    for folder, _, names in folders:
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                total += Path(folder, name).stat().st_size
-    return total
+                yield Path(folder, name).stat()
+
+
+def files_of(path: Path) -> Files:
+    """Return a file, or all below a folder, by inode."""
+    return {(facts.st_dev, facts.st_ino): facts.st_size for facts in _stats(path)}
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all below a folder, a file of several names once."""
+    return sum(files_of(path).values())
+
+
+def garbage_of(paths: Iterable[Path], unused_since: float = math.inf) -> list[Garbage]:
+    """Return paths with what their removal frees: a segment goes with the last of its names."""
+    names: Counter[Hashable] = Counter()
+
+    def freed(facts: os.stat_result) -> int:
+        file = (facts.st_dev, facts.st_ino)
+        names[file] += 1
+        return facts.st_size if names[file] == facts.st_nlink else 0
+
+    return [Garbage(path, sum(map(freed, _stats(path))), unused_since) for path in paths]
 
 
 @dataclass(frozen=True)
@@ -54,48 +76,57 @@ class DiskUse:
 def disk_use(store: ArtifactStore, versions: Iterable[str]) -> DiskUse:
     """Return what the artifacts and frozen documents take up.
 
-    An artifact that several of the store's versions link is shared; what no version links counts
-    for its asset only.
+    A file that several of the store's versions use is shared, and counts for the first asset that
+    holds it; what no version uses counts for its asset only.
     """
     if store.publications is not None:
         return _remote_use(store, store.publications, versions)
-    sizes = {
-        (path.parent.name, path.name): size_of(path)
-        for path in (store.root / "artifacts").glob("*/*")
+    files = {
+        (path.parent.name, path.name): files_of(path)
+        for path in sorted((store.root / "artifacts").glob("*/*"))
         if not path.name.startswith(".")
     }
     texts = size_of(store.root / "blobs")
-    return _disk_use(store, versions, sizes, texts, size_of(store.root))
+    return _disk_use(store, versions, files, texts, size_of(store.root))
 
 
 def _remote_use(
     store: ArtifactStore, publications: Publications, versions: Iterable[str]
 ) -> DiskUse:
     names = {tuple(n.split("/")): m for n, m in published_artifacts(store, publications).items()}
-    sizes = {(asset, action): manifest.size for (_, asset, action), manifest in names.items()}
+    files: dict[tuple[str, str], Files] = {
+        (asset, action): {sha: size for size, sha in manifest.files.values()}
+        for (_, asset, action), manifest in names.items()
+    }
     everything = publications.remote.listed("")
     texts = sum(entry.size for name, entry in everything.items() if name.startswith("blobs/"))
     total = sum(entry.size for entry in everything.values())
-    return _disk_use(store, versions, sizes, texts, total)
+    return _disk_use(store, versions, files, texts, total)
 
 
 def _disk_use(
     store: ArtifactStore,
     versions: Iterable[str],
-    sizes: dict[tuple[str, str], int],
+    files: dict[tuple[str, str], Files],
     texts: int,
     total: int,
 ) -> DiskUse:
-    linked = {version: linked_artifacts(store, version) for version in linked_versions(store)}
-    users = Counter(artifact for artifacts in linked.values() for artifact in artifacts)
     by_asset: Counter[str] = Counter({"frozen documents": texts})
-    for (asset, _), size in sizes.items():
-        by_asset[asset] += size
+    seen: Files = {}
+    for (asset, _), own in files.items():
+        by_asset[asset] += sum(size for file, size in own.items() if file not in seen)
+        seen |= own
+    used: dict[str, Files] = {}
+    for version in linked_versions(store):
+        used[version] = {}
+        for artifact in linked_artifacts(store, version):
+            used[version] |= files.get(artifact, {})
+    users = Counter(file for own in used.values() for file in own)
     by_version = {}
     for version in versions:
-        used = {artifact: sizes.get(artifact, 0) for artifact in linked.get(version, set())}
-        own = sum(size for artifact, size in used.items() if users[artifact] == 1)
-        by_version[version] = (own, sum(used.values()) - own)
+        sizes = used.get(version, {})
+        alone = sum(size for file, size in sizes.items() if users[file] == 1)
+        by_version[version] = (alone, sum(sizes.values()) - alone)
     return DiskUse(total, dict(by_asset), by_version)
 
 
@@ -146,7 +177,7 @@ def find_garbage(
     old = [path for path in (*unlinked, *singles) if last_used(path) < limit]
     old += [path for path in staged if _changed(path) < limit]
     old += _rows_given_up(store, limit)
-    return [Garbage(path, size_of(path), limit) for path in sorted(old)]
+    return garbage_of(sorted(old), limit)
 
 
 def _staged(store: ArtifactStore) -> list[Path]:

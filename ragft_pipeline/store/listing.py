@@ -9,6 +9,9 @@ from pathlib import Path
 
 from ragft_pipeline.store.artifacts import ArtifactStore
 from ragft_pipeline.store.publications import Manifest, Publications
+from ragft_pipeline.store.segments import digest_in, segments_below
+
+_LOOKED_AT = 8
 
 
 def published(store: ArtifactStore, publications: Publications, kind: str) -> dict[str, Manifest]:
@@ -55,20 +58,30 @@ def files_named(store: ArtifactStore, name: str) -> Iterator[tuple[str, str, Pat
                 yield title, own, store.publications.fetch_file(title, manifest, own)
 
 
-def row_tables(store: ArtifactStore, family: str, name: str) -> Iterator[Path]:
-    """Yield the tables of a name that this machine has not seen, newest first, each fetched.
+def row_tables(store: ArtifactStore, family: str, title: str) -> Iterator[Path]:
+    """Yield the segments of a row table that this machine has not, newest first, each fetched.
+
+    Of artifacts that have such, the newest eight hold nearly all that is wanted.
 
     Args:
         family: a glob over asset names.
+        title: how the segments' names begin.
     """
     if store.publications is None:
         return
+    here = segments_below(store.root)
     found = published_artifacts(store, store.publications, family).items()
-    for title, manifest in sorted(found, key=lambda item: -float(item[1].card.get("created", 0.0))):
-        if name not in manifest.files or (store.root / title / name).is_file():
-            continue
-        if not store.publications.single(title, manifest, name).is_file():
-            yield store.publications.fetch_file(title, manifest, name)
+    newest = sorted(found, key=lambda item: -float(item[1].card.get("created", 0.0)))
+    looked_at = 0
+    for name, manifest in newest:
+        new = [f for f in manifest.files if f.startswith(title) and digest_in(f) not in here]
+        new = [f for f in new if not (store.root / name / f).is_file()]  # of before segments
+        for file in new:
+            if not store.publications.single(name, manifest, file).is_file():
+                yield store.publications.fetch_file(name, manifest, file)
+        looked_at += bool(new)
+        if looked_at == _LOOKED_AT:
+            return
 
 
 def linked_versions(store: ArtifactStore) -> dict[str, float]:

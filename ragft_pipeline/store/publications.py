@@ -29,14 +29,15 @@ from typing import Any
 
 from ragft_pipeline.digests import file_sha256
 from ragft_pipeline.errors import RagftError, TransientError
-from ragft_pipeline.store.files import json_bytes, publish_folder, write_atomically
+from ragft_pipeline.store.files import fsync_path, json_bytes, publish_folder, write_atomically
 from ragft_pipeline.store.remote import Remote, is_safe
+from ragft_pipeline.store.segments import digest_in, segments_below, share
 
 # A clean-up spares what was used in the last day, so what was seen and marked as used is there
 # for a day; it is looked at again long before.
 LEASE_SECONDS = 6 * 3600.0
 Files = dict[str, tuple[int, str]]  # bytes and SHA-256, by name
-_SMALL = 1 << 20  # bytes; up to this an upload costs no more than asking whether it is needed
+_SMALL = 1 << 16  # bytes; up to this an upload costs no more than asking whether it is needed
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ class Manifest:
     def of(cls, folder: Path, card_name: str) -> Manifest:
         """Describe a finished folder."""
         files = {
-            path.relative_to(folder).as_posix(): (path.stat().st_size, file_sha256(path))
+            path.relative_to(folder).as_posix(): (
+                path.stat().st_size,
+                digest_in(path.name) or file_sha256(path),
+            )
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         }
@@ -195,9 +199,15 @@ class Publications:
         staged = self.cache / "staging" / f"fetch-{uuid.uuid4().hex[:12]}"
         try:
             staged.mkdir(parents=True)
-            self.remote.each(
-                lambda item: self.fetch_object(item[1], staged / item[0]), manifest.files.items()
-            )
+            here = segments_below(self.cache) if any(map(digest_in, manifest.files)) else {}
+
+            def bring(name: str) -> None:
+                (staged / name).parent.mkdir(parents=True, exist_ok=True)
+                segment = here.get(manifest.files[name][1])
+                if segment is None or not share(segment, staged / name):
+                    self.fetch_object(manifest.files[name], staged / name)
+
+            self.remote.each(bring, manifest.files)
             publish_folder(staged, folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
@@ -218,6 +228,7 @@ class Publications:
             return target
         staged = self.cache / "staging" / f"fetch-{uuid.uuid4().hex[:12]}"
         self.fetch_object(manifest.files[file], staged)
+        fsync_path(staged)  # artifacts may share it
         target.parent.mkdir(parents=True, exist_ok=True)
         staged.replace(target)
         return target

@@ -1,38 +1,42 @@
 """Row reuse: compute only the units that no earlier artifact holds.
 
 A unit (a document to chunk, a node to ask about, a text to embed) has a content hash as its row
-key. Row tables live inside artifacts as ``<name>-<row settings>.parquet``, so earlier artifacts
-are the cache, and DuckDB's semi-join over them says what is done already. Finished batches are
-staged at once: a kill loses the batch in flight and no more. On object storage the tables of other
-machines' artifacts are fetched for rows that this machine has not; staged rows stay here.
+key. Row tables live inside artifacts as segments, ``<name>-<row settings>.<sha256>.parquet``, so
+earlier artifacts are the cache, and DuckDB's semi-join over them says what is done already. A
+segment that holds wanted rows is shared whole, so an artifact may hold others beside them. Finished
+batches are staged at once: a kill loses the batch in flight and no more. On object storage the
+segments of other machines' artifacts are fetched for rows that this machine has not; staged rows
+stay here.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ragft_pipeline.compute.mapping import BatchMap, map_here
-from ragft_pipeline.digests import digest_of
+from ragft_pipeline.digests import digest_of, file_sha256
 from ragft_pipeline.errors import RagftError, TransientError, one_line
 from ragft_pipeline.identities import versions
 from ragft_pipeline.store.artifacts import ArtifactStore
 from ragft_pipeline.store.files import fsync_path
-from ragft_pipeline.store.held_rows import PART, Found, find_rows
+from ragft_pipeline.store.held_rows import OPEN_FILES, find_rows, read_rows
 from ragft_pipeline.store.listing import row_tables
+from ragft_pipeline.store.segments import ROWS, SegmentWriter, digest_in, share
 
 Unit = TypeVar("Unit")
 _TRIES = 10
-_FETCHED = 8  # tables of other machines; the newest hold nearly all that is still wanted
 
 
 @dataclass
@@ -79,6 +83,20 @@ class Workspace:
         """Drop the staged rows that the published artifact now holds."""
         for action in self._finished:
             action()
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Wanted rows of a segment that the artifact holds, ascending, of `size` rows in all."""
+
+    path: Path
+    rows: np.ndarray
+    size: int
+
+    def read(self, schema: pa.Schema) -> Iterator[pa.Table]:
+        """Yield the rows."""
+        with pq.ParquetFile(self.path) as file:
+            yield from read_rows(file, self.rows, schema)
 
 
 class RowCache:
@@ -131,63 +149,67 @@ class RowCache:
         The rows are in the artifact once all parts were taken.
         """
         wanted = {key(unit): unit for unit in units}
-        found = self._lookup(list(wanted))
-        known = set(found.keys.to_pylist())
-        missing = [unit for row_key, unit in wanted.items() if row_key not in known]
-        del wanted, known
-        self._work.count("rows_reused", len(found.keys))
-        if self._own.exists() and not missing and all(file.own for file in found.files):
-            yield from found.parts(self._schema)
+        absent, before = set(wanted), self._own()
+        held = self._lookup(absent)
+        missing = [unit for row_key, unit in wanted.items() if row_key in absent]
+        self._work.count("rows_reused", len(wanted) - len(missing))
+        del wanted, absent
+        for part in held:
+            yield from part.read(self._schema)
+        if not missing:
             return
-        if not missing and found.whole is not None and self._linked(found.whole):
-            yield from found.parts(self._schema)
-            return
-        with self._appending() as write:
-            for file in found.files:
-                for rows in file.parts(self._schema):
-                    if not file.own:
-                        write(rows)
-                    yield rows
+        with self._segments() as segments:
             finished, name = 0, self._file.rsplit("-", 1)[0]
             for batch in self._work.map(compute, missing, batch_size):
                 rows = batch.rows.select(self._schema.names).cast(self._schema)
                 self._work.count("rows_computed", rows.num_rows)
                 self._stage(rows)
                 done(batch.units, rows)
-                write(rows)
+                segments.write(rows)
                 finished += batch.units
                 self._work.progress(f"{name}: {finished}/{len(missing)} computed")
                 yield rows
+        apart = [part for part in held if part.path not in before]
+        alone = {file: pq.read_metadata(file).num_rows for file in before if _is_alone(file)}
+        self._merge([*apart, *_whole(alone)], segments.written)
 
-    @property
-    def _own(self) -> Path:
-        return self._work.folder / f"{self._file}.parquet"
+    def inherit(self, artifact: Path) -> None:
+        """Take all rows that an earlier artifact holds, without a look at them."""
+        for file in artifact.glob(f"{self._file}*.parquet"):
+            if self._shared(file) is None:
+                shutil.copyfile(file, self._work.folder / file.name)
 
-    def _linked(self, file: Path) -> bool:
-        """Take a file that holds just the wanted rows as this artifact's own, without a copy."""
-        if self._own.exists():
-            return False
-        try:
-            os.link(file, self._own)
-        except OSError:  # no links on this file system, or removed by another process
-            return False
-        return True
+    def _own(self) -> list[Path]:
+        return sorted(self._work.folder.glob(f"{self._file}*.parquet"))
 
-    @contextlib.contextmanager
-    def _appending(self) -> Iterator[Callable[[pa.Table], None]]:
-        """Give a function that adds rows to the artifact's file."""
-        temporary = self._own.with_name(f".{self._own.stem}")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with pq.ParquetWriter(temporary, self._schema, compression="zstd") as writer:
-                if self._own.exists():
-                    for batch in pq.ParquetFile(self._own).iter_batches(PART):
-                        writer.write_batch(batch)
-                yield writer.write_table
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        temporary.replace(self._own)
+    def _segments(self) -> SegmentWriter:
+        return SegmentWriter(self._work.folder, f"{self._file}.", self._schema)
+
+    def _merge(self, held: Sequence[_Part], written: Mapping[Path, int]) -> None:
+        """Write small segments anew, as one with the new rows, so that there are never many.
+
+        A segment goes along once as many rows as it has came, so a row is written a few times.
+
+        Args:
+            held: segments that hold nothing else of this artifact's than the parts say.
+        """
+        new = _whole(written)[-1:]
+        rows = sum(len(part.rows) for part in new)
+        small = []
+        for part in sorted(held, key=lambda part: part.size):
+            if part.size > rows or rows + len(part.rows) > ROWS:
+                break
+            small.append(part)
+            rows += len(part.rows)
+        if not small:
+            return
+        with self._segments() as segments:
+            for part in (*small, *new):
+                for table in part.read(self._schema):
+                    segments.write(table)
+        for part in (*small, *new):
+            if part.path not in segments.written:
+                part.path.unlink(missing_ok=True)
 
     def _stage(self, rows: pa.Table) -> None:
         name = f"{self._work.asset}.{uuid.uuid4().hex}"  # housekeeping asks whose they are
@@ -201,64 +223,95 @@ class RowCache:
         temporary.replace(path)
         self._consumed.append(path)
 
-    def _lookup(self, keys: list[str]) -> Found:
-        found = self._lookup_here(keys)
+    def _lookup(self, missing: set[str]) -> list[_Part]:
+        """Take what earlier artifacts hold into this one; what is found leaves `missing`."""
+        held = self._lookup_here(missing)
         if self._work.store.publications is None:
-            return found
-        tables = row_tables(self._work.store, self._family, f"{self._file}.parquet")
-        for _ in range(_FETCHED):
-            missing = set(keys) - set(found.keys.to_pylist())
+            return held
+        tables = row_tables(self._work.store, self._family, self._file)
+        while missing:
             try:
-                file = next(tables, None) if missing else None
+                file = next(tables, None)
+                if file is None:
+                    break
+                held += self._take([file], missing)
             except TransientError:
                 raise
-            except RagftError as error:  # rows can be made anew, wherever a copy of them is broken
-                self._work.progress(f"passed over: {error}")
+            except (RagftError, duckdb.Error) as error:  # rows can be made anew, wherever a copy of
+                self._work.progress(f"passed over: {one_line(error)}")  # them is broken
                 break
-            if file is None:
-                break
-            found = found.with_more(
-                find_rows([str(file)], sorted(missing), self._own, self._schema)
-            )
-        return found
+        return held
 
-    def _lookup_here(self, keys: list[str]) -> Found:
-        wanted, reason = set(keys), ""
+    def _lookup_here(self, missing: set[str]) -> list[_Part]:
+        wanted, reason = set(missing), ""
+        held: list[_Part] = []
         for _ in range(_TRIES):
             staged: list[Path] = []
             try:
                 files, staged = self._files()
-                if not files:
-                    break
                 if staged:
                     os.utime(self._staging)  # rows that are asked for are not given up
-                found = find_rows(files, keys, self._own, self._schema)
-                held = [path for path in staged if _held_by(path, wanted)]
+                for start in range(0, len(files), OPEN_FILES):
+                    if not missing:
+                        break
+                    held += self._take(files[start : start + OPEN_FILES], missing)
+                kept = [path for path in staged if _held_by(path, wanted)]
             except (duckdb.IOException, duckdb.InvalidInputException, FileNotFoundError) as error:
                 # another process published its staged rows meanwhile, or one lies there broken
                 reason = one_line(error)
                 _remove_unreadable(staged)
                 continue
-            self._consumed.extend(held)
-            return found
+            self._consumed.extend(kept)
+            return held
         if reason:
             self._work.progress(f"{self._file}: earlier rows are made anew, for {reason}")
-        return Found(pa.array([], pa.string()), [])
+        return held
 
-    def _files(self) -> tuple[list[str], list[Path]]:
-        root = self._work.store.root / "artifacts"
+    def _take(self, files: Sequence[Path], missing: set[str]) -> list[_Part]:
+        """Take the wanted rows of some files, the first the dearest, into this artifact.
+
+        A segment is shared whole; staged rows, and what cannot be shared, are copied.
+        """
+        held, copied = [], []
+        with self._segments() as segments:
+            for found in find_rows([str(file) for file in reversed(files)], pa.array(missing)):
+                own = self._shared(found.path)
+                if own is not None:
+                    held.append(_Part(own, found.rows, found.file.metadata.num_rows))
+                else:
+                    for rows in found.parts(self._schema):
+                        segments.write(rows)
+                copied.append(found.keys)
+        held += _whole(segments.written)
+        for keys in copied:
+            missing.difference_update(keys.to_pylist())
+        return held
+
+    def _shared(self, file: Path) -> Path | None:
+        """Take a segment as this artifact's own; None where its rows must be copied."""
+        if file.parent == self._work.folder:
+            return file
+        if file.parent == self._staging:
+            return None
+        digest = digest_in(file.name) or file_sha256(file)
+        own = self._work.folder / f"{self._file}.{digest}.parquet"
+        own.parent.mkdir(parents=True, exist_ok=True)
+        return own if share(file, own) else None
+
+    def _files(self) -> tuple[list[Path], list[Path]]:
+        """Return all files that may hold rows, the newest first after this artifact's own."""
+        root = self._work.store.root
         # Staged first: rows that another process publishes meanwhile are seen here or there.
         staged = sorted(self._staging.glob("*.parquet"))
-        published = sorted(
-            path
-            for path in root.glob(f"{self._family}/*/{self._file}.parquet")
+        published = {
+            path.name if digest_in(path.name) else str(path): path
+            for path in (root / "artifacts").glob(f"{self._family}/*/{self._file}*.parquet")
             if not path.parent.name.startswith(".")  # being removed
-        )
-        fetched = self._work.store.root.glob(
-            f"singles/artifacts/{self._family}/*-{self._file}.parquet"
-        )
-        own = [self._own] if self._own.exists() else []
-        return [str(path) for path in (*published, *fetched, *staged, *own)], staged
+        }
+        fetched = root.glob(f"singles/artifacts/{self._family}/*-{self._file}*.parquet")
+        files = [*staged, *published.values(), *fetched]
+        files.sort(key=lambda file: file.stat().st_mtime_ns, reverse=True)
+        return [*self._own(), *files], staged
 
     def discard_staged(self) -> None:
         """Remove the staged batches whose rows were read into, or written for, this artifact."""
@@ -266,6 +319,24 @@ class RowCache:
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # another process still has rows there
             self._staging.rmdir()
+
+
+def read_rows_of(artifact: Path, name: str) -> pa.Table:
+    """Return the rows of a table that an artifact holds, those that it only shares among them."""
+    return pa.concat_tables(
+        [pq.read_table(file) for file in sorted(artifact.glob(f"{name}-*.parquet"))]
+    )
+
+
+def _is_alone(file: Path) -> bool:
+    """Say whether no other artifact has a segment."""
+    with contextlib.suppress(FileNotFoundError):
+        return file.stat().st_nlink == 1
+    return False
+
+
+def _whole(written: Mapping[Path, int]) -> list[_Part]:
+    return [_Part(path, np.arange(size), size) for path, size in written.items()]
 
 
 def _held_by(path: Path, keys: set[str]) -> bool:

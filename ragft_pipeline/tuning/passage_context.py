@@ -20,6 +20,7 @@ from ragft_pipeline.retrieval.metrics import (
 )
 from ragft_pipeline.retrieval.question_sets import PEOPLE, QuestionSet, questions_that_choose
 from ragft_pipeline.retrieval.search import MIDDLE, fuse, rows_at_once, top_k
+from ragft_pipeline.retrieval.terms import cached_terms
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 
@@ -80,7 +81,9 @@ def _hybrid_scores(
     encoder = Encoder.base(settings.embedder, settings.compute)
     _, vectors = cached_vectors(work, encoder, texts, "document")
     _, queries = cached_vectors(work, encoder, questions.by_id(), "query")
-    lexical = LexicalIndex(list(texts.values()), language=settings.passages.language)
+    passages, language = list(texts.values()), settings.passages.language
+    terms = cached_terms(work, passages, language)
+    lexical = LexicalIndex(passages, language=language, terms=terms)
     scores = np.empty(len(questions))
     rows = rows_at_once(len(texts), len(questions))
     for start in range(0, len(questions), rows):

@@ -24,6 +24,7 @@ from ragft_pipeline.retrieval.reranking import (
     is_cross_encoder,
 )
 from ragft_pipeline.retrieval.search import fuse, min_max, rows_at_once, top_k
+from ragft_pipeline.retrieval.terms import cached_terms
 from ragft_pipeline.settings import RerankerSettings, Settings, TeacherSettings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import Questions
@@ -54,7 +55,8 @@ def score_with_teacher(
     encoder = Encoder.base(settings.embedder, settings.compute)
     node_ids, node_vectors = cached_vectors(work, encoder, texts, "document")
     _, question_vectors = cached_vectors(work, encoder, questions.by_id(), "query")
-    lexical = LexicalIndex(list(texts.values()), statistics)
+    terms = cached_terms(work, list(texts.values()), statistics.language)
+    lexical = LexicalIndex(list(texts.values()), statistics, terms=terms)
     column = {node_id: index for index, node_id in enumerate(node_ids)}
     answers = [[column[node_id] for node_id in own] for own in questions.answers()]
     best, scores = [], []

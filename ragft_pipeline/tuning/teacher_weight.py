@@ -18,6 +18,7 @@ from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, nearest_sufficient, score_rankings
 from ragft_pipeline.retrieval.question_sets import PEOPLE, questions_that_choose
 from ragft_pipeline.retrieval.search import MIDDLE, min_max, mix, rows_at_once, top_k
+from ragft_pipeline.retrieval.terms import cached_terms
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import TrainingTables
@@ -61,7 +62,8 @@ def choose_teacher_weight(
     encoder = Encoder.base(settings.embedder, settings.compute)
     _, queries = cached_vectors(work, encoder, questions.by_id(), "query")
     _, vectors = cached_vectors(work, encoder, texts, "document")
-    lexical = LexicalIndex(list(texts.values()), statistics)
+    terms = cached_terms(work, list(texts.values()), statistics.language)
+    lexical = LexicalIndex(list(texts.values()), statistics, terms=terms)
     results = [np.empty(len(questions)) for _ in _WEIGHTS]
     block = rows_at_once(len(texts), len(questions))
     for start in range(0, len(questions), block):

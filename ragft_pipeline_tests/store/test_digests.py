@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragft_pipeline.digests import digest_of, file_sha256
 from ragft_pipeline.schemas import VECTORS
 from ragft_pipeline.store import table_digest
+from ragft_pipeline.store.tables import read_table
 
 ROWS = st.lists(
     st.fixed_dictionaries(
@@ -76,10 +76,10 @@ def test_a_written_table_has_the_digest_of_its_rows(tmp_path: Path) -> None:
         for key, value in (("a", 1.0), ("b", 2.0))
     ]
     given = pa.Table.from_pylist(rows, schema=VECTORS.schema)
-    for form in (given, given.to_reader()):
-        assert VECTORS.write(form, tmp_path / "vectors.parquet") == 2
-        assert pq.read_table(tmp_path / "vectors.parquet").equals(given)
-        assert VECTORS.digest(tmp_path / "vectors.parquet") == table_digest(given, ("vector",))
+    for name, form in (("table", given), ("reader", given.to_reader())):
+        assert VECTORS.layout.write(form, tmp_path / name) == 2
+        assert read_table(tmp_path / name).equals(given)
+        assert VECTORS.layout.digest(tmp_path / name) == table_digest(given, ("vector",))
 
 
 def test_volatile_columns_do_not_count() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ragft_pipeline.store import ArtifactStore, Link
-from ragft_pipeline.store.housekeeping import find_garbage, remove
+from ragft_pipeline.store.housekeeping import disk_use, find_garbage, remove
 from ragft_pipeline.store.life import at_work
 from ragft_pipeline_tests.store.test_rows import Lengths, complete, staged_rows
 
@@ -37,6 +37,23 @@ def test_only_what_no_kept_version_links_is_garbage(tmp_path: Path) -> None:
     assert new.is_dir()
     assert not old.exists()
     assert store.find("nodes", "a1") is None
+
+
+def test_a_shared_segment_counts_once_and_goes_with_its_last_artifact(tmp_path: Path) -> None:
+    store, words = ArtifactStore(tmp_path), [f"{n:03}" for n in range(300)]
+    for number, version in enumerate(("v1", "v2", "v3"), 1):
+        complete(store, f"a{number}", words, Lengths())
+        store.link(Link("words", version, f"a{number}", "d", "computed", 0.0))
+    (segment,) = store.artifact_path("words", "a3").glob("*.parquet")
+    use = disk_use(store, ["v1"])
+    assert segment.stat().st_size < use.by_asset["words"] < 1.5 * segment.stat().st_size
+    assert use.by_version["v1"][1] == segment.stat().st_size
+    first, second = find_garbage(store, ["v3"], LATER)
+    assert max(first.size, second.size) < 200
+    remove([first, second])
+    assert segment.is_file()
+    (last,) = find_garbage(store, [], LATER)
+    assert last.size > segment.stat().st_size
 
 
 def test_what_is_young_is_left_alone(tmp_path: Path) -> None:

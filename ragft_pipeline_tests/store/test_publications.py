@@ -6,14 +6,17 @@ import os
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.store import Artifact, ArtifactStore
+from ragft_pipeline.store import Artifact, ArtifactStore, publications, tables
 from ragft_pipeline.store.publications import LEASE_SECONDS
+from ragft_pipeline.store.tables import Splice
 from ragft_pipeline_tests.s3_server import Team
 from ragft_pipeline_tests.store.test_artifacts import link, publish
 from ragft_pipeline_tests.store.test_rows import Lengths, complete
+from ragft_pipeline_tests.store.test_tables import LAYOUT, rows_of
 
 _PUBLISH = """
 import sys
@@ -73,6 +76,38 @@ def test_a_file_of_many_artifacts_is_kept_once(team: Team) -> None:
     puts = [path for method, path in team.server.asked if method == "PUT" and "/objects/" in path]
     assert len(team.objects("objects")) == 5  # the large one, two notes, two cards
     assert len(puts) == 5
+
+
+def test_an_edit_moves_the_segments_that_it_wrote(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_ROWS", 12)
+    monkeypatch.setattr(publications, "_SMALL", 0)
+    here, there = team.machine("a"), team.machine("b")
+
+    def publish_table(action: str, table: pa.Table | Splice) -> None:
+        with here.staging("nodes") as folder:
+            LAYOUT.write(table, folder / "nodes.parquet")
+            here.publish("nodes", action, folder, data_version=action, facts={}, inputs={})
+
+    def moved(method: str) -> int:
+        found = [one for one, path in team.server.asked if one == method and "/objects/" in path]
+        team.server.asked.clear()
+        return len(found)
+
+    docs = {f"{n:03}": 3 for n in range(100)}
+    publish_table("a1", rows_of(docs))
+    first = there.find("nodes", "a1")
+    assert first is not None
+    assert first.table().equals(rows_of(docs))
+    assert moved("PUT") > 10
+    base = here.artifact_path("nodes", "a1") / "nodes.parquet"
+    publish_table("a2", Splice(base, pa.array(["050"]), rows_of({"050": 5})))
+    assert moved("PUT") <= 4  # three segments at most, and what the artifact says of itself
+    second = there.find("nodes", "a2")
+    assert second is not None
+    assert second.table().equals(rows_of({**docs, "050": 5}))
+    assert moved("GET") <= 4
 
 
 @pytest.mark.parametrize("place", ["objects", "artifacts"])

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ragft_pipeline.store import ArtifactStore, Workspace, held_rows
+from ragft_pipeline.store import ArtifactStore, Workspace, rows
 
 SCHEMA = pa.schema([("row_key", pa.string()), ("length", pa.int64())])
 
@@ -132,8 +132,13 @@ def test_a_second_table_of_the_same_artifact_reuses_the_first(tmp_path: Path) ->
     assert lengths.asked == ["a", "bb", "ccc"]
 
 
-def own_file(store: ArtifactStore, action: str) -> Path:
-    return next(store.artifact_path("words", action).glob("lengths-*.parquet"))
+def segments(store: ArtifactStore, action: str) -> list[Path]:
+    return sorted(store.artifact_path("words", action).glob("lengths-*.parquet"))
+
+
+def keys_in(files: list[Path]) -> list[str]:
+    tables = [pq.read_table(file) for file in files]
+    return sorted(key for table in tables for key in table.column("row_key").to_pylist())
 
 
 def test_the_second_table_of_an_artifact_adds_its_own_rows_only(tmp_path: Path) -> None:
@@ -141,26 +146,70 @@ def test_the_second_table_of_an_artifact_adds_its_own_rows_only(tmp_path: Path) 
     with workspace(store, "a1") as work:
         for units in (["a", "bb"], ["bb", "ccc"], ["a", "ccc"]):
             work.rows("lengths", "s1", SCHEMA).complete(units, str, Lengths())
-    keys = pq.read_table(own_file(store, "a1")).column("row_key").to_pylist()
-    assert sorted(keys) == ["a", "bb", "ccc"]
+    assert keys_in(segments(store, "a1")) == ["a", "bb", "ccc"]
 
 
-def test_the_same_rows_are_one_file(tmp_path: Path) -> None:
+def test_artifacts_share_the_segments_of_the_rows_that_they_want(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
-    for action, units in (("a1", ["a", "bb"]), ("a2", ["bb", "a"]), ("a3", ["a"])):
+    wanted = (("a1", ["a", "bb", "e"]), ("a2", ["bb", "a"]), ("a3", ["a", "dddd"]))
+    for action, units in wanted:
         assert len(complete(store, action, units, Lengths())) == len(units)
-    assert own_file(store, "a2").samefile(own_file(store, "a1"))
-    assert not own_file(store, "a3").samefile(own_file(store, "a1"))
+    first, second, third = (segments(store, action) for action, _ in wanted)
+    assert [file.name for file in first] == [file.name for file in second]
+    assert first[0].samefile(second[0])
+    assert {file.name for file in third} > {file.name for file in first}
+    assert keys_in(third) == ["a", "bb", "dddd", "e"]
 
 
-def test_a_second_table_leaves_a_shared_file_alone(tmp_path: Path) -> None:
+def test_a_second_table_leaves_a_shared_segment_alone(tmp_path: Path) -> None:
     store = ArtifactStore(tmp_path)
     complete(store, "a1", ["a", "bb"], Lengths())
     with workspace(store, "a2") as work:
-        for units in (["a", "bb"], ["ccc"]):
+        for units in (["a", "bb"], ["ccc"], ["dddd", "eeeee", "f", "ccc"]):
             work.rows("lengths", "s1", SCHEMA).complete(units, str, Lengths())
-    assert pq.read_metadata(own_file(store, "a1")).num_rows == 2
-    assert pq.read_metadata(own_file(store, "a2")).num_rows == 3
+    assert keys_in(segments(store, "a1")) == ["a", "bb"]
+    assert keys_in(segments(store, "a2")) == ["a", "bb", "ccc", "dddd", "eeeee", "f"]
+
+
+def test_many_small_changes_leave_few_segments(tmp_path: Path) -> None:
+    store, words = ArtifactStore(tmp_path), [f"{n:02}" for n in range(40)]
+    for number in range(1, len(words) + 1):
+        lengths = Lengths()
+        found = complete(store, f"a{number}", words[:number], lengths)
+        assert sorted(found) == words[:number]
+        assert lengths.asked == words[number - 1 : number]
+    assert keys_in(segments(store, "a40")) == words
+    assert len(segments(store, "a40")) <= 6
+
+
+def test_many_small_calls_of_one_artifact_leave_few_segments(tmp_path: Path) -> None:
+    store, words = ArtifactStore(tmp_path), [f"{n:02}" for n in range(40)]
+    with workspace(store, "a1") as work:
+        for word in words:
+            work.rows("lengths", "s1", SCHEMA).complete([word, words[0]], str, Lengths())
+    assert keys_in(segments(store, "a1")) == words
+    assert len(segments(store, "a1")) <= 6
+
+
+def test_rows_of_a_file_of_before_segments_are_found(tmp_path: Path) -> None:
+    store = ArtifactStore(tmp_path)
+    complete(store, "a1", ["a", "bb"], Lengths())
+    (file,) = segments(store, "a1")
+    file.rename(file.with_name(f"{file.name.split('.')[0]}.parquet"))
+    complete(store, "a2", ["bb", "a"], Lengths(fail_at="a"))
+    assert keys_in(segments(store, "a2")) == ["a", "bb"]
+    assert segments(store, "a2")[0].name == file.name
+
+
+def test_without_links_rows_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    store = ArtifactStore(tmp_path)
+    complete(store, "a1", ["a", "bb"], Lengths())
+    monkeypatch.setattr("os.link", refuse)
+    complete(store, "a2", ["a"], Lengths(fail_at="a"))
+    assert keys_in(segments(store, "a2")) == ["a"]
 
 
 def test_rows_of_many_row_groups_come_back_in_parts(tmp_path: Path) -> None:
@@ -171,7 +220,7 @@ def test_rows_of_many_row_groups_come_back_in_parts(tmp_path: Path) -> None:
         parts = list(cache.batches([*units[::7], "new"], str, Lengths(), batch_size=2))
     keys = [key for part in parts for key in part.column("row_key").to_pylist()]
     assert sorted(keys) == sorted([*units[::7], "new"])
-    assert pq.read_metadata(own_file(store, "a2")).num_rows == len(keys)
+    assert keys_in(segments(store, "a2")) == sorted([*units, "new"])
 
 
 def test_batches_finished_before_an_exception_are_reused(tmp_path: Path) -> None:
@@ -234,7 +283,7 @@ assert lengths.asked == ["w600"], lengths.asked
 def test_rows_stay_readable_though_all_their_files_are_removed_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(held_rows, "OPEN_FILES", 2)
+    monkeypatch.setattr(rows, "OPEN_FILES", 2)
     store, words = ArtifactStore(tmp_path), list("abcdefg")
     for word in words:
         complete(store, word, [word], Lengths())
@@ -285,7 +334,7 @@ def test_a_unit_without_a_row_is_tried_again(tmp_path: Path) -> None:
 def test_rows_that_cannot_be_read_are_made_anew_and_the_reason_is_told(tmp_path: Path) -> None:
     store, lengths = ArtifactStore(tmp_path), Lengths()
     complete(store, "a1", ["a"], lengths)
-    own_file(store, "a1").write_bytes(b"PAR1 and no more")
+    segments(store, "a1")[0].write_bytes(b"PAR1 and no more")
     lines: list[str] = []
     with store.staging("words") as folder:
         cache = Workspace(store, "words", folder, lines.append).rows("lengths", "s1", SCHEMA)

@@ -1,0 +1,110 @@
+"""The terms of texts, one after the other, as BM25 counts them: made once for each text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline.compute import RowFunction
+from ragft_pipeline.digests import digest_of
+from ragft_pipeline.retrieval.words import TERMS_VERSION, language_of, lexical_terms
+from ragft_pipeline.store import Workspace
+
+_SCHEMA = pa.schema(
+    [("row_key", pa.string()), ("language", pa.string()), ("terms", pa.list_(pa.string()))]
+)
+_Unit = tuple[str, str]  # the row key of a text, and the text
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Texts as numbers of terms.
+
+    Attributes:
+        vocabulary: the terms' numbers, in the order in which the texts first have them.
+        sequence: the texts' terms end to end, int32 of shape (terms,).
+        lengths: how many each text has, int64 of shape (texts,).
+        languages: of the texts; empty where none is told.
+    """
+
+    vocabulary: dict[str, int]
+    sequence: np.ndarray
+    lengths: np.ndarray
+    languages: list[str]
+
+    @classmethod
+    def of(cls, texts: Sequence[str], languages: Sequence[str]) -> Terms:
+        """Cut texts, each by its language."""
+        numbers: dict[str, int] = {}
+        sequence, lengths = [np.empty(0, np.int32)], []
+        for text, language in zip(texts, languages):
+            terms = lexical_terms(text, language)
+            own = [numbers.setdefault(term, len(numbers)) for term in terms]
+            sequence.append(np.array(own, np.int32))
+            lengths.append(len(own))
+        return cls(numbers, np.concatenate(sequence), np.array(lengths, np.int64), list(languages))
+
+    def take(self, texts: np.ndarray) -> Terms:
+        """Return those of some texts, by the numbers of all."""
+        lengths = self.lengths[texts]
+        starts = (np.cumsum(self.lengths) - self.lengths)[texts]
+        sequence = self.sequence[runs(starts, lengths)]
+        return Terms(self.vocabulary, sequence, lengths, [self.languages[at] for at in texts])
+
+
+def runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return the places of runs, one after the other."""
+    before = np.cumsum(lengths) - lengths
+    return np.arange(int(lengths.sum())) + np.repeat(starts - before, lengths)
+
+
+@dataclass(frozen=True)
+class _Cut(RowFunction[_Unit]):
+    seconds: ClassVar[float] = 0.0001
+    language: str
+
+    def __call__(self, units: Sequence[_Unit]) -> pa.Table:
+        languages = [language_of(text, self.language) for _, text in units]
+        terms = [lexical_terms(text, own) for (_, text), own in zip(units, languages)]
+        return pa.table([[key for key, _ in units], languages, terms], schema=_SCHEMA)
+
+
+def cached_terms(work: Workspace, texts: Sequence[str], language: str) -> Terms:
+    """Return the terms of texts, cutting only those that no artifact holds.
+
+    Args:
+        language: `passages.language`.
+    """
+    cache = work.rows("terms", digest_of(TERMS_VERSION, language), _SCHEMA, family="*")
+    keys = [digest_of(text)[:32] for text in texts]
+    place = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    numbers: dict[str, int] = {}
+    languages = [""] * len(place)
+    starts, lengths = np.zeros(len(place), np.int64), np.zeros(len(place), np.int64)
+    parts, end = [np.empty(0, np.int32)], 0
+    units = list(zip(keys, texts))
+    for rows in cache.batches(units, itemgetter(0), _Cut(language), batch_size=8192):
+        at = np.array([place[key] for key in rows.column("row_key").to_pylist()], np.int64)
+        lists = rows.column("terms").combine_chunks()
+        flat = lists.flatten().dictionary_encode()
+        known = [numbers.setdefault(term, len(numbers)) for term in flat.dictionary.to_pylist()]
+        parts.append(np.array(known, np.int32)[flat.indices.to_numpy()])
+        own = lists.value_lengths().to_numpy()
+        starts[at], lengths[at] = end + np.cumsum(own) - own, own
+        end += int(own.sum())
+        for number, spoken in zip(at.tolist(), rows.column("language").to_pylist()):
+            languages[number] = spoken
+    wanted = np.array([place[key] for key in keys], np.int64)
+    lengths = lengths[wanted]
+    held = np.concatenate(parts)[runs(starts[wanted], lengths)]
+    encoded = pa.array(held).dictionary_encode()  # numbered by their first text, as `Terms.of` does
+    names = list(numbers)
+    vocabulary = {names[old]: new for new, old in enumerate(encoded.dictionary.to_pylist())}
+    return Terms(
+        vocabulary, encoded.indices.to_numpy(), lengths, [languages[number] for number in wanted]
+    )
