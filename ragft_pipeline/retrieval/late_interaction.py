@@ -90,9 +90,7 @@ class QuestionTuning:
             )
         arrays = load_file(folder / MODEL_FILE)
         if set(arrays) != {_WEIGHTS}:
-            raise RagftError(
-                f"late interaction model {folder} is of another kind: make it again"
-            )
+            raise RagftError(f"late interaction model {folder} is of another kind: make it again")
         return cls(base_digest, arrays[_WEIGHTS])
 
 
