@@ -141,10 +141,10 @@ class Bundle:
         """Return the settings it was made with, and this machine's threads and device."""
         kept = self.manifest["settings"]
         return Settings(
-            embedder=EmbedderSettings(**kept["embedder"]),
-            passages=PassageSettings(**kept["passages"]),
-            reranker=RerankerSettings(**kept["reranker"]),
-            late_interaction=LateInteractionSettings(**kept["late_interaction"]),
+            embedder=EmbedderSettings.of_release(kept["embedder"]),
+            passages=PassageSettings.of_release(kept["passages"]),
+            reranker=RerankerSettings.of_release(kept["reranker"]),
+            late_interaction=LateInteractionSettings.of_release(kept["late_interaction"]),
             compute=compute.model_copy(update={"dtype": kept["dtype"]}),
         )
 

@@ -15,11 +15,14 @@ from ragft_pipeline.retrieval import late_interaction
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
 from ragft_pipeline.retrieval.ranker import Ranker
+from ragft_pipeline.serving.bundle import Bundle
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.searcher import Searcher
 from ragft_pipeline.settings import ComputeSettings, Settings
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline_tests.serving.conftest import BREAD, PUMP, make_bundle
+
+READ = ("embedder", "passages", "reranker", "late_interaction")
 
 QUESTION = "when is the strainer of the pump cleaned?"
 
@@ -86,3 +89,10 @@ def test_a_ranker_reads_what_the_bundle_stored_of_passages_below_their_headings(
     scores = searcher.second_scores(QUESTION, PUMP)  # as LlamaIndex shows them
     assert scores is not None
     assert scores.argmax() == 0
+
+
+def test_a_bundle_of_a_release_with_other_settings_is_read() -> None:
+    made = {name: section.model_dump() for name, section in Settings() if name in READ}
+    made["late_interaction"] |= {"recipe": "map", "depth": 7}  # which is gone, and which is not
+    bundle = Bundle(Path(), {"settings": {**made, "dtype": "float32"}})
+    assert bundle.settings(ComputeSettings()).late_interaction.depth == 7
