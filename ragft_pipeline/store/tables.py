@@ -68,12 +68,13 @@ class Layout:
         """Write a table, a reader's batch by batch; return the number of its rows."""
         folder.mkdir()
         segments = _Segments(folder, self.group)
-        if isinstance(table, Splice):
-            self._splice(table, segments)
-        else:
-            whole = isinstance(table, pa.Table)
-            for rows in [table] if whole else (pa.Table.from_batches([one]) for one in table):
-                segments.add(self._digested(rows))
+        with duckdb.connect() as connection:
+            if isinstance(table, Splice):
+                self._splice(table, segments, connection)
+            else:
+                whole = isinstance(table, pa.Table)
+                for rows in [table] if whole else (pa.Table.from_batches([one]) for one in table):
+                    segments.add(self._digested(rows, connection))
         segments.end(self._stored.empty_table())
         return segments.rows
 
@@ -81,8 +82,10 @@ class Layout:
     def _stored(self) -> pa.Schema:
         return self.schema.append(pa.field(DIGEST, pa.binary()))
 
-    def _splice(self, table: Splice, segments: _Segments) -> None:
-        new = self._digested(table.rows)
+    def _splice(
+        self, table: Splice, segments: _Segments, connection: duckdb.DuckDBPyConnection
+    ) -> None:
+        new = self._digested(table.rows, connection)
         files = segments_of(table.base)
         ends = [_last(file, self.group) for file in files]
         for file, end in zip(files, [*ends[:-1], None]):
@@ -98,9 +101,15 @@ class Layout:
             order = np.argsort(np.array(both.column(self.group).to_pylist()), kind="stable")
             segments.add(both.take(pa.array(order)))
 
-    def _digested(self, table: pa.Table) -> pa.Table:
+    def _digested(self, table: pa.Table, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+        """Return rows of this schema with the SHA-256 of each one's values, 32 bytes."""
         table = table.select(self.schema.names).cast(self.schema)
-        return table.append_column(DIGEST, row_digests(table, self.leave_out))
+        names = ", ".join(f'"{name}"' for name in self.schema.names if name not in self.leave_out)
+        connection.register("given", table)
+        found = connection.sql(
+            f"SELECT unhex(sha256(to_json(kept)::VARCHAR)) FROM (SELECT {names} FROM given) kept"
+        ).to_arrow_table()
+        return table.append_column(DIGEST, found.column(0).combine_chunks().cast(pa.binary()))
 
     def digest(self, path: Path) -> str:
         """Return the digest of a written table's rows, as `store.digests.table_digest` has it."""
@@ -235,17 +244,6 @@ def _holds(file: Path, group: str, groups: pa.Array) -> bool:
 def segments_of(path: Path) -> list[Path]:
     """Return a table's segments in their order; none of one that is a file."""
     return sorted(path.glob("*.parquet"))
-
-
-def row_digests(table: pa.Table, leave_out: Sequence[str] = ()) -> pa.Array:
-    """Return the SHA-256 of each row's values, 32 bytes."""
-    names = ", ".join(f'"{name}"' for name in table.schema.names if name not in leave_out)
-    with duckdb.connect() as connection:
-        connection.register("given", table)
-        found = connection.sql(
-            f"SELECT unhex(sha256(to_json(kept)::VARCHAR)) FROM (SELECT {names} FROM given) kept"
-        ).to_arrow_table()
-    return found.column(0).combine_chunks().cast(pa.binary())
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

@@ -41,8 +41,8 @@ def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "_ROWS", 12)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(DOCS, min_size=2, max_size=5))
+@settings(max_examples=8, deadline=None)
+@given(st.lists(DOCS, min_size=2, max_size=4))
 def test_a_history_of_changes_leaves_the_segments_of_a_table_written_at_once(
     history: list[Docs],
 ) -> None:
@@ -51,7 +51,7 @@ def test_a_history_of_changes_leaves_the_segments_of_a_table_written_at_once(
         LAYOUT.write(rows_of(history[0]), root / "0")
         for number, (before, docs) in enumerate(itertools.pairwise(history), 1):
             whole = rows_of(docs)
-            reader = whole.to_reader(max_chunksize=3)
+            reader = whole.to_reader(max_chunksize=40)
             assert LAYOUT.write(reader, root / f"whole{number}") == whole.num_rows
             change = LAYOUT.change(root / f"{number - 1}", root / f"whole{number}")
             assert change is not None
