@@ -58,7 +58,7 @@ def main() -> int:
     results = Results("publish")
     os.environ["PYTHONWARNINGS"] = "ignore"  # of the processes that are killed
     multiprocessing.set_forkserver_preload(
-        [__name__, "lancedb", "psycopg2.extras", "qdrant_client", "llama_index.core.schema",
+        [__name__, "psycopg2.extras", "qdrant_client", "llama_index.core.schema",
          "llama_index.core.vector_stores.utils", "ragft_pipeline.publishing.qdrant_target",
          "ragft_pipeline.publishing.postgres_target", "ragft_pipeline.publishing.lance_target"]
     )  # fmt: skip
