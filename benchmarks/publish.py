@@ -1,6 +1,7 @@
 """What does publishing write, how long does it take, and does anybody notice a switch or a kill?
 
-    python -m benchmarks.publish [EVAL …] [--nodes N] [--queries N] [--kills N] [--kinds a,b]
+    python -m benchmarks.publish [EVAL …] [--nodes N] [--queries N] [--kills N]
+        [--kinds a,b] [--parts syncs,switches,kills,quality]
 
 In LanceDB, PostgreSQL with pgvector (a server of its own) and Qdrant (local mode): a table of syncs
 of N nodes with drawn vectors; 1,000 queries from eight threads during twenty switches, each of
@@ -52,25 +53,32 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=1_000)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--parts", default="syncs,switches,kills,quality")
     options = parser.parse_args()
     results = Results("publish")
     os.environ["PYTHONWARNINGS"] = "ignore"  # of the processes that are killed
-    multiprocessing.set_forkserver_preload([__name__, "lancedb", "psycopg2", "qdrant_client"])
+    multiprocessing.set_forkserver_preload(
+        [__name__, "psycopg2.extras", "qdrant_client", "llama_index.core.schema",
+         "llama_index.core.vector_stores.utils", "ragft_pipeline.publishing.qdrant_target",
+         "ragft_pipeline.publishing.postgres_target", "ragft_pipeline.publishing.lance_target"]
+    )  # fmt: skip
     memory = Path("/dev/shm")
     with (
         tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as temporary,
         postgres(Path(temporary) / "postgres") as database,
     ):
         bench = Bench(Path(temporary), database, results)
-        kinds = options.kinds.split(",")
+        kinds, parts = options.kinds.split(","), options.parts.split(",")
         for kind in kinds:
-            bench.syncs(kind, options.nodes)
-        for kind in kinds:
-            bench.switches(kind, options.queries)
-        for kind in kinds:
-            bench.kills(kind, options.kills)
-        for folder in (SAMPLE, *options.folders):
+            if "syncs" in parts:
+                bench.syncs(kind, options.nodes)
+            if "switches" in parts:
+                bench.switches(kind, options.queries)
+            if "kills" in parts:
+                bench.kills(kind, options.kills)
+        for folder in (SAMPLE, *options.folders) if "quality" in parts else ():
             bench.quality(folder, kinds)
+    results.keep_others()
     return results.finish()
 
 
@@ -112,7 +120,7 @@ class Bench:
                 f"| {step} | {done.written} | {done.copied} | {done.deleted} | {done.kept} | "
                 f"{seconds:.1f} | {same} |"
             )
-            name = f"{kind}/{step}"
+            name = f"syncs {kind}/{step}"
             self.results.add(f"{name}/rows written", done.written, "rows")
             self.results.add(f"{name}/rows copied", done.copied, "rows")
             self.results.add(f"{name}/seconds", seconds, "s")
@@ -167,7 +175,7 @@ class Bench:
         for thread in threads:
             thread.join()
         print(f"\n{kind}: {counts} during {SWITCHES} switches, {len(seen)} states seen")
-        name = f"{kind}/during {SWITCHES} switches"
+        name = f"switches {kind}/during {SWITCHES}"
         self.results.add(f"{name}/answered whole", counts["answered"], "", at_least=queries)
         for what in ("empty", "mixed", "errors"):
             self.results.add(f"{name}/{what}", counts[what], "", at_most=0)
@@ -203,9 +211,11 @@ class Bench:
             )
             target.close()
         print(f"{kind}: {kills} kills: old one whole {kept}, finished {finished}, clean {clean}")
-        self.results.add(f"{kind}/{kills} kills/live one whole", kept, "", at_least=kills)
-        self.results.add(f"{kind}/{kills} kills/next run finished", finished, "", at_least=kills)
-        self.results.add(f"{kind}/{kills} kills/nothing left over", clean, "", at_least=kills)
+        self.results.add(f"kills {kind}/of {kills}: live one whole", kept, "", at_least=kills)
+        self.results.add(
+            f"kills {kind}/of {kills}: next run finished", finished, "", at_least=kills
+        )
+        self.results.add(f"kills {kind}/of {kills}: nothing left over", clean, "", at_least=kills)
 
     def quality(self, folder: Path, kinds: Sequence[str]) -> None:
         """Compare nDCG@10 through the stores with the exact one."""
@@ -256,7 +266,7 @@ class Bench:
                 own = _mean(top_k(scores, 10), relevant)
                 through = _mean(_padded(found), relevant)
                 print(f"| {name} | {own:.4f} | {kind}: {through:.4f} | {through - own:+.4f} |")
-                title = f"{folder.name}/{kind}/{name}"
+                title = f"{folder.name} {kind}/{name}"
                 self.results.add(f"{title}/nDCG@10", through, "")
                 difference = abs(through - own)
                 self.results.add(f"{title}/difference", difference, "", at_most=0.002)

@@ -144,10 +144,10 @@ class LanceTarget:
                     named = {f"generation-{made.number}" for made in kept}
                     for tag in set(table.tags.list()) - named:
                         table.tags.delete(tag)
-                    table.optimize(cleanup_older_than=timedelta(hours=1))
+                    _clean(table, timedelta(hours=1))
         pointer = self._db.open_table(self._pointer_name)
         if len(pointer.list_versions()) > _POINTER_VERSIONS:
-            pointer.optimize(cleanup_older_than=timedelta(minutes=1))
+            _clean(pointer, timedelta(minutes=1))
         with self._opening:
             self._open_tables.clear()
         return removed
@@ -237,6 +237,16 @@ class LanceTarget:
             self._db.open_table(self._pointer_name).add(row, mode="overwrite")
         else:
             self._db.create_table(self._pointer_name, row)
+
+
+def _clean(table: Any, age: timedelta) -> None:
+    """Join small fragments, and drop the versions of some age that have no tag.
+
+    LanceDB's own `optimize` refuses as soon as a tagged version is that old.
+    """
+    data = table.to_lance()
+    data.optimize.compact_files()
+    data.cleanup_old_versions(older_than=age, error_if_tagged_old_versions=False)
 
 
 def _name_of(manifest: Manifest) -> str:

@@ -8,14 +8,17 @@ import pytest
 import yaml
 
 from ragft_pipeline.cli import main
+from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.lineage.steps import Step, materialize
 from ragft_pipeline.publishing.champion import live_bundles, publish_champion
 from ragft_pipeline.recipes import published_index
 from ragft_pipeline.serving.bundle import Bundle
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.settings import EmbedderSettings, Settings, load_settings, parse_settings
-from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline.store import ArtifactStore, Link, Workspace
 from ragft_pipeline.versions.quality import checks_of
+from ragft_pipeline_tests.corpora import prose, write_corpus
 from ragft_pipeline_tests.publishing.tiny_embedder import tiny_embedder
 from ragft_pipeline_tests.serving.conftest import BREAD, PUMP, make_bundle, serve
 
@@ -98,3 +101,34 @@ def test_a_wrong_target_gives_one_line(target: dict[str, str], line: str) -> Non
         parse_settings(yaml.safe_dump({"targets": [whole]}))
     assert line in str(refused.value)
     assert "secret" not in str(refused.value)
+
+
+def test_the_asset_publishes_what_is_served_of_the_corpus_as_it_is_now(
+    team: Team, tmp_path: Path
+) -> None:
+    file, store, (_, both) = team
+    write_corpus(tmp_path / "corpus", {"pump.md": prose(1), "bread.md": prose(2)})
+    whole = load_settings(str(file))
+    corpus = whole.corpus.model_copy(update={"source": str(tmp_path / "corpus")})
+    settings = whole.model_copy(update={"corpus": corpus, "targets": whole.targets[:1]})
+    old = SnapshotStore(store).freeze(settings).version
+    (tmp_path / "corpus" / "pump.md").write_text(prose(3), encoding="utf-8")
+    new = SnapshotStore(store).freeze(settings).version
+    for version in (old, new):
+        store.link(Link("champion", version, "a", both.digest, "computed", 0.0, {}))
+
+    passed_over = materialize(published_index, settings, old).artifact
+    assert (passed_over.facts["event"], set(live_bundles(settings, store).values())) == (
+        "none", {""},
+    )  # fmt: skip
+
+    outcome = materialize(published_index, settings, new)
+    facts = outcome.artifact.facts
+    assert (facts["event"], facts["rows_written"], facts["rows_deleted"]) == ("published", 12, 0)
+    assert "| lancedb manual | 1 | sync | 12 | 0 | 0 |" in facts["targets"]
+
+    (check,) = checks_of(published_index)
+    step = Step(settings, store, new, Workspace(store, "published_index", tmp_path / "work"))
+    assert check.run(outcome.artifact, step).passed
+    serve(store, team[2][0])
+    assert not check.run(outcome.artifact, step).passed

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from ragft_pipeline.publishing.planning import plan
 from ragft_pipeline.publishing.publication import Published, publish
 from ragft_pipeline.publishing.target import Target
 from ragft_pipeline_tests.publishing.made import asker, content, vectors_of
+from ragft_pipeline_tests.publishing.stores import opened
 
 
 def published(target: Target, made: Content) -> Published:
@@ -213,3 +217,21 @@ def test_questions_during_switches_are_answered_by_one_whole_generation(target: 
         thread.join()
     assert not wrong
     assert len(answered) >= 3
+
+
+def test_versions_that_are_kept_outlive_a_clean_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However old they are; others go."""
+    target: Any = opened("lancedb", tmp_path, "")
+    ages = "ragft_pipeline.publishing.lance_target.timedelta"
+    with monkeypatch.context() as patch:
+        patch.setattr(ages, lambda **age: timedelta(0))
+        monkeypatch.setattr("ragft_pipeline.publishing.lance_target._POINTER_VERSIONS", 0)
+        for edited in range(5):
+            published(target, content(edited=[edited]))
+    state = target.state()
+    assert set(target.stored(state.live).values()) == set(content(edited=[4]).digests.values())
+    assert publish(target, content(edited=[3]), never).event == "switch"
+    assert held(target) == {passage.text for passage in content(edited=[3]).passages}
+    assert len(target.table(state.live).list_versions()) < 8
