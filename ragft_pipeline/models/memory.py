@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import sys
+
+atexit.register(gc.unfreeze)  # libraries count at exit what was never let go
 
 
 def give_back() -> None:
