@@ -121,7 +121,7 @@ def measure(folder: Path, name: str, store: Path, results: Results) -> None:
         rows = EvaluationRows(evaluated.table(), settings.evaluation)
         choices = Choices.load(evaluated.path)
         as_served(name, rows, choices, dict(zip(people.ids, zip(today, units))), results)
-        synthetic, _ = synthetic_questions(data, trial, read)
+        _, synthetic, _ = synthetic_questions(data, trial, read)
         trial.legible = legible(trial.measure(synthetic, only=(BASE, BM25)))
         results.add(f"{name}/legible", trial.legible, "of 1")
         numbers(name, trial, people, units, today, results)

@@ -152,6 +152,14 @@ def test_attributes_say_what_a_component_is(
         assert named.settings.corpus.source == str(folder / "documents")
         with pytest.raises(RagftError, match=r"names a corpus 'wiki'; there are: tickets"):
             corpus_named("wiki", sandbox.defs_folder_path)
+        (folder.parent / "again").mkdir()
+        (folder.parent / "again" / "defs.yaml").write_text((folder / "defs.yaml").read_text())
+        with pytest.raises(RagftError, match="several corpora are named 'tickets'"):
+            corpus_named("tickets", sandbox.defs_folder_path)
+        wrong = "type: ragft_pipeline.TunedRetriever\nattributes: {name: wiki, pol: gpu}\n"
+        (folder.parent / "again" / "defs.yaml").write_text(wrong)
+        with pytest.raises(RagftError, match=r"again/defs\.yaml: .*pol"):
+            corpus_named("wiki", sandbox.defs_folder_path)
 
 
 def test_the_component_is_found_without_anything_heavy() -> None:

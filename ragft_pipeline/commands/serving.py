@@ -33,10 +33,13 @@ def add_ask_command(commands: Any) -> None:
 
 
 def _ask(options: argparse.Namespace, corpus: BoundCorpus) -> int:
+    from ragft_pipeline.recipes import ANSWERING_IS_HERE
     from ragft_pipeline.serving.history import History
     from ragft_pipeline.store import ArtifactStore
 
     settings = corpus.settings
+    if not ANSWERING_IS_HERE:
+        raise RagftError("ragft ask takes: pip install 'ragft-pipeline[answering]'")
     History(ArtifactStore(settings.store)).require_current()
     from ragft_pipeline.serving.llamaindex_answering import answering_engine
 

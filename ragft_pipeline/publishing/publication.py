@@ -15,8 +15,8 @@ import numpy as np
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.publishing.content import Content
-from ragft_pipeline.publishing.manifest import Manifest, Probe
-from ragft_pipeline.publishing.planning import Plan, difference, plan
+from ragft_pipeline.publishing.manifest import Manifest, Probe, State
+from ragft_pipeline.publishing.planning import difference, plan
 from ragft_pipeline.publishing.target import Target
 
 Ask = Callable[[Sequence[str]], np.ndarray]  # questions to vectors, by the bundle's encoder
@@ -92,7 +92,7 @@ def publish(
             assert state.live is not None
             return Published(state.live, todo.event, kept=len(content))
         if todo.event == "sync":
-            made, recall = _synced(target, content, ask, todo, progress)
+            made, recall = _synced(target, content, ask, state, progress)
         elif todo.event == "label":
             assert state.live is not None
             made = replace(
@@ -115,10 +115,9 @@ def publish(
 
 
 def _synced(
-    target: Target, content: Content, ask: Ask, todo: Plan, progress: Callable[[str], None]
+    target: Target, content: Content, ask: Ask, state: State, progress: Callable[[str], None]
 ) -> tuple[Manifest, float]:
     """Write a generation, and return it whole and compared, with its recall."""
-    state = target.state()
     texts = sampled(content)
     asked = ask(texts) if texts else np.zeros((0, content.vectors.shape[1]), np.float32)
     probes = [

@@ -69,6 +69,7 @@ ANSWERING: tuple[Recipe, ...] = (
     llm_eval,
     answering_report,
 )
+ANSWERING_IS_HERE = all(map(find_spec, ("gguf", "peft", "trl")))  # the extra `answering`
 RECIPES: tuple[Recipe, ...] = (
     corpus_snapshot,
     chunked_nodes,
@@ -99,11 +100,12 @@ RECIPES: tuple[Recipe, ...] = (
     eval_report,
     champion,
     published_index,
-    *(ANSWERING if all(map(find_spec, ("gguf", "peft", "trl"))) else ()),  # the extra `answering`
+    *(ANSWERING if ANSWERING_IS_HERE else ()),
 )
 
 __all__ = [
     "ANSWERING",
+    "ANSWERING_IS_HERE",
     "RECIPES",
     "SPLITS",
     "answering_report",
