@@ -3,8 +3,8 @@
     python -m benchmarks.label_order FOLDER [FOLDER …]
 
 Each folder holds `docs/` and `queries.jsonl`, whose labels are known; a simulated person judges
-right. The untuned hybrid is compared with the hybrid of the adapter (or, where that is no better,
-the base embedder with the untuned hybrid). A set decides from the first question on after which the
+right. The untuned hybrid, which is served at first, is compared with the shipped ranker over it.
+A set decides from the first question on after which the
 one-sided test at 5% holds for the next ten as well. Each draw is of four fifths of the questions.
 """
 
@@ -21,11 +21,12 @@ from benchmarks.bench_set import Bench, make
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
 from ragft_pipeline.evaluation.significance import standard_error
+from ragft_pipeline.evaluation.trial import Models, Trial
 from ragft_pipeline.labelling.order import Waiting, disagreement, next_question
-from ragft_pipeline.retrieval.adapters import load_adapter
-from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
-from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
-from ragft_pipeline.retrieval.search import fuse, top_k
+from ragft_pipeline.lineage.steps import Step
+from ragft_pipeline.recipes.reading import reading
+from ragft_pipeline.retrieval.question_sets import RelevanceIndex, gold_set
+from ragft_pipeline.store import ArtifactStore, Workspace
 
 DRAWS, FEWEST, STAYS = 100, 10, 10
 _CRITICAL = 1.645
@@ -48,30 +49,29 @@ def main() -> int:
 
 def measure(folder: Path, store: Path, results: Results) -> list[str]:
     bench = Bench.begin(folder, store, fresh=False)
-    made = make(bench.settings, bench.version, recipes.embedding_adapter)
-    statistics = TermStatistics.from_table(made["corpus_statistics"].table())
-    words = LexicalIndex(bench.nodes.column("text").to_pylist(), statistics)
-    lexical = words.scores(bench.people.texts)
-    adapter = load_adapter(made["embedding_adapter"].model, bench.weights.digest)
-    dense = bench.question_vectors @ bench.node_vectors.T
-    queries = adapter.queries(bench.question_vectors)
-    tuned = queries @ adapter.documents(bench.node_vectors).T
-    ranked = {
-        "base": top_k(dense, 10),
-        "hybrid(base)": top_k(fuse(dense, lexical, 0.5), 10),
-        "hybrid(adapter)": top_k(fuse(tuned, lexical, 0.5), 10),
-    }
-    scores = {n: score_rankings(one, bench.people.relevant)[PRIMARY] for n, one in ranked.items()}
-    pair = ("hybrid(adapter)", "hybrid(base)")
-    if scores[pair[0]].mean() <= scores[pair[1]].mean():
-        pair = ("hybrid(base)", "base")
-    apart = scores[pair[0]] - scores[pair[1]]
-    clusters = np.array(bench.people.clusters)
-    documents = bench.nodes.column("doc_key").to_pylist()
+    made = make(bench.settings, bench.version, recipes.late_interaction)
+    artifacts = ArtifactStore(bench.settings.store)
+    with artifacts.staging("label_order") as staged:
+        work = Workspace(artifacts, "retrieval_eval", staged)
+        read = reading(Step(bench.settings, artifacts, bench.version, work))
+        late = Models(late_interaction=made["late_interaction"].model)
+        trial = Trial.of(bench.nodes, late, read, work)
+        relevant = RelevanceIndex(bench.nodes, trial.column)
+        people = gold_set("people", made["gold_questions"].table(), relevant)
+        pair = (trial.prior, trial.untuned)
+        every = np.ones(len(people), bool)
+        found = {
+            each.name: each.found(each.fit(~every), every)
+            for each in trial.measure(people, only=pair)
+        }
+    apart = found[pair[0]].primary - found[pair[1]].primary
+    tops = [found[name].top for name in pair]
+    clusters = np.array(people.clusters)
+    of = dict(zip(*(bench.nodes.column(name).to_pylist() for name in ("node_id", "doc_key"))))
     waiting = {
         str(n): Waiting(
-            disagreement(*(list(map(str, ranked[name][n])) for name in pair)),
-            documents[int(ranked[pair[1]][n, 0])],
+            disagreement(*(list(map(str, top[n])) for top in tops)),
+            of[trial.node_ids[int(tops[1][n, 0])]],
         )
         for n in range(len(apart))
     }

@@ -6,7 +6,7 @@ On a CPU one product a passage is faster, because nothing is padded (retrieval.l
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _PAIRS = 512  # at once: 200 MB of passages of 256 tokens of width 384
 _BELOW = -2.0  # any cosine
+BLOCK, BLOCKS = 16, 3  # tokens of a block, and blocks of a stretch
+_STRETCH = 0.65  # how much the best stretch counts beside the whole passage
 
 
 @dataclass(frozen=True)
@@ -45,18 +47,26 @@ class TokenRows:
         return rows.to(device), torch.from_numpy(there).to(device)
 
 
+def blended(whole: Any, stretch: Any) -> Any:
+    """Return the score of pairs, from MaxSim over the passage and over its best stretch."""
+    return (1 - _STRETCH) * whole + _STRETCH * stretch
+
+
 def best_cosines(
     questions: torch.Tensor, passages: torch.Tensor, there: torch.Tensor
 ) -> torch.Tensor:
-    """Return each question token's best cosine, of shape (pairs, question tokens).
+    """Return each question token's best cosine in each block, (pairs, question tokens, blocks).
 
     Args:
         questions: float (pairs or 1, question tokens, width).
         passages: float (pairs, passage tokens, width).
         there: bool (pairs, passage tokens): where a passage has a token.
     """
-    cosines = questions @ passages.transpose(1, 2)
-    return cosines.masked_fill(~there[:, None], _BELOW).amax(dim=2)
+    from torch.nn.functional import pad
+
+    cosines = (questions @ passages.transpose(1, 2)).masked_fill(~there[:, None], _BELOW)
+    blocks = pad(cosines, (0, -cosines.shape[2] % BLOCK), value=_BELOW)
+    return blocks.unflatten(2, (-1, BLOCK)).amax(dim=3)
 
 
 def pair_scores(
@@ -69,6 +79,7 @@ def pair_scores(
         pairs: (question, passage) as positions, int of shape (pairs, 2); all have tokens.
     """
     import torch
+    from torch.nn.functional import max_pool1d
 
     found = []
     for start in range(0, len(pairs), _PAIRS):
@@ -76,5 +87,8 @@ def pair_scores(
         asked, own = questions.places(part[:, 0])
         shown, there = passages.places(part[:, 1])
         best = best_cosines(questions.vectors[asked], passages.vectors[shown], there)
-        found.append((best * shares[asked] * own).sum(dim=1))
+        counts = (shares[asked] * own)[:, :, None]
+        near = max_pool1d(best, min(BLOCKS, best.shape[2]), stride=1)
+        whole = (best.amax(dim=2, keepdim=True) * counts).sum(dim=1)[:, 0]
+        found.append(blended(whole, (near * counts).sum(dim=1).amax(dim=1)))
     return torch.cat(found).cpu().numpy() if found else np.zeros(0, np.float32)
