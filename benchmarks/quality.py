@@ -17,6 +17,7 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -133,7 +134,11 @@ def today_trial(step: Step, settings: Settings, work: Workspace) -> Trial:
     off = settings.passages.model_copy(update={"context": "off", "language": "off"})
     models = Models(late_interaction=step.artifact("late_interaction").model)
     plain = settings.model_copy(update={"passages": off})
-    return Trial.of(step.table("chunked_nodes"), models, plain, work)
+    trial = Trial.of(step.table("chunked_nodes"), models, plain, work)
+    assert trial.late_interaction is not None
+    scorer: Any = trial.late_interaction.scorer
+    scorer.stretch = 0.0  # MaxSim of whole passages, before any pair is scored
+    return trial
 
 
 def as_served(

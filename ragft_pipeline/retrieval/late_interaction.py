@@ -45,6 +45,7 @@ MODEL_FILE = "late_interaction.safetensors"
 CARD_FILE = "ragft_late_interaction.json"
 _WEIGHTS = "token_weights"
 MAXSIM_VERSION = 2  # raise it when some pair would get another score
+_STRETCH = 0.65
 _KNOWN_BYTES = 64_000_000  # of questions, with their token vectors, that are kept for later calls
 _BLOCK = 256  # passages whose token vectors are held at once
 
@@ -122,6 +123,7 @@ class LateInteraction:
         tuning: of the question's side; None leaves it as it is.
         stored: token vectors of passages, read instead of encoded. A passage that is not among
             them is encoded and rounded in the same way; without them nothing is rounded.
+        stretch: how much a passage's best stretch counts beside the whole of it.
     """
 
     def __init__(
@@ -129,12 +131,14 @@ class LateInteraction:
         encoder: Encoder,
         tuning: QuestionTuning | None = None,
         stored: StoredTokens | None = None,
+        stretch: float = _STRETCH,
     ) -> None:
         if stored is not None and stored.identity != encoder.identity("document"):
             raise RagftError("the stored token vectors are of another embedder: make them again")
         self._encoder = encoder
         self._tuning = tuning
         self._stored = stored
+        self.stretch = stretch
         self._known: dict[str, _Question] = {}
         self._held = 0  # bytes
 
@@ -155,13 +159,13 @@ class LateInteraction:
 
     @cached_property
     def identity(self) -> str:
-        """A digest of what decides a pair's score: the embedder, prompts, tuning, rounding."""
+        """A digest of what decides a pair's score: embedder, prompts, tuning, rounding, stretch."""
         sides = [self._encoder.identity(kind) for kind in ("query", "document")]
         if self._tuning is None and self._stored is None:
-            return digest_of(MAXSIM_VERSION, sides)
+            return digest_of(MAXSIM_VERSION, self.stretch, sides)
         tuning = self._tuning.digest() if self._tuning else ""
         rounding = [STORAGE_VERSION, self._stored.bits] if self._stored else []
-        return digest_of(MAXSIM_VERSION, sides, tuning, rounding)
+        return digest_of(MAXSIM_VERSION, self.stretch, sides, tuning, rounding)
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> np.ndarray:
         """Return one score a pair (question, passage), float32; 0 where either has no tokens.
@@ -207,7 +211,7 @@ class LateInteraction:
             lengths = [len(question.counts) for question in questions]
             best = _by_stretch(vectors @ own.T) * counts
             found = np.add.reduceat(best, np.cumsum([0, *lengths[:-1]]), axis=1)
-            scores[rows] = blended(found[0], found[1:].max(axis=0))
+            scores[rows] = blended(found[0], found[1:].max(axis=0), self.stretch)
         return scores
 
     def _scores_on(
@@ -234,7 +238,7 @@ class LateInteraction:
                     rows += asked[passage]
                     both += [(place[pairs[row][0]], number) for row in asked[passage]]
             if rows:
-                scores[rows] = pair_scores(questions, shares, shown, np.array(both))
+                scores[rows] = pair_scores(questions, shares, shown, np.array(both), self.stretch)
         return scores
 
     def _blocks_on(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 _PAIRS = 512  # at once: 200 MB of passages of 256 tokens of width 384
 _BELOW = -2.0  # any cosine
 BLOCK, BLOCKS = 16, 3  # tokens of a block, and blocks of a stretch
-_STRETCH = 0.65  # how much the best stretch counts beside the whole passage
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,9 @@ class TokenRows:
         return rows.to(device), torch.from_numpy(there).to(device)
 
 
-def blended(whole: Any, stretch: Any) -> Any:
+def blended(whole: Any, stretch: Any, share: float) -> Any:
     """Return the score of pairs, from MaxSim over the passage and over its best stretch."""
-    return (1 - _STRETCH) * whole + _STRETCH * stretch
+    return (1 - share) * whole + share * stretch
 
 
 def best_cosines(
@@ -70,13 +69,18 @@ def best_cosines(
 
 
 def pair_scores(
-    questions: TokenRows, shares: torch.Tensor, passages: TokenRows, pairs: np.ndarray
+    questions: TokenRows,
+    shares: torch.Tensor,
+    passages: TokenRows,
+    pairs: np.ndarray,
+    stretch: float,
 ) -> np.ndarray:
     """Return the score of each pair, float32 of shape (pairs,).
 
     Args:
         shares: how much each token of the questions counts, summing to 1 in each, float (tokens,).
         pairs: (question, passage) as positions, int of shape (pairs, 2); all have tokens.
+        stretch: how much the best stretch counts beside the whole passage.
     """
     import torch
     from torch.nn.functional import max_pool1d
@@ -90,5 +94,5 @@ def pair_scores(
         counts = (shares[asked] * own)[:, :, None]
         near = max_pool1d(best, min(BLOCKS, best.shape[2]), stride=1)
         whole = (best.amax(dim=2, keepdim=True) * counts).sum(dim=1)[:, 0]
-        found.append(blended(whole, (near * counts).sum(dim=1).amax(dim=1)))
+        found.append(blended(whole, (near * counts).sum(dim=1).amax(dim=1), stretch))
     return torch.cat(found).cpu().numpy() if found else np.zeros(0, np.float32)
