@@ -25,7 +25,7 @@ from ragft_pipeline.models.memory import give_back
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.store import Artifact, ArtifactStore
 from ragft_pipeline_tests.s3_server import S3Server, Team, make_team, s3_server
-from ragft_pipeline_tests.short_model import short_language_model
+from ragft_pipeline_tests.short_model import short_embedder, short_language_model
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample"
@@ -42,8 +42,7 @@ SMALL = {
     "adapter": {"checkpoints": 2},
     "tuned_embedder": {"max_pairs": 48, "val_questions": 16, "strengths": [0.5]},
     "reranker": {
-        "model": "embedded:all-minilm-l6-v2", "layers": 2, "max_questions": 24,
-        "evaluations": 1, "val_questions": 4, "max_tokens": 96,
+        "layers": 1, "max_questions": 24, "evaluations": 1, "val_questions": 4, "max_tokens": 64,
     },
     "late_interaction": {"depth": 10},
     "chats": {"max_chats": 12, "rephrased": 2},
@@ -115,7 +114,9 @@ class Project:
         body: dict[str, Any] = {
             "store": str(self.folder / "store"),
             "corpus": {"source": str(self.corpus)},
+            "embedder": {"model": str(short_embedder())},
             **SMALL,
+            "reranker": {"model": str(short_embedder()), **SMALL["reranker"]},
             **sections,
         }
         body["tuned_llm"] = {"model": str(short_language_model()), **body["tuned_llm"]}

@@ -35,6 +35,7 @@ from ragft_pipeline_tests.changing_corpus import NUMBER, STEPS, Change, first_do
 from ragft_pipeline_tests.corpora import settings_for, write_corpus
 from ragft_pipeline_tests.equality import assert_same_version
 from ragft_pipeline_tests.questions.openai_server import OpenAIServer, Request, Step, say, serving
+from ragft_pipeline_tests.short_model import short_embedder
 
 EXAMPLES = int(os.environ.get("RAGFT_EXAMPLES", "3"))
 OPTIONS: dict[str, Any] = {
@@ -53,6 +54,7 @@ DATA = RECIPES[: [recipe.name for recipe in RECIPES].index("router_questions") +
 MODELS = tuple(BY_NAME[name] for name in ("tuned_embedder", "embedding_adapter", "reranker"))
 TRAINING = ("train_nodes", "corpus_statistics", "train_qa_pairs", "teacher_scores")
 SMALL = """
+embedder: {{model: {embedder}}}
 chunking: {{size: 64, overlap: 8}}
 statistics: {{refresh_share: {share}}}
 teacher: {{depth: 8}}
@@ -118,7 +120,8 @@ class History:
     """A corpus that changes, and the store that follows it."""
 
     def __init__(self, folder: Path, work: Work, share: float = 0.9) -> None:
-        self.folder, self.work, self.extra = folder, work, SMALL.format(share=share, url=work.url)
+        self.folder, self.work = folder, work
+        self.extra = SMALL.format(share=share, url=work.url, embedder=short_embedder())
         self.docs, self.past = first_docs(), [first_docs()]
         self.store = ArtifactStore(folder / "store")
         self.snapshots = SnapshotStore(self.store)

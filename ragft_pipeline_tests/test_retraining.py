@@ -11,7 +11,7 @@ import pytest
 
 from ragft_pipeline.lineage.drift import JUDGES
 from ragft_pipeline.lineage.retraining import decide
-from ragft_pipeline.lineage.steps import Decision, Outcome, Step, materialize
+from ragft_pipeline.lineage.steps import Decision, Outcome, Recipe, Step, materialize
 from ragft_pipeline.recipes import RECIPES, embedding_adapter
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import TrainingTables
@@ -19,8 +19,17 @@ from ragft_pipeline.versions.staleness import states
 from ragft_pipeline.versions.status import status_table
 from ragft_pipeline_tests.conftest import Project, make_project
 
-_LAST = [recipe.name for recipe in RECIPES].index("log_scores")
-_UPSTREAM = [r for r in RECIPES[: _LAST + 1] if r.name not in ("test_qa_pairs", "node_embeddings")]
+
+def _above(recipe: Recipe) -> list[Recipe]:
+    """Return what an asset comes from, first what comes first."""
+    wanted = {recipe.name}
+    for other in reversed(RECIPES):
+        if other.name in wanted:
+            wanted.update(other.inputs)
+    return [other for other in RECIPES if other.name in wanted - {recipe.name}]
+
+
+_UPSTREAM = _above(embedding_adapter)
 
 
 def _extractive(project: Project, **sections: dict[str, object]) -> None:
@@ -46,7 +55,7 @@ def _append(file: Path, text: str) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = make_project(tmp_path_factory.mktemp("trained"), documents=14)
+    project = make_project(tmp_path_factory.mktemp("trained"), documents=8)
     _extractive(project)
     assert _bring_up_to_date(project).link.how == "computed"
     return project

@@ -20,6 +20,7 @@ from ragft_pipeline.store import Artifact, ArtifactStore
 from ragft_pipeline_tests.changing_corpus import first_docs, handbook
 from ragft_pipeline_tests.corpora import settings_for, write_corpus
 from ragft_pipeline_tests.questions.openai_server import OpenAIServer, fail, say, serving
+from ragft_pipeline_tests.short_model import short_embedder
 
 NEEDED = (
     "corpus_snapshot", "chunked_nodes", "train_nodes", "val_nodes", "test_nodes",
@@ -34,7 +35,9 @@ class Corpus:
     """A small corpus, and its chats at every state."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.extra = folder, f"{EXTRACTIVE}statistics: {{refresh_share: 0.9}}\n"
+        self.folder = folder
+        self.extra = f"{EXTRACTIVE}statistics: {{refresh_share: 0.9}}\n"
+        self.extra += f"embedder: {{model: {short_embedder()}}}\n"
         self.docs = {name: doc.text for name, doc in first_docs().items()}
 
     @property

@@ -143,8 +143,11 @@ def test_what_trains_is_never_offered_and_votes_come_first(handbook: Handbook) -
     session.close()
 
 
-def test_a_kill_between_two_judgements_loses_none(handbook: Handbook, tmp_path: Path) -> None:
-    for round_ in range(2):
+@pytest.mark.parametrize("rounds", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_kill_between_two_judgements_loses_none(
+    handbook: Handbook, tmp_path: Path, rounds: int
+) -> None:
+    for round_ in range(rounds):
         with labelling_process(handbook, tmp_path / "log") as (address, process):
             with httpx.Client(base_url=address, timeout=60) as client:
                 done = [label_one(client) for _ in range(2)]

@@ -40,9 +40,7 @@ from ragft_pipeline.tuning.reranker_training import (
     stays_at_chance,
 )
 from ragft_pipeline_tests.conftest import SAMPLE
-
-EMBEDDED = "embedded:all-minilm-l6-v2"
-MINILM = resolve_weights(EMBEDDED).folder
+from ragft_pipeline_tests.short_model import short_embedder
 
 
 def _passages(number: int) -> list[str]:
@@ -181,7 +179,7 @@ def test_a_run_on_short_lists_comes_off_chance(tmp_path: Path) -> None:
     settings = Settings(reranker=recipe)
     maker, questions, _, _ = _maker(**recipe.model_dump())
     lists = maker.lists(questions, 1.0)
-    weights = resolve_weights("embedded:all-minilm-l6-v2")
+    weights = resolve_weights(str(short_embedder()))
     _, found = ListTraining(weights, True, lists, None, settings, tmp_path / "trainer")(print)
     chance = math.log(3)
     assert found["loss_first"] == pytest.approx(chance, abs=0.15)
@@ -193,7 +191,7 @@ def test_same_seed_gives_the_same_val_metric(tmp_path: Path, recipe: str) -> Non
     tables, teacher = _tables()
     settings = Settings(
         reranker=RerankerSettings.model_validate(
-            {"model": EMBEDDED, "recipe": recipe, "layers": 1, "max_tokens": 48,
+            {"model": str(short_embedder()), "recipe": recipe, "layers": 1, "max_tokens": 48,
              "max_questions": 24, "evaluations": 1, "val_questions": 8, "val_depths": [5, 10]}
         )
     )  # fmt: skip
@@ -225,17 +223,17 @@ def test_a_saved_folder_is_a_cross_encoder_and_a_start(tmp_path: Path) -> None:
 
     recipe = RerankerSettings(max_tokens=40)
     torch.manual_seed(1)
-    model = new_cross_encoder(MINILM, recipe, "cpu", torch.float32)
-    keep_layers(model.transformers_model, 2)
+    model = new_cross_encoder(short_embedder(), recipe, "cpu", torch.float32)
+    keep_layers(model.transformers_model, 1)
     model.save_pretrained(str(tmp_path), create_model_card=False)
     pairs = [("the north pump", text) for text in _passages(6)]
     wanted = model.predict(pairs)
     np.testing.assert_allclose(CrossEncoder(str(tmp_path)).predict(pairs), wanted, atol=1e-5)
     assert (
-        len(load_cross_encoder(tmp_path, recipe, "cpu", torch.float32)[0].model.encoder.layer) == 2
+        len(load_cross_encoder(tmp_path, recipe, "cpu", torch.float32)[0].model.encoder.layer) == 1
     )
     assert is_cross_encoder(tmp_path)
-    assert not is_cross_encoder(MINILM)
+    assert not is_cross_encoder(short_embedder())
     for dtype, near in (("float32", 1e-5), ("bfloat16", 0.05)):
         own = Reranker(tmp_path, recipe, ComputeSettings.model_validate({"dtype": dtype}))
         np.testing.assert_allclose(own.score(pairs), wanted, atol=near)
@@ -245,11 +243,11 @@ def test_a_cross_encoder_keeps_its_head_and_gets_no_easy_lists(tmp_path: Path) -
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     torch.manual_seed(2)
-    start = AutoModelForSequenceClassification.from_pretrained(MINILM, num_labels=1)
+    start = AutoModelForSequenceClassification.from_pretrained(str(short_embedder()), num_labels=1)
     start.bert.encoder.layer = start.bert.encoder.layer[:1]
     start.config.num_hidden_layers = 1
     start.save_pretrained(tmp_path / "start")
-    AutoTokenizer.from_pretrained(MINILM).save_pretrained(tmp_path / "start")
+    AutoTokenizer.from_pretrained(str(short_embedder())).save_pretrained(tmp_path / "start")
     tables, teacher = _tables()
     recipe = RerankerSettings(
         model=str(tmp_path / "start"), max_tokens=48, max_questions=8, learning_rate=1e-6,
@@ -281,8 +279,8 @@ def test_chance_is_the_loss_of_equal_scores() -> None:
 def test_a_training_that_stays_at_chance_stops_early_and_says_so(tmp_path: Path) -> None:
     tables, teacher = _tables()
     recipe = RerankerSettings(
-        model=EMBEDDED, layers=1, max_tokens=32, max_questions=80, batch_size=4, evaluations=4,
-        learning_rate=1e-9, val_questions=4, val_depths=(5,), easy_words=8,
+        model=str(short_embedder()), layers=1, max_tokens=32, max_questions=80, batch_size=4,
+        evaluations=4, learning_rate=1e-9, val_questions=4, val_depths=(5,), easy_words=8,
     )  # fmt: skip
     statistics = TermStatistics.of(tables.train_nodes.column("text").to_pylist())
     work, said = _work(tmp_path), list[str]()
