@@ -15,7 +15,7 @@ from platformdirs import user_cache_path
 from ragft_pipeline.models.language_model import load_model, load_tokenizer
 from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
+from ragft_pipeline.settings import ComputeSettings, EmbedderSettings, Settings
 from ragft_pipeline.store.files import publish_folder
 from ragft_pipeline.tuning.layers import keep_layers
 
@@ -35,6 +35,11 @@ def short_language_model() -> Path:
 def short_embedder() -> Path:
     """Return the folder of an embedder whose vectors are as wide as the whole one's."""
     return _made(EMBEDDER, _shorten_embedder)
+
+
+def short_settings(**sections: Any) -> Settings:
+    """Return settings with the short embedder."""
+    return Settings(embedder=EmbedderSettings(model=str(short_embedder())), **sections)
 
 
 def _made(name: str, shorten: Callable[[str, Path], None]) -> Path:

@@ -36,7 +36,7 @@ from ragft_pipeline.tuning.towers import (
     passage_steps,
     ranking_loss,
 )
-from ragft_pipeline_tests.short_model import short_embedder
+from ragft_pipeline_tests.short_model import short_settings
 
 BLANKS = {pa.string(): "", pa.list_(pa.string()): []}
 
@@ -70,8 +70,7 @@ def _filled(rows: list[dict[str, str]], schema: pa.Schema) -> pa.Table:
 
 def _settings(store: Path, **changes: object) -> Settings:
     recipe = {"batch_size": 8, "neighbours": 4, "strengths": [1.0], "learning_rate": 1e-3}
-    embedder = {"model": str(short_embedder())}
-    return Settings(store=str(store), embedder=embedder, tuned_embedder={**recipe, **changes})
+    return short_settings(store=str(store), tuned_embedder={**recipe, **changes})
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from ragft_pipeline.retrieval.reranking import (
     new_cross_encoder,
 )
 from ragft_pipeline.retrieval.search import min_max, top_k
-from ragft_pipeline.settings import ComputeSettings, RerankerSettings, Settings
+from ragft_pipeline.settings import ComputeSettings, RerankerSettings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning.data import Questions, TrainingTables, Validation
 from ragft_pipeline.tuning.layers import keep_layers
@@ -40,7 +40,7 @@ from ragft_pipeline.tuning.reranker_training import (
     stays_at_chance,
 )
 from ragft_pipeline_tests.conftest import SAMPLE
-from ragft_pipeline_tests.short_model import short_embedder
+from ragft_pipeline_tests.short_model import short_embedder, short_settings
 
 
 def _passages(number: int) -> list[str]:
@@ -176,7 +176,7 @@ def test_a_run_on_short_lists_comes_off_chance(tmp_path: Path) -> None:
         source_share=1.0, easy_words=12, epochs=4.0, learning_rate=3e-4,
         hard_negatives=1, medium_negatives=1, random_negatives=0, layers=2,
     )  # fmt: skip
-    settings = Settings(reranker=recipe)
+    settings = short_settings(reranker=recipe)
     maker, questions, _, _ = _maker(**recipe.model_dump())
     lists = maker.lists(questions, 1.0)
     weights = resolve_weights(str(short_embedder()))
@@ -189,7 +189,7 @@ def test_a_run_on_short_lists_comes_off_chance(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", ["bce", "lambda", "distill"])
 def test_same_seed_gives_the_same_val_metric(tmp_path: Path, recipe: str) -> None:
     tables, teacher = _tables()
-    settings = Settings(
+    settings = short_settings(
         reranker=RerankerSettings.model_validate(
             {"model": str(short_embedder()), "recipe": recipe, "layers": 1, "max_tokens": 48,
              "max_questions": 24, "evaluations": 1, "val_questions": 8, "val_depths": [5, 10]}
@@ -253,7 +253,7 @@ def test_a_cross_encoder_keeps_its_head_and_gets_no_easy_lists(tmp_path: Path) -
         model=str(tmp_path / "start"), max_tokens=48, max_questions=8, learning_rate=1e-6,
         evaluations=1, val_questions=4, val_depths=(5,),
     )  # fmt: skip
-    settings = Settings(reranker=recipe)
+    settings = short_settings(reranker=recipe)
     statistics = TermStatistics.of(tables.train_nodes.column("text").to_pylist())
     work = _work(tmp_path / "run")
     assert train_reranker(tables, teacher, statistics, settings, work)["easy_lists"] == 0
@@ -285,6 +285,6 @@ def test_a_training_that_stays_at_chance_stops_early_and_says_so(tmp_path: Path)
     statistics = TermStatistics.of(tables.train_nodes.column("text").to_pylist())
     work, said = _work(tmp_path), list[str]()
     work.progress = said.append
-    facts = train_reranker(tables, teacher, statistics, Settings(reranker=recipe), work)
+    facts = train_reranker(tables, teacher, statistics, short_settings(reranker=recipe), work)
     assert (facts["at_chance"], facts["steps"]) == (1.0, 15.0)
     assert said[-1].startswith("reranker: its loss stays at chance, that of equal scores")
