@@ -39,6 +39,7 @@ SMALL = {
             {"kind": "llm", "share_of_nodes": 0.08, "max_nodes": 1},
         ],
     },
+    "teacher": {"late_questions": 12},
     "adapter": {"checkpoints": 2},
     "tuned_embedder": {"max_pairs": 48, "val_questions": 16, "strengths": [0.5]},
     "reranker": {

@@ -36,11 +36,22 @@ def _extractive(project: Project, **sections: dict[str, object]) -> None:
     project.configure(questions={"generators": [{"kind": "extractive"}]}, **sections)
 
 
-def _bring_up_to_date(project: Project) -> Outcome:
+def _freeze_and_prepare(project: Project) -> str:
+    """Freeze a version, make what the adapter is trained on, and return its name."""
     version = project.snapshots.freeze(project.settings).version
     for recipe in _UPSTREAM:
         materialize(recipe, project.settings, version)
-    return materialize(embedding_adapter, project.settings, version)
+    return version
+
+
+def _train(project: Project) -> Outcome:
+    """Train the adapter of the last version, or keep the one before."""
+    return materialize(embedding_adapter, project.settings, project.snapshots.versions()[-1])
+
+
+def _bring_up_to_date(project: Project) -> Outcome:
+    _freeze_and_prepare(project)
+    return _train(project)
 
 
 def _train_file(project: Project, which: int = 0) -> Path:
@@ -61,30 +72,46 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-@pytest.fixture
-def project(trained: Project, tmp_path: Path) -> Project:
-    shutil.copytree(trained.folder, tmp_path / "project")
-    project = Project(tmp_path / "project")
-    _extractive(project)
+@pytest.fixture(scope="module")
+def changed(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The same with a second version, of a changed train document, before its adapter is made."""
+    project = _copy(trained, tmp_path_factory.mktemp("changed"))
+    _append(_train_file(project), "The brass plate on the new manifold is stamped with a letter.")
+    _freeze_and_prepare(project)
     return project
 
 
-def test_always_trains_for_every_change_of_the_training_rows(project: Project) -> None:
-    _append(_train_file(project), "The brass plate on the new manifold is stamped with a letter.")
-    assert _bring_up_to_date(project).link.how == "computed"
+def _copy(project: Project, folder: Path) -> Project:
+    shutil.copytree(project.folder, folder / "project")
+    copy = Project(folder / "project")
+    _extractive(copy)
+    return copy
 
 
-def test_share_changed_carries_the_model_forward_and_says_so(project: Project) -> None:
-    _extractive(project, retrain_policy={"kind": "share_changed", "share": 0.2})
-    before = project.artifact("embedding_adapter")
-    _append(_train_file(project), "The brass plate on the new manifold is stamped with a letter.")
-    outcome = _bring_up_to_date(project)
+@pytest.fixture
+def project(trained: Project, tmp_path: Path) -> Project:
+    return _copy(trained, tmp_path)
+
+
+@pytest.fixture
+def edited(changed: Project, tmp_path: Path) -> Project:
+    return _copy(changed, tmp_path)
+
+
+def test_always_trains_for_every_change_of_the_training_rows(edited: Project) -> None:
+    assert _train(edited).link.how == "computed"
+
+
+def test_share_changed_carries_the_model_forward_and_says_so(edited: Project) -> None:
+    _extractive(edited, retrain_policy={"kind": "share_changed", "share": 0.2})
+    before = edited.artifact("embedding_adapter", edited.snapshots.versions()[0])
+    outcome = _train(edited)
     assert outcome.link.how == "carried"
     assert outcome.artifact.action == before.action
     assert "of the training rows changed (< 20.0%)" in outcome.link.reason
-    version = project.snapshots.versions()[-1]
-    assert states(version, project.snapshots, project.settings)["embedding_adapter"] == "carried"
-    assert "carried forward: " in status_table(project.snapshots, project.settings, last=2)
+    version = edited.snapshots.versions()[-1]
+    assert states(version, edited.snapshots, edited.settings)["embedding_adapter"] == "carried"
+    assert "carried forward: " in status_table(edited.snapshots, edited.settings, last=2)
 
 
 def test_share_is_counted_from_the_model_in_use_so_that_small_changes_add_up(
@@ -103,32 +130,29 @@ def test_share_is_counted_from_the_model_in_use_so_that_small_changes_add_up(
     assert seen[0] < seen[-1]
 
 
-def test_more_than_the_share_retrains(project: Project) -> None:
-    _extractive(project, retrain_policy={"kind": "share_changed", "share": 0.001})
-    _append(_train_file(project), "The brass plate on the new manifold is stamped with a letter.")
-    assert _bring_up_to_date(project).link.how == "computed"
+def test_more_than_the_share_retrains(edited: Project) -> None:
+    _extractive(edited, retrain_policy={"kind": "share_changed", "share": 0.001})
+    assert _train(edited).link.how == "computed"
 
 
-def test_changed_settings_retrain_whatever_the_policy(project: Project) -> None:
+def test_changed_settings_retrain_whatever_the_policy(edited: Project) -> None:
     policy = {"kind": "share_changed", "share": 1.0}
-    _append(_train_file(project), "The brass plate on the new manifold is stamped with a letter.")
-    _extractive(project, retrain_policy=policy, adapter={"checkpoints": 2, "seed": 5})
-    assert _bring_up_to_date(project).link.how == "computed"
-    project.configure(
+    _extractive(edited, retrain_policy=policy, adapter={"checkpoints": 2, "seed": 5})
+    assert _train(edited).link.how == "computed"
+    edited.configure(
         questions={"generators": [{"kind": "extractive", "keywords": 1}]}, retrain_policy=policy
     )
-    assert _bring_up_to_date(project).link.how == "computed"
+    assert _bring_up_to_date(edited).link.how == "computed"
 
 
-def test_carried_model_is_stale_once_the_policy_wants_training(project: Project) -> None:
-    _extractive(project, retrain_policy={"kind": "share_changed", "share": 0.5})
-    _append(_train_file(project), "The brass plate on the new manifold is stamped with a letter.")
-    assert _bring_up_to_date(project).link.how == "carried"
-    _extractive(project)
-    version = project.snapshots.versions()[-1]
-    state = states(version, project.snapshots, project.settings)["embedding_adapter"]
+def test_carried_model_is_stale_once_the_policy_wants_training(edited: Project) -> None:
+    _extractive(edited, retrain_policy={"kind": "share_changed", "share": 0.5})
+    assert _train(edited).link.how == "carried"
+    _extractive(edited)
+    version = edited.snapshots.versions()[-1]
+    state = states(version, edited.snapshots, edited.settings)["embedding_adapter"]
     assert state.startswith("stale (")
-    assert _bring_up_to_date(project).link.how == "computed"
+    assert _train(edited).link.how == "computed"
 
 
 def _judged(project: Project, drop: float, tmp_path: Path) -> Decision:

@@ -150,7 +150,10 @@ def assert_named(code: int | None, said: str, wrong: str, team: Team) -> None:
     assert team.first.environment["PGPASSWORD"] not in said + wrong
 
 
-def test_a_database_that_is_not_there_is_named_in_one_line(team: Team, postgres: Postgres) -> None:
+def test_a_database_that_is_not_there_is_named_in_one_line(
+    team: Team, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dagster_postgres.utils.calculate_delay", lambda **_: 0.0)
     postgres.stop()
     try:
         refused = team.first.ragft("freeze")
