@@ -36,7 +36,7 @@ SMALL = {
     "questions": {
         "generators": [
             {"kind": "extractive", "claims": 2, "keywords": 1},
-            {"kind": "llm", "share_of_nodes": 0.08, "max_nodes": 1},
+            {"kind": "llm", "share_of_nodes": 0.08, "max_nodes": 1, "questions_per_node": 1},
         ],
     },
     "teacher": {"late_questions": 12},
@@ -56,7 +56,7 @@ SMALL = {
         "perplexity_texts": 2,
     },
     "evaluation": {
-        "max_questions": 20, "max_synthetic": 40, "bootstrap": 500,
+        "max_questions": 20, "max_synthetic": 20, "bootstrap": 500,
         "latency_queries": 3, "min_gold": 5,
     },
 }  # fmt: skip
@@ -122,6 +122,13 @@ class Project:
         }
         body["tuned_llm"] = {"model": str(short_language_model()), **body["tuned_llm"]}
         self.settings_file.write_text(yaml.safe_dump(body), encoding="utf-8")
+
+    def copy(self, folder: Path, **sections: dict[str, object]) -> Project:
+        """Copy all that is in it; the copy is free to change."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        copy = Project(folder)
+        copy.configure(**sections)
+        return copy
 
     def ragft(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run the command in this process, which has imported what is heavy."""
@@ -205,10 +212,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
 @pytest.fixture
 def copied(finished: Project, tmp_path: Path) -> Project:
     """A copy of the finished project, free to change."""
-    shutil.copytree(finished.folder, tmp_path / "project", symlinks=True)
-    project = Project(tmp_path / "project")
-    project.configure()
-    return project
+    return finished.copy(tmp_path / "project")
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,14 @@ from ragft_pipeline_tests.conftest import Project, make_project
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    project = make_project(tmp_path, documents=12)
+def project(made: Project, tmp_path: Path) -> Project:
+    return made.copy(tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Two versions of a small corpus."""
+    project = make_project(tmp_path_factory.mktemp("versions"), documents=12)
     for _ in range(2):
         version = project.snapshots.freeze(project.settings).version
         for recipe in RECIPES[:4]:

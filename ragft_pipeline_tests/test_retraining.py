@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +28,12 @@ def _above(recipe: Recipe) -> list[Recipe]:
     return [other for other in RECIPES if other.name in wanted - {recipe.name}]
 
 
+EXTRACTIVE: dict[str, object] = {"generators": [{"kind": "extractive"}]}
 _UPSTREAM = _above(embedding_adapter)
 
 
 def _extractive(project: Project, **sections: dict[str, object]) -> None:
-    project.configure(questions={"generators": [{"kind": "extractive"}]}, **sections)
+    project.configure(questions=EXTRACTIVE, **sections)
 
 
 def _freeze_and_prepare(project: Project) -> str:
@@ -82,10 +82,7 @@ def changed(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
 
 
 def _copy(project: Project, folder: Path) -> Project:
-    shutil.copytree(project.folder, folder / "project")
-    copy = Project(folder / "project")
-    _extractive(copy)
-    return copy
+    return project.copy(folder / "project", questions=EXTRACTIVE)
 
 
 @pytest.fixture
