@@ -173,7 +173,7 @@ def test_the_untuned_baseline_is_llamaindex_embedding_selector(
     described = [row for row in catalog if row["scope"] == "document" and row["kind"] == "summary"]
     described.sort(key=lambda row: row["scope_id"])
     choices = [ToolMetadata(name=r["tool_id"], description=r["description"]) for r in described]
-    folder = resolve_weights("embedded:all-minilm-l6-v2").folder
+    folder = resolve_weights(finished.settings.embedder.model).folder
     selector = EmbeddingSingleSelector(HuggingFaceEmbedding(model_name=str(folder)))
     rows = finished.artifact("router_eval").table().to_pylist()
     gold = {
