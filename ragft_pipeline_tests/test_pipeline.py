@@ -178,7 +178,8 @@ def test_three_chinese_documents_without_gold_go_through_the_whole_graph(tmp_pat
         )  # fmt: skip
         project.corpus.mkdir(exist_ok=True)
         (project.corpus / f"{topic}.txt").write_text(f"{topic}运行手册\n\n{text}", encoding="utf-8")
-    project.configure(questions={"generators": [{"kind": "extractive"}]}, reranker={})
+    extractive: dict[str, object] = {"generators": [{"kind": "extractive"}]}
+    project.configure(questions=extractive, reranker={}, embedder={})  # all of its characters
     version = project.snapshots.freeze(project.settings).version
     for recipe in RECIPES:
         materialize(recipe, project.settings, version)
