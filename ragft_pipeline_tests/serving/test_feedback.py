@@ -79,7 +79,7 @@ def test_votes_beyond_the_room_there_is_are_refused_by_name(promoted: Bundles) -
     assert len(read_votes(promoted[0])) == 1
 
 
-@pytest.mark.parametrize("number", [320, pytest.param(3_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [320, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_votes_of_32_clients_while_the_champion_changes_are_each_kept_once(
     promoted: Bundles, number: int
 ) -> None:
