@@ -49,6 +49,7 @@ DOCUMENTS = Table(
     _schema(
         path=S, doc_key=S, raw_sha256=S, bytes=N, characters=N, title=S, markdown=B,
         cluster=S, split=S, file=S, file_key=S, start_char=N,
+        metadata=S, front=N,
     ),
     key=("path",),
 )  # fmt: skip

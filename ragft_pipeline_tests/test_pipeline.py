@@ -137,13 +137,17 @@ _EVALUATED = {
 @pytest.mark.parametrize(
     "left_out", [_EVALUATED, pytest.param(set(), marks=pytest.mark.slow)], ids=["made", "all"]
 )
-def test_white_space_and_rename_stop_at_chunked_nodes(copied: Project, left_out: set[str]) -> None:
+def test_white_space_rename_and_front_matter_stop_at_chunked_nodes(
+    copied: Project, left_out: set[str]
+) -> None:
     before = copied.artifact("chunked_nodes").data_version
     files = sorted((copied.corpus / "docs").rglob("*.md"))
     files[0].write_text(
         files[0].read_text(encoding="utf-8").replace("\n", "   \r\n"), encoding="utf-8", newline=""
     )
     files[1].rename(files[1].with_name("renamed.md"))
+    said = "---\nproduct: P20\ntags: [pump, seal]\n---\n\n"
+    files[2].write_text(said + files[2].read_text(encoding="utf-8"), encoding="utf-8")
     assets = [recipe.name for recipe in RECIPES if recipe.name not in left_out]
     assert copied.ragft("run", "--assets", ",".join(assets)).returncode == 0
     assert copied.artifact("chunked_nodes").data_version == before

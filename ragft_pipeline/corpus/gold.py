@@ -149,6 +149,8 @@ class _Corpus:
         key = rows[0]["file_key"] or rows[0]["doc_key"]
         if key not in self._matched:
             self._matched[key] = MatchedText(self._text_of(key))
+        if start is not None:  # counted from the file's beginning
+            start -= rows[0]["front"] or 0
         for begin, end in self._matched[key].find(answer, start):
             for row in rows:
                 offset = row["start_char"] or 0

@@ -46,6 +46,12 @@ class Heading:
     text: str
 
 
+def front_matter_end(text: str) -> int:
+    """Return where front matter and the empty lines below it end; 0 without any."""
+    found = _front_matter(text)
+    return len(text) - len(text[found.end() :].lstrip("\n")) if found else 0
+
+
 def body_start(text: str) -> int:
     """Return where a document begins below its front matter and MDX's imports; 0 without any."""
     found = _front_matter(text)

@@ -11,6 +11,7 @@ from typing import ClassVar
 import pyarrow as pa
 
 from ragft_pipeline.compute import RowFunction, open_map
+from ragft_pipeline.corpus.document_metadata import to_json
 from ragft_pipeline.corpus.left_out import said
 from ragft_pipeline.corpus.listing import list_documents
 from ragft_pipeline.corpus.markdown import title_of
@@ -25,6 +26,8 @@ _TEXTS = pa.schema(
         ("text", pa.large_string()),
         ("title", pa.string()),
         ("warnings", pa.list_(pa.string())),
+        ("metadata", pa.string()),
+        ("front", pa.int64()),
         ("reason", pa.string()),
     ]
 )
@@ -32,7 +35,11 @@ _TEXTS = pa.schema(
 
 @dataclass(frozen=True)
 class ReadDocument:
-    """A document whose text, named by `doc_key`, is frozen; `warnings` say what is in doubt."""
+    """A document whose text, named by `doc_key`, is frozen; `warnings` say what is in doubt.
+
+    `metadata` is what it says about itself, as JSON, and `front` how many characters of the file
+    that took, above the text.
+    """
 
     path: str
     raw_sha256: str
@@ -41,6 +48,8 @@ class ReadDocument:
     characters: int
     title: str
     warnings: tuple[str, ...] = ()
+    metadata: str = ""
+    front: int = 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,8 @@ class ReadTexts(RowFunction[RawDocument]):
             row: dict[str, object] = {"path": unit.path}
             try:
                 reading = read_document(unit.path, unit.data, self.settings)
-                row |= {name: getattr(reading, name) for name in ("text", "title", "warnings")}
+                row |= {n: getattr(reading, n) for n in ("text", "title", "warnings", "front")}
+                row["metadata"] = to_json(reading.metadata)
             except SkippedDocument as error:
                 row["reason"] = str(error)
             rows.append(row)
@@ -104,8 +114,9 @@ def read_corpus(
                 title = row["title"] or title_of(text, markdown)
                 size, warnings = len(one.data), tuple(row["warnings"])
                 found[path] = ReadDocument(
-                    path, one.raw_sha256, size, keep(text), len(text), title, warnings
-                )
+                    path, one.raw_sha256, size, keep(text), len(text), title, warnings,
+                    row["metadata"], row["front"],
+                )  # fmt: skip
             done += batch.units
             if done % 100 < batch.units:
                 progress(f"read {done}/{len(waiting)} new documents")

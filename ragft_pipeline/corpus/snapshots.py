@@ -96,7 +96,7 @@ class Snapshot:
 
     @property
     def data_version(self) -> str:
-        """A digest of the documents (paths, titles, texts), the split and the gold questions."""
+        """A digest of the documents (paths, titles, texts, metadata), split and gold questions."""
         return str(self.facts["data_version"])
 
 
@@ -187,7 +187,7 @@ class SnapshotStore:
             )
         gold = source.read_gold() or ""
         identity = digest_of(
-            sorted((item.path, item.doc_key, item.title) for item in read),
+            sorted(_said_of(item) for item in read),
             sorted((row["path"], row["reason"]) for row in skipped),
             sorted((row["path"], row["warning"]) for row in warnings_of(read)),
             hashlib.sha256(gold.encode()).hexdigest(),
@@ -246,6 +246,8 @@ class SnapshotStore:
                 "file": unit.file.path,
                 "file_key": unit.file.doc_key,
                 "start_char": unit.start,
+                "metadata": unit.file.metadata,
+                "front": unit.file.front,
             }
             for unit in units
         ]
@@ -320,6 +322,12 @@ def _same_corpus(
     return before if same else None
 
 
+def _said_of(document: ReadDocument) -> tuple[str, ...]:
+    """Return what of a document makes a version another one."""
+    more = [document.metadata] if document.metadata else []
+    return (document.path, document.doc_key, document.title, *more)
+
+
 def _reading(settings: Settings) -> str:
     """Return a digest of what, besides its bytes, decides the text of a document."""
     return digest_of(READER_VERSION, settings.corpus.encodings, settings.corpus.max_text_mb)
@@ -338,7 +346,7 @@ def _known_texts(
     return {
         (row["raw_sha256"], Path(row["path"]).suffix.lower()): ReadDocument(
             row["path"], row["raw_sha256"], row["bytes"], row["doc_key"], row["characters"],
-            row["title"], warnings.get(row["path"], ()),
+            row["title"], warnings.get(row["path"], ()), row["metadata"], row["front"],
         )
         for row in rows
         if row["file_key"] in (None, row["doc_key"])  # a part is not what the file reads as

@@ -29,13 +29,15 @@ class Documents:
         self._rows = lru_cache(maxsize=4)(self._rows_of)
         self._text = lru_cache(maxsize=32)(snapshots.text)
 
-    def _rows_of(self, version: str) -> dict[str, tuple[str, str, int]]:
-        """Return of each doc_key the file, the key of its text, and where it begins there."""
+    def _rows_of(self, version: str) -> dict[str, tuple[str, str, int, int]]:
+        """Return of each doc_key the file, the key of its text, where it begins there, and where
+        that text begins in the file.
+        """
         table = self._snapshots.load(version).table(schemas.DOCUMENTS)
         return {
             row["doc_key"]: (
                 row["file"] or row["path"], row["file_key"] or row["doc_key"],
-                row["start_char"] or 0,
+                row["start_char"] or 0, row["front"] or 0,
             )
             for row in table.to_pylist()
         }  # fmt: skip
@@ -43,16 +45,17 @@ class Documents:
     def passage(self, searcher: Searcher, node_id: str) -> Passage:
         """Return where a node stands first."""
         row = searcher.places(node_id)[0]
-        file, _, offset = self._rows(searcher.bundle.version)[row["doc_key"]]
-        return Passage(file, row["start_char"] + offset, row["end_char"] + offset)
+        file, _, offset, front = self._rows(searcher.bundle.version)[row["doc_key"]]
+        start = offset + front
+        return Passage(file, row["start_char"] + start, row["end_char"] + start)
 
     def around(self, searcher: Searcher, node_id: str, reach: int) -> Around:
         """Return a node with at most `reach` characters of its document on either side."""
         row = searcher.places(node_id)[0]
-        _, key, _ = self._rows(searcher.bundle.version)[row["doc_key"]]
-        passage, text = self.passage(searcher, node_id), self._text(key)
-        start, end = passage.start, passage.end
+        file, key, offset, _ = self._rows(searcher.bundle.version)[row["doc_key"]]
+        text = self._text(key)
+        start, end = row["start_char"] + offset, row["end_char"] + offset
         return Around(
-            passage.doc, text[max(0, start - reach) : start], text[start:end],
+            file, text[max(0, start - reach) : start], text[start:end],
             text[end : end + reach],
         )  # fmt: skip

@@ -29,7 +29,7 @@ def judgements_file(store: ArtifactStore) -> Path:
 
 @dataclass(frozen=True)
 class Passage:
-    """A passage where it stands: its document, and the characters of that document's text."""
+    """A passage where it stands: its document, and the characters of that file as it was read."""
 
     doc: str
     start: int

@@ -32,6 +32,7 @@ def _snapshot(step: Step) -> Produced:
 corpus_snapshot = Recipe(
     "corpus_snapshot",
     _snapshot,
+    code=2,
     table=schemas.DOCUMENTS,
     identity=lambda snapshot: snapshot.data_version,
 )

@@ -84,6 +84,7 @@ def _champion(step: Step) -> Produced:
             scorer_folders(step),
             step.table("tool_catalog"),
         ),
+        {row["doc_key"]: row["metadata"] or "" for row in reversed(documents)},
     )
     decision = promote_if_better(candidate, reading(step), step.work)
     facts = decision.facts(str(step.artifact("eval_report").facts["ladder"]))
@@ -99,7 +100,7 @@ def _turn(snapshot: Snapshot) -> str:
 champion = Recipe(
     "champion",
     _champion,
-    code=3,
+    code=4,
     heavy=True,
     inputs=(
         "corpus_snapshot", "chunked_nodes", "node_embeddings", *PAIRS, "gold_questions",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -46,6 +46,7 @@ class Candidate:
         actions: the action of each measured model, by asset.
         paths: the path of each document, by doc_key.
         routing: the version's router and tools; None where it has none.
+        metadata: what each document says about itself, as JSON, by doc_key.
     """
 
     version: str
@@ -56,6 +57,7 @@ class Candidate:
     actions: dict[str, str]
     paths: dict[str, str]
     routing: RoutingParts | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 def judge_untuned(

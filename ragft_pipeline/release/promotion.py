@@ -204,6 +204,7 @@ def _bundle(
     return BundleStore(work.store).build(
         candidate.version, configuration, candidate.released, measured,
         candidate.data.nodes, candidate.paths, settings, work, candidate.routing,
+        candidate.metadata,
     )  # fmt: skip
 
 
@@ -227,4 +228,5 @@ def _over_new_documents(
     return BundleStore(work.store).build(
         candidate.version, champion.configuration, champion.models, champion.measured,
         candidate.data.nodes, candidate.paths, own, work, routing,
+        candidate.metadata,
     )  # fmt: skip

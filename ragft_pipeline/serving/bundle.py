@@ -3,7 +3,8 @@
 Layout below the store's root::
 
     bundles/<digest>/bundle.json        what it is made of, and a SHA-256 of every file
-                     nodes.parquet      the nodes, with the paths of their documents
+                     nodes.parquet      the nodes, with the paths of their documents and what
+                                        these say about themselves
                      vectors.parquet    their vectors, as the retriever compares them
                      base_vectors.parquet   the base embedder's, where these are others
                      read_vectors.parquet   the same of passages below their headings, likewise
@@ -128,7 +129,7 @@ class Bundle:
         return digest_of([self.configuration.name, self.measured, passages, base])
 
     def nodes(self) -> pa.Table:
-        """Return the NODES table, with the column `path`."""
+        """Return the NODES table, with the column `path`, and from bundles of late `metadata`."""
         return pq.read_table(self.folder / NODES_FILE)
 
     @property
@@ -197,6 +198,7 @@ class BundleStore:
         settings: Settings,
         work: Workspace,
         routing: RoutingParts | None = None,
+        metadata: dict[str, str] | None = None,
     ) -> Bundle:
         """Build a bundle and publish it; the existing one where it is the same.
 
@@ -206,14 +208,17 @@ class BundleStore:
             nodes: the NODES of the corpus version.
             paths: the path of each document, by doc_key.
             routing: the router and its tools; None for a bundle that does not route.
+            metadata: what each document says about itself, as JSON, by doc_key.
 
         Raises RagftError where an adapter belongs to another base than its embedder.
         """
         models = configuration.models(models)
         with self.store.staging("bundle") as staged:
             _copy_models(models, staged / MODELS_FOLDER)
-            named = [paths.get(key, "") for key in nodes.column("doc_key").to_pylist()]
-            pq.write_table(nodes.append_column("path", [named]), staged / NODES_FILE)
+            keys = nodes.column("doc_key").to_pylist()
+            shown = nodes.append_column("path", [[paths.get(key, "") for key in keys]])
+            said = [(metadata or {}).get(key, "") for key in keys]
+            pq.write_table(shown.append_column("metadata", [said]), staged / NODES_FILE)
             index = _write_index(staged, configuration, models, nodes, settings, work)
             if routing is not None:
                 _write_routing(staged / ROUTING_FOLDER, routing, nodes, settings, work)

@@ -68,6 +68,16 @@ def test_a_start_chooses_the_nearest_of_equal_answers() -> None:
     assert counts == {"When?": 1, "First?": 2}
 
 
+def test_a_start_counts_from_the_beginning_of_the_file() -> None:
+    """Front matter is no part of the text that it is looked for in."""
+    rows = [row | {"front": 200} for row in DOCUMENTS.to_pylist()]
+    documents = pa.Table.from_pylist(rows, schema=DOCUMENTS.schema)
+    for place in (TEXT.index("valve opens"), TEXT.rindex("valve opens")):
+        lines = json.dumps(gold(answer_start=200 + place))
+        (row,) = read_gold_questions(lines, documents, TEXTS.__getitem__).table.to_pylist()
+        assert row["answers"][0]["start"] == place
+
+
 def test_a_start_may_be_a_whole_number_in_any_spelling() -> None:
     rows, left_out = read(gold(answer_start=40.0), gold(question="Far?", answer_start=10**30))
     assert left_out == {}

@@ -105,6 +105,32 @@ def test_a_rename_keeps_text_and_split(corpus: Corpus) -> None:
     assert after == before
 
 
+def test_what_a_document_says_about_itself_is_no_part_of_its_text(corpus: Corpus) -> None:
+    """An edit of front matter is another version, of the same texts, titles and splits."""
+    text = corpus.read("3.md")
+    corpus.write("3.md", f"---\nproduct: P20\nreviewed: 2024-05-01\n---\n\n{text}")
+    first = corpus.freeze()
+    corpus.write("3.md", f"---\nproduct: P30\ntags: [pump, 5]\n---\n{text}")
+    second = corpus.freeze()
+
+    said = {}
+    for snapshot in (first, second):
+        rows = snapshot.table(schemas.DOCUMENTS).to_pylist()
+        said[snapshot.version] = {
+            r["path"]: json.loads(r["metadata"]) for r in rows if r["metadata"]
+        }
+    assert list(said.values()) == [
+        {"3.md": {"product": "P20", "reviewed": "2024-05-01"}},
+        {"3.md": {"product": "P30", "tags": ["pump", 5]}},
+    ]
+    assert places(first) == places(second)
+    assert "product" not in corpus.snapshots.text(places(second)["3.md"][0])
+    corpus.write("3.md", text)
+    assert places(corpus.freeze()) == places(first)
+    corpus.write("3.md", f"---\nproduct: P30 # as before\ntags: [pump, 5]\n---\n{text}")
+    assert corpus.freeze().version == second.version
+
+
 def test_a_revert_returns_the_earlier_version(corpus: Corpus) -> None:
     first, text = corpus.freeze(), corpus.read("3.md")
     corpus.write("3.md", prose("other"))

@@ -55,8 +55,12 @@ def make_bundle(
     configuration: Configuration = UNTUNED,
     models: Models | None = None,
     settings: Settings | None = None,
+    said: str = "",
 ) -> Bundle:
-    """Build a bundle over nodes `name-0`, `name-1`, … of a version of that name."""
+    """Build a bundle over nodes `name-0`, `name-1`, … of a version of that name.
+
+    `said` is what its document says about itself, as JSON.
+    """
     rows = [
         {
             "node_id": f"{name}-{place}", "doc_key": name, "cluster": name, "split": "train",
@@ -70,7 +74,7 @@ def make_bundle(
         work = Workspace(store, "test", folder)
         return BundleStore(store).build(
             name, configuration, models or Models(), {}, nodes, {name: f"{name}.md"},
-            settings or Settings(), work,
+            settings or Settings(), work, metadata={name: said},
         )  # fmt: skip
 
 

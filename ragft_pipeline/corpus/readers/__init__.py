@@ -10,8 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePosixPath
 
+from ragft_pipeline.corpus.document_metadata import kept_metadata, left_out_line
+from ragft_pipeline.corpus.markdown import front_matter_end, metadata_of, title_of
 from ragft_pipeline.corpus.readers.asciidoc import read_asciidoc
 from ragft_pipeline.corpus.readers.kinds import (
+    MARKDOWN,
     MARKDOWN_SUFFIXES,
     Reading,
     SkippedDocument,
@@ -45,7 +48,7 @@ __all__ = [
     "read_text",
 ]
 
-READER_VERSION = 5  # raise it when the text of some document would come out differently
+READER_VERSION = 6  # raise it when the text of some document would come out differently
 Reader = Callable[[bytes, CorpusSettings], Reading]
 _READERS: dict[str, Reader] = {
     ".html": read_html,
@@ -99,8 +102,27 @@ def read_document(path: str, data: bytes, settings: CorpusSettings) -> Reading:
     title = normalise(reading.title)
     if not title and suffix in _NAMED_BY_FILE:
         title = PurePosixPath(path).stem
-    doubts = (*reading.warnings, *([measured.doubt] if measured.doubt else []))
-    return replace(reading, text=text, title=title.replace("\n", " ")[:120], warnings=doubts)
+    read = replace(reading, text=text, title=title.replace("\n", " ")[:120])
+    read = _without_front_matter(read) if suffix in MARKDOWN else read
+    doubts = [*read.warnings, *([measured.doubt] if measured.doubt else [])]
+    return replace(read, warnings=tuple(doubts))
+
+
+def _without_front_matter(reading: Reading) -> Reading:
+    """Return a document whose front matter is metadata; a text of nothing else stays as it is."""
+    front = front_matter_end(reading.text)
+    if not reading.text[front:].strip():
+        return reading
+    metadata, left_out = kept_metadata(metadata_of(reading.text))
+    line = left_out_line(left_out)
+    return replace(
+        reading,
+        text=reading.text[front:],
+        title=reading.title or (title_of(reading.text) if front else ""),
+        warnings=(*reading.warnings, *([line] if line else [])),
+        metadata=metadata,
+        front=front,
+    )
 
 
 def read_text(path: str, data: bytes, settings: CorpusSettings) -> str:

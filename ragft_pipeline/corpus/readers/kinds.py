@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 
 class SkippedDocument(Exception):
@@ -11,11 +12,16 @@ class SkippedDocument(Exception):
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader made of a file: its text, its title where the format has one, its doubts."""
+    """What a reader made of a file: its text, its title where the format has one, its doubts.
+
+    `metadata` is what it says about itself, above the text, in so many characters as `front` says.
+    """
 
     text: str
     title: str = ""
     warnings: tuple[str, ...] = ()
+    metadata: dict[str, Any] = field(default_factory=dict)
+    front: int = 0
 
 
 MARKDOWN = (".md", ".markdown", ".mdx")
