@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 import os
-import signal
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.results_file import Results
-from ragft_pipeline.publishing import publication
 from ragft_pipeline.publishing.content import About, Content
 from ragft_pipeline.publishing.extras import Extras
 from ragft_pipeline.publishing.opening import open_target
@@ -37,13 +35,12 @@ from ragft_pipeline.publishing.target import Target
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
 from ragft_pipeline.retrieval.search import fuse, top_k
+from ragft_pipeline_tests.publishing.killing import outcome, spread
 from ragft_pipeline_tests.publishing.made import asker, content, vectors_of
 from ragft_pipeline_tests.publishing.stores import KINDS, postgres, target_settings
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 WIDTH, WIDER, THREADS, SWITCHES = 384, 768, 8, 20
-KILLED_NODES, KILLED_BATCH = 600, 40
-VERBS = ("begin", "delete", "write", "finish", "switch", "prune")
 
 
 def main() -> int:
@@ -57,11 +54,6 @@ def main() -> int:
     options = parser.parse_args()
     results = Results("publish")
     os.environ["PYTHONWARNINGS"] = "ignore"  # of the processes that are killed
-    multiprocessing.set_forkserver_preload(
-        [__name__, "psycopg2.extras", "qdrant_client", "llama_index.core.schema",
-         "llama_index.core.vector_stores.utils", "ragft_pipeline.publishing.qdrant_target",
-         "ragft_pipeline.publishing.postgres_target", "ragft_pipeline.publishing.lance_target"]
-    )  # fmt: skip
     memory = Path("/dev/shm")
     with (
         tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as temporary,
@@ -182,40 +174,18 @@ class Bench:
         target.close()
 
     def kills(self, kind: str, kills: int) -> None:
-        """Kill a sync at points that lie evenly over its steps, and by the clock between them."""
-        steps = _steps()
-        points = [round(at) for at in np.linspace(0, steps - 1, kills)]
-        kept = finished = clean = 0
-        for number, point in enumerate(points):
+        """Kill a sync at points that lie evenly over its steps."""
+        good = Counter[str]()
+        for number, point in enumerate(spread(kills)):
             name = f"killed{number}"
             settings = target_settings(kind, self.folder / name, self.database, name)
-            arguments = (settings.model_dump(mode="json"), str(self.folder / "locks"))
-            _child(*arguments, False, None)
-            code = _child(*arguments, True, point)
-            assert code == -signal.SIGKILL, code
-            target = open_target(settings, self.folder / "locks")
-            old, new = _killed_contents()
-            live = target.state().require_live(name)
-            before = (
-                target.stored(live) == (old if live.bundle == old.about.bundle else new).digests
+            good.update(
+                what for what, so in outcome(settings, self.folder / "locks", point).items() if so
             )
-            switched = live.bundle == new.about.bundle
-            kept += before and (switched <= (point >= _switch_point()))
-            done = published(target, new)
-            state = target.state()
-            finished += done.manifest.content == new.digest
-            clean += (
-                state.building is None
-                and target.stored(done.manifest) == new.digests
-                and _left_over(kind, target) == 0
-            )
-            target.close()
-        print(f"{kind}: {kills} kills: old one whole {kept}, finished {finished}, clean {clean}")
-        self.results.add(f"kills {kind}/of {kills}: live one whole", kept, "", at_least=kills)
-        self.results.add(
-            f"kills {kind}/of {kills}: next run finished", finished, "", at_least=kills
-        )
-        self.results.add(f"kills {kind}/of {kills}: nothing left over", clean, "", at_least=kills)
+        print(f"{kind}: of {kills} kills: {dict(good)}")
+        for what in ("live one whole", "next run finished", "nothing left over"):
+            found = good[what]
+            self.results.add(f"kills {kind}/of {kills}: {what}", found, "", at_least=kills)
 
     def quality(self, folder: Path, kinds: Sequence[str]) -> None:
         """Compare nDCG@10 through the stores with the exact one."""
@@ -292,81 +262,6 @@ def _padded(found: Sequence[Sequence[int]]) -> np.ndarray:
 
 def _mean(ranked: np.ndarray, relevant: Sequence[frozenset[int]]) -> float:
     return float(np.mean(score_rankings(ranked, relevant)[PRIMARY]))
-
-
-def _killed_contents() -> tuple[Content, Content]:
-    edited = range(0, KILLED_NODES, 2)
-    return content(KILLED_NODES), content(KILLED_NODES, edited=edited, without=range(1, 40, 2))
-
-
-def _steps() -> int:
-    """Return how many points a killed sync has: before and after each call of a verb."""
-    old, new = _killed_contents()
-    gone = len(set(old.ids) - set(new.ids))
-    written = len(set(new.ids) - set(old.ids))
-    calls = 4 + -(-gone // KILLED_BATCH) + -(-written // KILLED_BATCH)
-    return 2 * calls
-
-
-def _switch_point() -> int:
-    return _steps() - 3  # after `switch`, before and after `prune`
-
-
-def _left_over(kind: str, target: Any) -> int:
-    """Return what a store holds beside two generations of one family, and their pointer."""
-    if kind == "lancedb":
-        return len(target._names()) - 2
-    if kind == "qdrant":
-        return max(0, len(target._collections()) - 2)
-    state = target.state()
-    with target._cursor() as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_tables WHERE tablename LIKE %s",
-            (f"ragft\\_{target.collection}\\_%",),
-        )
-        tables = int(cursor.fetchone()[0])
-        cursor.execute(
-            f'SELECT count(*) FROM "{state.live.place}" WHERE NOT (since <= %s AND until > %s) '
-            "AND NOT (since <= %s AND until > %s)",
-            (*[state.live.number] * 2, *[state.previous.number] * 2),
-        )
-        return tables - 1 + int(cursor.fetchone()[0])
-
-
-def _child(settings: dict[str, Any], locks: str, new: bool, point: int | None) -> int | None:
-    context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=_sync, args=(settings, locks, new, point))
-    process.start()
-    process.join()
-    return process.exitcode
-
-
-def _sync(settings: dict[str, Any], locks: str, new: bool, point: int | None) -> None:
-    """Publish in a process of its own, which kills itself at one of the points."""
-    from ragft_pipeline.settings import TargetSettings
-
-    publication.BATCH = KILLED_BATCH
-    target = open_target(TargetSettings.model_validate(settings), Path(locks))
-    count = itertools.count()
-
-    def wrapped(call: Any) -> Any:
-        def called(*arguments: Any) -> Any:
-            _die_at(point, next(count))
-            result = call(*arguments)
-            _die_at(point, next(count))
-            return result
-
-        return called
-
-    for verb in VERBS if point is not None else ():
-        setattr(target, verb, wrapped(getattr(target, verb)))
-    published(target, _killed_contents()[1 if new else 0])
-    target.close()
-
-
-def _die_at(point: int | None, now: int) -> None:
-    if now == point:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from ragft_pipeline.corpus.document_metadata import from_json
 from ragft_pipeline.corpus.nodes import nearest_heading, node_texts
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.weights import folder_digest
 from ragft_pipeline.publishing.content import About, Content
 from ragft_pipeline.publishing.extras import Extras, Tokens
+from ragft_pipeline.publishing.fields import fields_of, typed
 from ragft_pipeline.publishing.manifest import DENSE, TOKENS, WORDS, Manifest
 from ragft_pipeline.publishing.opening import open_target
 from ragft_pipeline.publishing.planning import Plan, plan
@@ -100,17 +102,23 @@ class BundleEncoder:
         )
 
 
-def passages_of(bundle: Bundle, settings: Settings) -> list[Passage]:
-    """Return a bundle's nodes, ordered by id; one that stands in several documents once."""
+def passages_of(bundle: Bundle, settings: Settings) -> tuple[list[Passage], dict[str, str]]:
+    """Return a bundle's nodes, ordered by id, and the fields of what their documents say.
+
+    A node that stands in several documents is there once, with what one of them says.
+    """
     nodes = bundle.nodes()
     texts = node_texts(read(nodes, settings))
     rows = {row["node_id"]: row for row in nodes.to_pylist()}
+    said = {key: from_json(row.get("metadata")) for key, row in rows.items()}
+    fields = fields_of(said.values())
     found = []
     for node_id in sorted(rows):
         row = rows[node_id]
         about = {"path": row["path"], "title": row["title"], "heading": nearest_heading(row)}
+        about |= typed(said[node_id], fields)
         found.append(Passage(node_id, row["doc_key"], row["text"], texts[node_id], about))
-    return found
+    return found, fields
 
 
 def content_of(
@@ -122,7 +130,7 @@ def content_of(
         parts: what the store is to hold beside dense vectors: `words`, `tokens`.
         mean_length: by which the generation before weighs its words; 0 where there is none.
     """
-    passages = passages_of(bundle, encoder.settings)
+    passages, fields = passages_of(bundle, encoder.settings)
     table = pq.read_table(bundle.folder / VECTORS_FILE)
     if table.column("text_id").to_pylist() != [passage.node_id for passage in passages]:
         raise RagftError(f"bundle {bundle.digest[:12]}: vectors and nodes do not match")
@@ -139,7 +147,7 @@ def content_of(
             )
         texts = [passage.read for passage in passages]
         extras = Extras.of(texts, settings.passages.language, tokens, mean_length)
-    return Content(encoder.about(), passages, vectors_matrix(table), extras)
+    return Content(encoder.about(), passages, vectors_matrix(table), extras, fields)
 
 
 def content_for(

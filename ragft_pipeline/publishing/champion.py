@@ -17,9 +17,9 @@ from ragft_pipeline.serving.history import History
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
 
-_COLUMNS = ("generation", "event", "rows_written", "rows_deleted", "rows_kept", "rows_copied",
-            "recall_at_10", "agreement", "seconds")  # fmt: skip
-_SUMMED = ("rows_written", "rows_deleted", "rows_kept", "rows_copied")
+_COLUMNS = ("generation", "event", "rows_written", "rows_updated", "rows_deleted", "rows_kept",
+            "rows_copied", "recall_at_10", "agreement", "seconds")  # fmt: skip
+_SUMMED = ("rows_written", "rows_updated", "rows_deleted", "rows_kept", "rows_copied")
 
 
 def served_bundle(store: ArtifactStore) -> Bundle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,7 +14,8 @@ from ragft_pipeline.publishing.extras import Extras
 from ragft_pipeline.publishing.manifest import DENSE, Manifest, Probe
 from ragft_pipeline.publishing.points import Passage, Point
 
-POINTS_VERSION = 1  # raise it when some point would be written otherwise
+POINTS_VERSION = 2  # raise it when some point would be written otherwise
+_HALF = 16  # hexadecimal digits of a digest
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,19 @@ class About:
     dense_weight: float | None = None
 
 
+def same_but_payload(one: str | None, other: str) -> bool:
+    """Say whether of two points' digests the payload alone may differ."""
+    return one is not None and one[:_HALF] == other[:_HALF]
+
+
 class Content:
     """The points of a bundle, in the order of their nodes' ids.
 
     Args:
-        passages: the nodes, ordered by id.
+        passages: the nodes, ordered by id; what documents say of themselves is as `fields` has it.
         vectors: float32 (passages, width), the bundle's.
         extras: what else a store may hold; None for dense vectors alone.
+        fields: see Manifest.
     """
 
     def __init__(
@@ -47,11 +54,13 @@ class Content:
         passages: Sequence[Passage],
         vectors: np.ndarray,
         extras: Extras | None = None,
+        fields: Mapping[str, str] | None = None,
     ) -> None:
         self.about = about
         self.passages = passages
         self.vectors = vectors
         self.extras = extras
+        self.fields = dict(fields or {})
 
     def __len__(self) -> int:
         return len(self.passages)
@@ -73,9 +82,10 @@ class Content:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """The digest of each point, by its id."""
+        """The digest of each point, by its id: see Point."""
         return {
-            id_: digest_of(self.family, p.node_id, p.doc_key, p.text, p.read, p.metadata)[:32]
+            id_: digest_of(self.family, p.node_id, p.text, p.read)[:_HALF]
+            + digest_of(p.doc_key, p.metadata)[:_HALF]
             for id_, p in zip(self.ids, self.passages)
         }
 
@@ -118,4 +128,5 @@ class Content:
             token_width=extras.tokens.width if extras and extras.tokens else 0,
             mean_length=extras.mean_length if extras else 0.0,
             languages=extras.languages if extras else (), dense_weight=about.dense_weight,
+            fields=self.fields,
         )  # fmt: skip

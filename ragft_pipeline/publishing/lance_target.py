@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, one_line
-from ragft_pipeline.publishing.filters import condition
+from ragft_pipeline.publishing.fields import LIST, NUMBER, TEXT
+from ragft_pipeline.publishing.filters import condition, literal
 from ragft_pipeline.publishing.locks import only_writer
 from ragft_pipeline.publishing.manifest import DENSE, Manifest, State
 from ragft_pipeline.publishing.points import Point
@@ -92,7 +94,7 @@ class LanceTarget:
         made = manifest.at(name)
         self._point(replace(state, building=made))
         if name not in self._names():
-            self._db.create_table(name, schema=_schema(manifest.width))
+            self._db.create_table(name, schema=_schema(manifest))
         return made
 
     def stored(self, manifest: Manifest) -> dict[str, str]:
@@ -103,11 +105,16 @@ class LanceTarget:
 
     def write(self, manifest: Manifest, points: Sequence[Point]) -> None:
         """Write rows over those of the same ids, in one commit."""
-        rows = pa.Table.from_pylist(
-            [_row(point) for point in points], schema=_schema(manifest.width)
-        )
+        self._merge(manifest, points)
+
+    def _merge(self, manifest: Manifest, points: Sequence[Point]) -> None:
+        rows = pa.Table.from_pylist([_row(point) for point in points], schema=_schema(manifest))
         merge = self._table(manifest).merge_insert("id")
         merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+    def update(self, manifest: Manifest, points: Sequence[Point]) -> None:
+        """Write whole rows: Lance keeps a row's new version in a file of its own anyway."""
+        self._merge(manifest, points)
 
     def delete(self, manifest: Manifest, ids: Sequence[str]) -> None:
         """Delete rows, in one commit."""
@@ -160,9 +167,10 @@ class LanceTarget:
         filters: MetadataFilters | None = None,
     ) -> list[Found]:
         """Search a generation's version: exactly, unless somebody has built an index on it."""
+        asked = filters is not None and bool(filters.filters)
+        where = condition(filters, manifest.fields, _Metadata()) if filters and asked else "TRUE"
         query = self._table(manifest).search(np.asarray(vector, np.float32)).distance_type("dot")
-        if filters is not None and filters.filters:
-            query = query.where(condition(filters, lambda key, number: f"metadata.{key}"))
+        query = query.where(where) if asked else query
         try:
             rows = query.select(["id", "text", "metadata", "_distance"]).limit(top).to_list()
         except Exception as error:
@@ -204,7 +212,9 @@ class LanceTarget:
         return f"{self.collection}_generations"
 
     def _table_name(self, manifest: Manifest) -> str:
-        return f"{self.collection}_{manifest.family[:12]}"
+        """A table's columns stand from the first: other fields of documents are another table."""
+        family = digest_of(manifest.family, manifest.fields) if manifest.fields else manifest.family
+        return f"{self.collection}_{family[:12]}"
 
     def _is_family(self, name: str) -> bool:
         tail = name.removeprefix(f"{self.collection}_")
@@ -253,17 +263,38 @@ def _name_of(manifest: Manifest) -> str:
     return manifest.place.partition("@")[0]
 
 
-def _schema(width: int) -> pa.Schema:
+class _Metadata:
+    """The column `metadata` in filters; a key that is a word of SQL is one all the same."""
+
+    def column(self, key: str, kind: str) -> str:
+        return f"metadata.`{key}`"
+
+    def has(self, key: str, value: Any) -> str:
+        return f"array_has({self.column(key, '')}, {literal(value)})"
+
+    def bare(self, key: str, field: str) -> str:
+        column = self.column(key, field)
+        return f"({column} IS NULL OR {column} = '')" if field == TEXT else f"{column} IS NULL"
+
+
+def _schema(manifest: Manifest) -> pa.Schema:
     texts = ("path", "title", "heading", "_node_content", "_node_type", "document_id", "doc_id",
              "ref_doc_id")  # fmt: skip
-    metadata = pa.struct([(name, pa.string()) for name in texts])
+    fields = dict.fromkeys(texts, TEXT) | manifest.fields
+    metadata = pa.struct([(name, _arrow(kind)) for name, kind in fields.items()])
     return pa.schema(
         [
             ("id", pa.string()), ("digest", pa.string()), ("doc_id", pa.string()),
             ("text", pa.string()), ("metadata", metadata),
-            ("vector", pa.list_(pa.float32(), width)),
+            ("vector", pa.list_(pa.float32(), manifest.width)),
         ]
     )  # fmt: skip
+
+
+def _arrow(kind: str) -> pa.DataType:
+    if kind.startswith(LIST):
+        return pa.list_(_arrow(kind.removeprefix(LIST)))
+    return pa.float64() if kind == NUMBER else pa.string()
 
 
 def _row(point: Point) -> dict[str, Any]:

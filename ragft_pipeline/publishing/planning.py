@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ragft_pipeline.publishing.content import Content
+from ragft_pipeline.publishing.content import Content, same_but_payload
 from ragft_pipeline.publishing.manifest import State
 from ragft_pipeline.publishing.target import Target
 
@@ -20,7 +20,7 @@ class Plan:
     Attributes:
         event: `nothing` (it is live), `label` (equal points of another bundle), `switch` (the
             generation is there, whole) or `sync`.
-        write, delete: ids of points.
+        write, update, delete: ids of points; of those to update the payload alone is written.
         kept: points that stay as they are.
         copied: points that the live generation has, and that are written beside it all the same.
         size: bytes to write, by a sample of the points.
@@ -29,6 +29,7 @@ class Plan:
 
     event: str
     write: tuple[str, ...] = ()
+    update: tuple[str, ...] = ()
     delete: tuple[str, ...] = ()
     kept: int = 0
     copied: int = 0
@@ -44,8 +45,9 @@ class Plan:
         if self.event == "switch":
             return f"{collection}: its generation is whole, only the switch is to do"
         copied = f", {self.copied} written beside the live ones" if self.copied else ""
+        updated = f"{len(self.update)} to update but for their vectors, " if self.update else ""
         return (
-            f"{collection}: {len(self.write)} rows to write ({self.size / 1e6:.1f} MB), "
+            f"{collection}: {len(self.write)} rows to write ({self.size / 1e6:.1f} MB), {updated}"
             f"{len(self.delete)} to delete, {self.kept} kept{copied}; "
             f"about {max(1, round(self.seconds))} s"
         )
@@ -60,7 +62,7 @@ def plan(target: Target, content: Content, state: State) -> Plan:
         return Plan("switch")
     origin = target.origin(content.manifest(state.next_number(content.family)), state)
     stored = target.stored(origin.manifest) if origin.manifest else {}
-    write, delete = difference(stored, content)
+    write, update, delete = difference(stored, content)
     every = max(1, len(write) // _SAMPLE)
     sizes = [point.size for point in content.points(write[::every])]
     size = round(sum(sizes) / max(1, len(sizes)) * len(write))
@@ -68,19 +70,25 @@ def plan(target: Target, content: Content, state: State) -> Plan:
         (m.points_per_second for m in (live, previous) if m and m.points_per_second),
         _POINTS_PER_SECOND,
     )
-    kept = len(content) - len(write)
+    kept = len(content) - len(write) - len(update)
     copied = kept if origin.copied else 0
     whole = size * (len(write) + copied) / max(1, len(write))
-    seconds = max((len(write) + copied + len(delete)) / rate, whole / _BYTES_PER_SECOND)
-    return Plan("sync", write, delete, kept, copied, size, seconds)
+    rows = len(write) + len(update) + copied + len(delete)
+    seconds = max(rows / rate, whole / _BYTES_PER_SECOND)
+    return Plan("sync", write, update, delete, kept, copied, size, seconds)
 
 
-def difference(stored: dict[str, str], content: Content) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the ids of points to write, and of those to delete.
+def difference(
+    stored: dict[str, str], content: Content
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return the ids of points to write, to update but for their vectors and terms, to delete.
 
     Args:
         stored: the digests of the points that are there, by their ids.
     """
     wanted = content.digests
-    write = tuple(id_ for id_ in content.ids if stored.get(id_) != wanted[id_])
-    return write, tuple(sorted(id_ for id_ in stored if id_ not in wanted))
+    other = [id_ for id_ in content.ids if stored.get(id_) != wanted[id_]]
+    update = [id_ for id_ in other if same_but_payload(stored.get(id_), wanted[id_])]
+    write = [id_ for id_ in other if not same_but_payload(stored.get(id_), wanted[id_])]
+    delete = sorted(id_ for id_ in stored if id_ not in wanted)
+    return tuple(write), tuple(update), tuple(delete)

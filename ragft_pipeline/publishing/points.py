@@ -14,7 +14,8 @@ class Point:
 
     Attributes:
         id: a UUID of node and family, so that no point of one embedder is taken for another's.
-        digest: of all that it is made of; equal digests, equal points.
+        digest: of all that it is made of; equal digests, equal points. Its first half is of what
+            the vectors and terms come from, the second of the rest.
         metadata: what a reader may filter by.
         vector: float32 (width,), of length 1.
         words: ids and weights of its terms; None where the store does not hold them.

@@ -18,10 +18,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ragft_pipeline.errors import RagftError, TransientError, one_line, redacted
-from ragft_pipeline.publishing.extras import TERM_IDS, question_terms, term_id
-from ragft_pipeline.publishing.filters import condition, literal
+from ragft_pipeline.publishing.extras import TERM_IDS
+from ragft_pipeline.publishing.filters import condition
 from ragft_pipeline.publishing.manifest import DENSE, WORDS, Manifest, State
 from ragft_pipeline.publishing.points import Point
+from ragft_pipeline.publishing.postgres_search import (
+    Metadata,
+    fused,
+    terms_of,
+    valid_in,
+    vector_literal,
+    words_asked,
+)
 from ragft_pipeline.publishing.rows import node_payload
 from ragft_pipeline.publishing.target import Found, Origin
 
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
 
 _OPEN = 9223372036854775807  # `until` of a row that has not ended
 _INDEXED = 50_000  # rows from which an HNSW index is built; fewer are searched exactly
+_PATIENCE = 3_000  # milliseconds that another writer's lock is waited for
+_NOT_AVAILABLE = "55P03"  # what PostgreSQL calls a lock that was waited for in vain
 _WIDEST = 2_000  # numbers of a vector that pgvector can index
 _SETUP = """
 CREATE EXTENSION IF NOT EXISTS vector;
@@ -74,18 +84,25 @@ class PostgresTarget:
 
     @contextmanager
     def writer(self) -> Iterator[None]:
-        """Hold an advisory lock of the database, which goes with the connection."""
+        """Hold an advisory lock of the database, which goes with the connection.
+
+        A server may take a moment to see that a connection is gone, so that long is waited.
+        """
         connection = self._connect()
         try:
             with connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT pg_try_advisory_lock(hashtext(%s))", (f"ragft {self.collection}",)
-                )
-                if not cursor.fetchone()[0]:
-                    raise TransientError(
-                        f"{redacted(self._url)} {self.collection}: another process is publishing; "
-                        "wait for it"
-                    )
+                cursor.execute(f"SET lock_timeout = {_PATIENCE}")
+                name = f"ragft {self.collection}"
+                cursor.execute("SELECT pg_advisory_lock(hashtext(%s))", (name,))
+        except self._library.OperationalError as error:
+            connection.close()
+            if error.pgcode != _NOT_AVAILABLE:
+                raise TransientError(f"PostgreSQL: {one_line(error, self._url)}") from None
+            raise TransientError(
+                f"{redacted(self._url)} {self.collection}: another process is publishing; "
+                "wait for it"
+            ) from None
+        try:
             yield
         finally:
             connection.close()
@@ -148,7 +165,7 @@ class PostgresTarget:
     def stored(self, manifest: Manifest) -> dict[str, str]:
         """Return ids and digests of the rows that are valid in a generation."""
         with self._cursor() as cursor:
-            cursor.execute(f'SELECT id, digest FROM "{manifest.place}" WHERE {_valid(manifest)}')
+            cursor.execute(f'SELECT id, digest FROM "{manifest.place}" WHERE {valid_in(manifest)}')
             return dict(cursor.fetchall())
 
     def write(self, manifest: Manifest, points: Sequence[Point]) -> None:
@@ -164,8 +181,8 @@ class PostgresTarget:
         rows = [
             (
                 point.id, point.digest, manifest.number, point.node_id, point.text,
-                json.dumps(node_payload(point)), _vector(point.vector),
-                *((_distinct(point.terms), _sparse(point)) if words else ()),
+                json.dumps(node_payload(point)), vector_literal(point.vector),
+                *(terms_of(point) if words else ()),
             )
             for point in points
         ]  # fmt: skip
@@ -176,6 +193,38 @@ class PostgresTarget:
                 f'INSERT INTO "{manifest.place}" ({columns}) VALUES %s',
                 rows,
                 template=f"{template})",
+            )
+
+    def update(self, manifest: Manifest, points: Sequence[Point]) -> None:
+        """Begin rows with the vectors and terms of those that they end, in one transaction."""
+        from psycopg2.extras import execute_values
+
+        place, number = f'"{manifest.place}"', manifest.number
+        held = "embedding, terms, words" if WORDS in manifest.parts else "embedding"
+        rows = [(p.id, p.digest, json.dumps(node_payload(p))) for p in points]
+        given = "(VALUES %s) AS given (id, digest, metadata_)"
+        with self._cursor() as cursor:
+            execute_values(
+                cursor,
+                f"UPDATE {place} SET digest = given.digest, metadata_ = given.metadata_::json "
+                f"FROM {given} WHERE {place}.id = given.id AND until = {_OPEN} AND since = {number}"
+                f" RETURNING {place}.id",
+                rows,
+            )
+            begun = {id_ for (id_,) in cursor.fetchall()}
+            if not (rest := [row for row in rows if row[0] not in begun]):
+                return
+            cursor.execute(
+                f"UPDATE {place} SET until = %s WHERE id = ANY(%s) AND until = {_OPEN}",
+                (number, [row[0] for row in rest]),
+            )
+            execute_values(
+                cursor,
+                f"INSERT INTO {place} (id, digest, since, node_id, text, metadata_, {held}) "
+                f"SELECT given.id, given.digest, {number}, node_id, text, given.metadata_::json, "
+                f"{held} FROM {given} JOIN {place} AS old ON old.id = given.id "
+                f"WHERE old.until = {number}",
+                rest,
             )
 
     def delete(self, manifest: Manifest, ids: Sequence[str]) -> None:
@@ -218,7 +267,7 @@ class PostgresTarget:
             )
             cursor.execute(
                 f'CREATE OR REPLACE VIEW "{self._view}" AS SELECT {columns} FROM "{to.place}" '
-                f"WHERE {_valid(to)}"
+                f"WHERE {valid_in(to)}"
             )
 
     def prune(self) -> int:
@@ -239,7 +288,7 @@ class PostgresTarget:
                         removed += int(cursor.fetchone()[0])
                         cursor.execute(f'DROP TABLE "{place}"')
                     continue
-                valid = " OR ".join(f"({_valid(made)})" for made in kept if made.place == place)
+                valid = " OR ".join(f"({valid_in(made)})" for made in kept if made.place == place)
                 cursor.execute(f'DELETE FROM "{place}" WHERE NOT ({valid})')
                 removed += int(cursor.rowcount)
             cursor.execute(
@@ -256,7 +305,7 @@ class PostgresTarget:
         filters: MetadataFilters | None = None,
     ) -> list[Found]:
         """Search the rows of a generation; by the HNSW index where there is one."""
-        near = f"embedding <=> '{_vector(vector)}'::vector"
+        near = f"embedding <=> '{vector_literal(vector)}'::vector"
         return self._rows(manifest, f"1 - ({near})", f"{near}", top, filters)
 
     def search_words(
@@ -270,7 +319,8 @@ class PostgresTarget:
 
         The frequency of each term is counted among the generation's rows when it is asked.
         """
-        asked = self._asked(manifest, question)
+        with self._cursor() as cursor:
+            asked = words_asked(cursor, manifest, question)
         if asked is None:
             return []
         near, any_term = asked
@@ -290,55 +340,23 @@ class PostgresTarget:
 
         Token vectors have no place here: late interaction is left to the application.
         """
-        weight, asked = manifest.dense_weight, self._asked(manifest, question)
+        weight = manifest.dense_weight
+        with self._cursor() as cursor:
+            asked = words_asked(cursor, manifest, question)
         if weight is None or asked is None:
             return self.search(manifest, vector, top, filters)
-        where = _valid(manifest)
+        where = valid_in(manifest)
         if filters is not None and filters.filters:
-            where += f" AND ({condition(filters, _column)})"
-        near, any_term = asked
-        scored = (
-            f"SELECT row, 1 - (embedding <=> '{_vector(vector)}'::vector) AS dense, "
-            f"CASE WHEN {any_term} THEN -({near}) ELSE 0 END AS said "
-            f'FROM "{manifest.place}" WHERE {where}'
-        )
-        scaled = (
-            "(dense - min(dense) OVER ()) / greatest(max(dense) OVER () - min(dense) OVER (), 1e-9)"
-            f" * {weight} + (said - min(said) OVER ()) / "
-            f"greatest(max(said) OVER () - min(said) OVER (), 1e-9) * {1 - weight}"
-        )
+            where += f" AND ({condition(filters, manifest.fields, Metadata())})"
+        dense = f"1 - (embedding <=> '{vector_literal(vector)}'::vector)"
+        scores = fused(dense, asked, weight, f'"{manifest.place}"', where)
         with self._cursor() as cursor:
             cursor.execute(
-                f"SELECT id, score, text, metadata_ FROM (SELECT row, {scaled} AS score FROM "
-                f"({scored}) AS scored ORDER BY score DESC LIMIT {int(top)}) AS best "
+                f"SELECT id, score, text, metadata_ FROM ({scores} ORDER BY score DESC "
+                f"LIMIT {int(top)}) AS best "
                 f'JOIN "{manifest.place}" USING (row) ORDER BY score DESC'
             )
             return [Found(id_, float(value), *rest) for id_, value, *rest in cursor.fetchall()]
-
-    def _asked(self, manifest: Manifest, question: str) -> tuple[str, str] | None:
-        """Return, in SQL, a question's negative inner product with a row, and what it must hold."""
-        counts = question_terms(question, manifest.languages)
-        if WORDS not in manifest.parts:
-            raise RagftError(f"{manifest.name} holds no words: `parts: all` publishes them")
-        frequency = {}
-        with self._cursor() as cursor:
-            for term in counts:
-                cursor.execute(
-                    f'SELECT count(*) FROM "{manifest.place}" WHERE {_valid(manifest)} '
-                    "AND terms @@ %s::tsquery",
-                    (_lexeme(term),),
-                )
-                frequency[term] = int(cursor.fetchone()[0])
-        weights: dict[int, float] = {}
-        for term, count in counts.items():
-            if known := frequency[term]:
-                idf = float(np.log(1 + (manifest.points - known + 0.5) / (known + 0.5)))
-                weights[term_id(term)] = weights.get(term_id(term), 0.0) + count * idf
-        if not weights:
-            return None
-        near = f"words <#> '{_sparse_text(sorted(weights.items()))}'::sparsevec({TERM_IDS})"
-        any_term = " | ".join(_lexeme(term) for term in counts if frequency[term])
-        return near, f"terms @@ {literal(any_term)}::tsquery"
 
     def _rows(
         self,
@@ -350,14 +368,14 @@ class PostgresTarget:
         where: str = "TRUE",
     ) -> list[Found]:
         if filters is not None and filters.filters:
-            where += f" AND ({condition(filters, _column)})"
+            where += f" AND ({condition(filters, manifest.fields, Metadata())})"
         with self._cursor() as cursor:
             if manifest.points >= _INDEXED:
                 cursor.execute("SET LOCAL hnsw.ef_search = 200")
                 cursor.execute("SET LOCAL hnsw.iterative_scan = strict_order")
             cursor.execute(
                 f'SELECT id, {score}, text, metadata_ FROM "{manifest.place}" '
-                f"WHERE {_valid(manifest)} AND {where} ORDER BY {order} LIMIT {int(top)}"
+                f"WHERE {valid_in(manifest)} AND {where} ORDER BY {order} LIMIT {int(top)}"
             )
             return [Found(id_, float(value), *rest) for id_, value, *rest in cursor.fetchall()]
 
@@ -400,34 +418,3 @@ class PostgresTarget:
             raise TransientError(f"PostgreSQL: {one_line(error, self._url)}") from None
         except self._library.Error as error:
             raise RagftError(f"PostgreSQL: {one_line(error, self._url)}") from None
-
-
-def _valid(manifest: Manifest) -> str:
-    return f"since <= {manifest.number} AND until > {manifest.number}"
-
-
-def _column(key: str, number: bool) -> str:
-    found = f"(metadata_->>'{key}')"
-    return f"{found}::float8" if number else found
-
-
-def _vector(vector: np.ndarray) -> str:
-    return "[" + ",".join(repr(float(value)) for value in vector) + "]"
-
-
-def _distinct(terms: Sequence[str]) -> list[str]:
-    return sorted({term for term in terms if len(term.encode()) <= 2000})
-
-
-def _sparse(point: Point) -> str | None:
-    return _sparse_text(list(zip(*point.words))) if point.words is not None else None
-
-
-def _sparse_text(weights: Sequence[tuple[int, float]]) -> str:
-    places = ",".join(f"{at + 1}:{float(value)!r}" for at, value in weights)
-    return f"{{{places}}}/{TERM_IDS}"
-
-
-def _lexeme(term: str) -> str:
-    quoted = term.replace("\\", "\\\\").replace("'", "''")
-    return f"'{quoted}'"

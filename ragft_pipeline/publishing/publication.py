@@ -33,7 +33,7 @@ class Published:
     Attributes:
         manifest: the live generation.
         event: see Plan; `switch` where a generation was whole already.
-        written, deleted, kept, copied: points, as in Plan.
+        written, updated, deleted, kept, copied: points, as in Plan.
         pruned: points of older generations that were removed.
         recall: share of the exact best ten that the store found, over the questions compared.
         seconds: of all of it.
@@ -44,6 +44,7 @@ class Published:
     manifest: Manifest
     event: str
     written: int = 0
+    updated: int = 0
     deleted: int = 0
     kept: int = 0
     copied: int = 0
@@ -59,6 +60,7 @@ class Published:
             "generation": self.manifest.number,
             "event": self.event,
             "rows_written": self.written,
+            "rows_updated": self.updated,
             "rows_deleted": self.deleted,
             "rows_kept": self.kept,
             "rows_copied": self.copied,
@@ -90,7 +92,8 @@ def publish(
         progress(todo.lines(target.collection))
         if todo.event == "nothing":
             assert state.live is not None
-            return Published(state.live, todo.event, kept=len(content))
+            pruned = target.prune()  # a run may have ended between switch and prune
+            return Published(state.live, todo.event, kept=len(content), pruned=pruned)
         if todo.event == "sync":
             made, recall = _synced(target, content, ask, state, progress)
         elif todo.event == "label":
@@ -109,8 +112,8 @@ def publish(
     seconds = time.monotonic() - start
     kept = todo.kept if todo.event == "sync" else len(content)
     return Published(
-        made, todo.event, len(todo.write), len(todo.delete), kept, todo.copied, pruned, recall,
-        seconds,
+        made, todo.event, len(todo.write), len(todo.update), len(todo.delete), kept, todo.copied,
+        pruned, recall, seconds,
     )  # fmt: skip
 
 
@@ -127,14 +130,16 @@ def _synced(
     number = state.next_number(content.family)
     start = time.monotonic()
     made = target.begin(content.manifest(number, probes), state)
-    write, delete = difference(target.stored(made), content)
+    write, update, delete = difference(target.stored(made), content)
     for at in range(0, len(delete), BATCH):
         target.delete(made, delete[at : at + BATCH])
     for at in range(0, len(write), BATCH):
         target.write(made, list(content.points(write[at : at + BATCH])))
         progress(f"{target.collection}: {min(at + BATCH, len(write))}/{len(write)} rows")
+    for at in range(0, len(update), BATCH):
+        target.update(made, list(content.points(update[at : at + BATCH])))
     seconds = max(time.monotonic() - start, 1e-3)
-    done = len(write) + len(delete)
+    done = len(write) + len(update) + len(delete)
     rate = done / seconds if done >= BATCH else (state.live.points_per_second if state.live else 0)
     made = target.finish(replace(made, points_per_second=round(rate, 1)))
     require_equal(target.stored(made), content.digests, made)

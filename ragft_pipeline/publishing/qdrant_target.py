@@ -20,21 +20,29 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ragft_pipeline.errors import RagftError, TransientError, one_line
-from ragft_pipeline.publishing.extras import question_terms, term_id
+from ragft_pipeline.publishing.fields import KNOWN, NUMBER
 from ragft_pipeline.publishing.locks import only_writer
 from ragft_pipeline.publishing.manifest import DENSE, TOKENS, WORDS, Manifest, State
 from ragft_pipeline.publishing.points import Point
-from ragft_pipeline.publishing.rows import node_payload
+from ragft_pipeline.publishing.qdrant_filters import qdrant_filter
+from ragft_pipeline.publishing.qdrant_points import (
+    DENSE_NAME,
+    DIGEST,
+    floats,
+    found_in,
+    payload_of,
+    vectors_config,
+    vectors_of,
+    words_asked,
+)
 from ragft_pipeline.publishing.target import Found, Origin
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import MetadataFilters
 
-DENSE_NAME = "text-dense"  # as LlamaIndex's QdrantVectorStore calls it
-_DIGEST, _MANIFEST, _WHOLE = "ragft_digest", "ragft", "ragft_whole"
+_MANIFEST, _WHOLE = "ragft", "ragft_whole"
 _PAGE = 2_000
 _FIRST_STAGE = 1_000  # points that a part hands to the fusion
-_FILTERED = ("path", "title", "heading")
 
 
 class QdrantTarget:
@@ -107,7 +115,12 @@ class QdrantTarget:
             if state.previous is not None and state.previous.place == place:
                 self._move({"previous": None})
             if not self.client.collection_exists(place):
-                self._create(made)
+                self.client.create_collection(place, **vectors_config(made))
+            if self._remote:
+                for name, kind in {**KNOWN, **made.fields}.items():
+                    kinds = self._models.PayloadSchemaType
+                    index = kinds.FLOAT if kind.endswith(NUMBER) else kinds.KEYWORD
+                    self.client.create_payload_index(place, name, index)
             self._say(made, whole=False)
         return made
 
@@ -118,9 +131,9 @@ class QdrantTarget:
         with self._asked():
             while True:
                 rows, offset = self.client.scroll(
-                    manifest.place, limit=_PAGE, offset=offset, with_payload=[_DIGEST]
+                    manifest.place, limit=_PAGE, offset=offset, with_payload=[DIGEST]
                 )
-                found |= {str(row.id): str((row.payload or {}).get(_DIGEST)) for row in rows}
+                found |= {str(row.id): str((row.payload or {}).get(DIGEST)) for row in rows}
                 if offset is None:
                     return found
 
@@ -128,14 +141,24 @@ class QdrantTarget:
         """Write points over those of the same ids."""
         rows = [
             self._models.PointStruct(
-                id=point.id,
-                vector=self._vectors(point),
-                payload={**node_payload(point), _DIGEST: point.digest},
+                id=point.id, vector=vectors_of(point), payload=payload_of(point)
             )
             for point in points
         ]
         with self._asked():
             self.client.upsert(manifest.place, rows, wait=True)
+
+    def update(self, manifest: Manifest, points: Sequence[Point]) -> None:
+        """Write payloads over those of the same ids."""
+        models = self._models
+        todo = [
+            models.OverwritePayloadOperation(
+                overwrite_payload=models.SetPayload(payload=payload_of(point), points=[point.id])
+            )
+            for point in points
+        ]
+        with self._asked():
+            self.client.batch_update_points(manifest.place, todo, wait=True)
 
     def delete(self, manifest: Manifest, ids: Sequence[str]) -> None:
         """Delete points."""
@@ -182,13 +205,13 @@ class QdrantTarget:
     ) -> list[Found]:
         """Search a generation's dense vectors."""
         with self._asked():
-            return self._found(
+            return found_in(
                 self.client.query_points(
                     manifest.place,
-                    query=_floats(vector),
+                    query=floats(vector),
                     using=DENSE_NAME,
                     limit=top,
-                    query_filter=self._filter(manifest, filters),
+                    query_filter=qdrant_filter(filters, manifest.fields),
                 )
             )
 
@@ -196,17 +219,17 @@ class QdrantTarget:
         self, manifest: Manifest, question: str, top: int, filters: MetadataFilters | None = None
     ) -> list[Found]:
         """Search by BM25, with our terms and saturation and the server's inverse frequency."""
-        asked = self._words(manifest, question)
+        asked = words_asked(manifest, question)
         if asked is None:
             return []
         with self._asked():
-            return self._found(
+            return found_in(
                 self.client.query_points(
                     manifest.place,
                     query=asked,
                     using=WORDS,
                     limit=top,
-                    query_filter=self._filter(manifest, filters),
+                    query_filter=qdrant_filter(filters, manifest.fields),
                 )
             )
 
@@ -229,9 +252,9 @@ class QdrantTarget:
                 best `depth` are ordered anew by late interaction.
         """
         models = self._models
-        words = self._words(manifest, question)
+        words = words_asked(manifest, question)
         weight = manifest.dense_weight
-        chosen = self._filter(manifest, filters)
+        chosen = qdrant_filter(filters, manifest.fields)
         if weight is None or words is None:
             return self.search(manifest, vector, top, filters)
         near = {"using": DENSE_NAME, "filter": chosen, "limit": 1}
@@ -241,8 +264,8 @@ class QdrantTarget:
                 for answer in self.client.query_batch_points(
                     manifest.place,
                     [
-                        models.QueryRequest(query=_floats(vector), **near),
-                        models.QueryRequest(query=_floats(-vector), **near),
+                        models.QueryRequest(query=floats(vector), **near),
+                        models.QueryRequest(query=floats(-vector), **near),
                         models.QueryRequest(query=words, using=WORDS, filter=chosen, limit=1),
                     ],
                 )
@@ -266,7 +289,7 @@ class QdrantTarget:
             )
             first = {"filter": chosen, "limit": min(_FIRST_STAGE, max(1, manifest.points))}
             parts = [
-                models.Prefetch(query=_floats(vector), using=DENSE_NAME, **first),
+                models.Prefetch(query=floats(vector), using=DENSE_NAME, **first),
                 models.Prefetch(query=words, using=WORDS, **first),
             ]
             if tokens is None or TOKENS not in manifest.parts:
@@ -281,57 +304,11 @@ class QdrantTarget:
                     using=TOKENS,
                     limit=top,
                 )
-        return self._found(answer)
+        return found_in(answer)
 
     def close(self) -> None:
         """Give back the folder, or the connection."""
         self.client.close()
-
-    def _words(self, manifest: Manifest, question: str) -> Any:
-        counts = question_terms(question, manifest.languages)
-        if WORDS not in manifest.parts:
-            raise RagftError(f"{manifest.name} holds no words: `parts: all` publishes them")
-        if not counts:
-            return None
-        values: dict[int, float] = {}
-        for term, count in counts.items():
-            values[term_id(term)] = values.get(term_id(term), 0.0) + count
-        ids = sorted(values)
-        return self._models.SparseVector(indices=ids, values=[values[at] for at in ids])
-
-    def _create(self, manifest: Manifest) -> None:
-        models = self._models
-        distance = models.Distance
-        dense = {DENSE_NAME: models.VectorParams(size=manifest.width, distance=distance.COSINE)}
-        if TOKENS in manifest.parts:
-            dense[TOKENS] = models.VectorParams(
-                size=manifest.token_width,
-                distance=distance.DOT,
-                multivector_config=models.MultiVectorConfig(
-                    comparator=models.MultiVectorComparator.MAX_SIM
-                ),
-                hnsw_config=models.HnswConfigDiff(m=0),  # it orders candidates, it finds none
-            )
-        sparse = {WORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)}
-        self.client.create_collection(
-            manifest.place,
-            vectors_config=dense,
-            sparse_vectors_config=sparse if WORDS in manifest.parts else None,
-        )
-        if self._remote:
-            for name in _FILTERED:
-                self.client.create_payload_index(
-                    manifest.place, name, models.PayloadSchemaType.KEYWORD
-                )
-
-    def _vectors(self, point: Point) -> dict[str, Any]:
-        found: dict[str, Any] = {DENSE_NAME: _floats(point.vector)}
-        if point.words is not None:
-            ids, values = point.words
-            found[WORDS] = self._models.SparseVector(indices=ids, values=values)
-        if point.tokens is not None:
-            found[TOKENS] = point.tokens.tolist()
-        return found
 
     def _aliases(self) -> dict[str, str]:
         """Return the collections that are live and previous, as far as there are any."""
@@ -374,26 +351,6 @@ class QdrantTarget:
         made = Manifest.parse(said[_MANIFEST], f"collection {place!r}")
         return made, bool(said.get(_WHOLE))
 
-    def _filter(self, manifest: Manifest, filters: MetadataFilters | None) -> Any:
-        if filters is None or not filters.filters:
-            return None
-        from llama_index.core.vector_stores.types import VectorStoreQuery
-        from llama_index.vector_stores.qdrant import QdrantVectorStore
-
-        store = QdrantVectorStore(collection_name=manifest.place, client=self.client)
-        return store._build_query_filter(VectorStoreQuery(filters=filters))
-
-    def _found(self, answer: Any) -> list[Found]:
-        return [
-            Found(
-                str(point.id),
-                float(point.score),
-                _text_of(point.payload),
-                dict(point.payload or {}),
-            )
-            for point in answer.points
-        ]
-
     @contextmanager
     def _asked(self) -> Iterator[None]:
         """Turn what the client raises into one line."""
@@ -405,16 +362,3 @@ class QdrantTarget:
             kind = TransientError if self._remote else RagftError
             line = one_line(error, self._where, [self._key])
             raise kind(f"Qdrant {self._where}: {line}") from None
-
-
-def _floats(vector: np.ndarray) -> list[float]:
-    return [float(value) for value in vector]
-
-
-def _text_of(payload: Any) -> str:
-    import json
-
-    try:
-        return str(json.loads((payload or {})["_node_content"])["text"])
-    except (KeyError, ValueError):
-        return ""

@@ -14,5 +14,5 @@ def node_payload(point: Point) -> dict[str, Any]:
 
     node = TextNode(id_=point.node_id, text=point.text, metadata=point.metadata)
     node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=point.doc_key)
-    found: dict[str, Any] = node_to_metadata_dict(node, remove_text=False, flat_metadata=True)
+    found: dict[str, Any] = node_to_metadata_dict(node, remove_text=False, flat_metadata=False)
     return found

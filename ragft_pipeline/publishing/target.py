@@ -63,6 +63,9 @@ class Target(Protocol):
     def write(self, manifest: Manifest, points: Sequence[Point]) -> None:
         """Write points of a generation that is not live, over older ones of the same ids."""
 
+    def update(self, manifest: Manifest, points: Sequence[Point]) -> None:
+        """Write all of points but their vectors and terms, which stand there already."""
+
     def delete(self, manifest: Manifest, ids: Sequence[str]) -> None:
         """Remove points of a generation that is not live."""
 

@@ -125,7 +125,7 @@ def test_the_asset_publishes_what_is_served_of_the_corpus_as_it_is_now(
     outcome = materialize(published_index, settings, new)
     facts = outcome.artifact.facts
     assert (facts["event"], facts["rows_written"], facts["rows_deleted"]) == ("published", 12, 0)
-    assert "| lancedb manual | 1 | sync | 12 | 0 | 0 |" in facts["targets"]
+    assert "| lancedb manual | 1 | sync | 12 | 0 | 0 | 0 |" in facts["targets"]
 
     (check,) = checks_of(published_index)
     step = Step(settings, store, new, Workspace(store, "published_index", tmp_path / "work"))

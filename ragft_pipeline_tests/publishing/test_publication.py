@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.publishing.content import Content
@@ -18,6 +19,8 @@ from ragft_pipeline.publishing.publication import Published, publish
 from ragft_pipeline.publishing.target import Target
 from ragft_pipeline_tests.publishing.made import asker, content, vectors_of
 from ragft_pipeline_tests.publishing.stores import opened
+
+P20 = MetadataFilter(key="product", value="P20")
 
 
 def published(target: Target, made: Content) -> Published:
@@ -49,6 +52,30 @@ def test_an_edit_writes_the_difference_alone_and_the_plan_says_so(target: Target
     assert second.copied == foreseen.copied
     assert held(target) == {passage.text for passage in new.passages}
     assert published(target, new).event == "nothing"
+
+
+def test_what_documents_say_otherwise_is_written_without_vectors(target: Target) -> None:
+    said: dict[int, dict[str, Any]] = {n: {"product": "P10", "year": 2020} for n in range(40)}
+    for edition in range(3):  # the third time every store takes up rows that were there
+        said[edition] = {"product": "P20", "year": 2021}
+        new = content(said=said)
+        foreseen = plan(target, new, target.state())
+        done = published(target, new)
+        assert len(foreseen.update) == done.updated
+    assert (done.written, done.deleted, done.copied) == (0, 0, 0)
+    assert done.updated + done.kept == 40
+    live = target.state().require_live(target.collection)
+    asked = asker("one", 16)(["which?"])[0]
+    found = target.search(live, asked, 3, MetadataFilters(filters=[P20]))
+    assert [(hit.metadata["product"], hit.metadata["year"]) for hit in found] == [("P20", 2021)] * 3
+    exact = sorted((float(asked @ vector) for vector in new.vectors[:3]), reverse=True)
+    assert [hit.score for hit in found] == pytest.approx(exact, abs=1e-4)
+
+    other = content(said={**said, 5: {"product": ["P20", "P30"], "weight": 1.5}})
+    published(target, other)  # a list, and a key that was not there
+    live = target.state().require_live(target.collection)
+    assert live.fields == {"product": "list of text", "weight": "number", "year": "number"}
+    assert len(target.search(live, asked, 9, MetadataFilters(filters=[P20]))) == 4
 
 
 def test_another_embedder_makes_every_row_anew_beside_the_old_ones(target: Target) -> None:
@@ -166,7 +193,8 @@ def test_vectors_that_are_not_the_bundles_are_not_made_live(
     assert target.state().require_live(target.collection).number == 1
 
 
-def test_one_writer_at_a_time(target: Target) -> None:
+def test_one_writer_at_a_time(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragft_pipeline.publishing.postgres_target._PATIENCE", 10)
     refused = []
 
     def second() -> None:

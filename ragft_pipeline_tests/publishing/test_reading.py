@@ -39,7 +39,12 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
         settings = Settings(embedder=EmbedderSettings(model=str(model)))
         made.append(
             make_bundle(
-                store, "manual", [*PUMP, *BREAD], Configuration("base", 0.6), settings=settings
+                store,
+                "manual",
+                [*PUMP, *BREAD],
+                Configuration("base", 0.6),
+                settings=settings,
+                said='{"product": "P20", "tags": ["pump", "seal"]}',
             )
         )
     serve(store, made[0])
@@ -110,6 +115,11 @@ def test_filters_of_the_metadata_hold(
     assert (number(here), number(gone), number(listed)) == (12, 0, 12)
     assert (number(here, gone), number(here, gone, condition="or")) == (0, 12)
     assert number(MetadataFilters(filters=[here, gone], condition="or"), listed) == 12
+    own = MetadataFilter(key="product", value="P20")
+    tagged = MetadataFilter(key="tags", value="seal", operator=FilterOperator.CONTAINS)
+    assert (number(own, tagged), number(own, tagged, condition="not")) == (12, 0)
+    found = index.as_retriever(similarity_top_k=1).retrieve(QUESTION)[0].node.metadata
+    assert (found["product"], found["tags"]) == ("P20", ["pump", "seal"])
     collection.client.close()
 
 
