@@ -156,6 +156,19 @@ def test_a_sync_that_fails_midway_leaves_the_old_one_and_is_taken_up(
     assert target.state().building is None
 
 
+def test_what_a_run_did_not_prune_goes_with_the_next(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published(target, content())
+    published(target, content(width=24))
+    new = content(embedder="two", width=24)
+    with monkeypatch.context() as patch:
+        patch.setattr(target, "prune", lambda: 0)
+        published(target, new)
+    done = publish(target, new, never)
+    assert (done.event, done.pruned) == ("nothing", 40)
+
+
 def test_what_the_store_lost_keeps_the_old_generation_live(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
