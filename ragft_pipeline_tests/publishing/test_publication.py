@@ -156,6 +156,30 @@ def test_a_sync_that_fails_midway_leaves_the_old_one_and_is_taken_up(
     assert target.state().building is None
 
 
+def test_an_edition_that_was_begun_becomes_another_one(
+    target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(product: str, number: int) -> dict[int, dict[str, Any]]:
+        return {n: {"product": product if n < number else "P10"} for n in range(40)}
+
+    old, new = content(said=said("P10", 0)), content(said=said("P30", 10), edited=[20])
+    published(target, old)
+
+    def dies(manifest: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(target, "finish", dies)
+        with pytest.raises(KeyboardInterrupt):
+            published(target, content(said=said("P20", 20)))
+    done = published(target, new)
+
+    assert target.stored(done.manifest) == new.digests
+    assert publish(target, old, never).event == "switch"
+    live = target.state().require_live(target.collection)
+    assert target.stored(live) == old.digests
+
+
 def test_what_a_run_did_not_prune_goes_with_the_next(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
