@@ -16,12 +16,12 @@ from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.lineage.steps import Recipe, materialize
 from ragft_pipeline.models.weights import Weights, require_embedder, resolve_weights
 from ragft_pipeline.retrieval.adapters import load_adapter
-from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
 from ragft_pipeline.retrieval.question_sets import QuestionSet, RelevanceIndex, gold_set
 from ragft_pipeline.retrieval.search import top_k
 from ragft_pipeline.settings import Settings, load_settings
-from ragft_pipeline.store import Artifact, ArtifactStore
+from ragft_pipeline.store import Artifact, ArtifactStore, Workspace
 
 
 @dataclass
@@ -55,12 +55,17 @@ class Bench:
                 "store": str(store),
             }
         )
-        version = SnapshotStore(ArtifactStore(settings.store)).freeze(settings, print).version
+        artifacts = ArtifactStore(settings.store)
+        version = SnapshotStore(artifacts).freeze(settings, print).version
         encoder = Encoder.base(settings.embedder, settings.compute)
         made = make(settings, version, recipes.node_embeddings, recipes.gold_questions)
         nodes = made["chunked_nodes"].table()
         gold = made["gold_questions"].table()
         people = gold_set("people", gold, relevance(nodes))
+        with artifacts.staging("benchmark") as staged:
+            texts = {str(row): text for row, text in enumerate(nodes.column("text").to_pylist())}
+            work = Workspace(artifacts, "benchmark", staged)
+            _, vectors = cached_vectors(work, encoder, texts, "document")
         return cls(
             settings,
             version,
@@ -68,7 +73,7 @@ class Bench:
             nodes,
             people,
             encoder,
-            encoder.encode(nodes.column("text").to_pylist(), "document"),
+            vectors,
             encoder.encode(people.texts, "query"),
         )
 

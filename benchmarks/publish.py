@@ -1,7 +1,7 @@
 """What does publishing write, how long does it take, and does anybody notice a switch or a kill?
 
     python -m benchmarks.publish [EVAL …] [--nodes N] [--queries N] [--kills N]
-        [--kinds a,b] [--parts syncs,switches,kills,quality]
+        [--kinds a,b] [--parts syncs,switches,kills,quality] [--store FOLDER]
 
 In LanceDB, PostgreSQL with pgvector (a server of its own) and Qdrant (local mode): a table of syncs
 of N nodes with drawn vectors; 1,000 queries from eight threads during twenty switches, each of
@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--queries", type=int, default=1_000)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--kinds", default=",".join(KINDS))
+    parser.add_argument("--store", type=Path, help="where vectors stay for another run")
     parser.add_argument("--parts", default="syncs,switches,kills,quality")
     options = parser.parse_args()
     results = Results("publish")
@@ -69,7 +70,7 @@ def main() -> int:
             if "kills" in parts:
                 bench.kills(kind, options.kills)
         for folder in (SAMPLE, *options.folders) if "quality" in parts else ():
-            bench.quality(folder, kinds)
+            bench.quality(folder, kinds, options.store)
     results.keep_others()
     return results.finish()
 
@@ -187,11 +188,12 @@ class Bench:
             found = good[what]
             self.results.add(f"kills {kind}/of {kills}: {what}", found, "", at_least=kills)
 
-    def quality(self, folder: Path, kinds: Sequence[str]) -> None:
+    def quality(self, folder: Path, kinds: Sequence[str], store: Path | None) -> None:
         """Compare nDCG@10 through the stores with the exact one."""
         from benchmarks.bench_set import Bench as Data
 
-        data = Data.begin(folder, self.folder / f"store-{folder.name}")
+        kept = (store or self.folder / "store") / folder.name
+        data = Data.begin(folder, kept, fresh=store is None)
         rows = {row["node_id"]: row for row in data.nodes.to_pylist()}
         order = sorted(rows)
         place = {node_id: at for at, node_id in enumerate(data.nodes["node_id"].to_pylist())}
