@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ragft_pipeline.corpus.document_metadata import from_json, kept_metadata, to_json
 from ragft_pipeline.corpus.readers import Reading, read_document
+from ragft_pipeline.corpus.snapshots import SnapshotStore
+from ragft_pipeline.lineage.steps import materialize
+from ragft_pipeline.recipes import chunked_nodes, corpus_snapshot
 from ragft_pipeline.settings import CorpusSettings
+from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline_tests.corpora import prose, settings_for, write_corpus
 
 
 def read(text: str, name: str = "a.md") -> Reading:
@@ -70,3 +76,22 @@ def test_keys_are_names_and_few_and_the_others_are_named() -> None:
     assert (len(found), left_out) == (32, ["odd key", "a.b", "k32"])
     (line,) = read("---\nmenu:\n  main: 1\nodd key: 3\n---\n\nwords").warnings
     assert line.endswith(": menu, odd key")
+
+
+def test_an_edit_of_front_matter_makes_no_node_anew(tmp_path: Path) -> None:
+    """Nodes of the same data version: what reads them embeds and trains nothing."""
+    texts = {f"{n}.md": f"# Page {n}\n\n{prose(n)}" for n in range(6)}
+    settings = settings_for(tmp_path / "corpus", tmp_path / "store")
+    snapshots = SnapshotStore(ArtifactStore(settings.store))
+    made = []
+    for product in ("", "P20", "P30"):
+        front = f"---\nproduct: {product}\n---\n\n" if product else ""
+        write_corpus(tmp_path / "corpus", texts | {"3.md": front + texts["3.md"]})
+        version = snapshots.freeze(settings).version
+        outcomes = [
+            materialize(recipe, settings, version).artifact
+            for recipe in (corpus_snapshot, chunked_nodes)
+        ]
+        made.append([artifact.data_version for artifact in outcomes])
+    assert len({documents for documents, _ in made}) == 3
+    assert len({nodes for _, nodes in made}) == 1
