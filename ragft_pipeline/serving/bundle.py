@@ -129,7 +129,7 @@ class Bundle:
         return digest_of([self.configuration.name, self.measured, passages, base])
 
     def nodes(self) -> pa.Table:
-        """Return the NODES table, with the column `path`, and from bundles of late `metadata`."""
+        """Return NODES with the columns `path` and `metadata`; older bundles lack the second."""
         return pq.read_table(self.folder / NODES_FILE)
 
     @property
