@@ -94,9 +94,10 @@ QA_PAIRS = Table(
 )  # fmt: skip
 CORPUS_STATISTICS = Table(
     "corpus_statistics",
-    _schema(term=S, document_frequency=N, nodes=N, mean_length=F, language=S),
-    key=("term",),
+    _schema(term=S, context=B, document_frequency=N, nodes=N, mean_length=F, language=S),
+    key=("term", "context"),
 )
+"""Of the passages alone and, where `context` says so, of the passages below their headings."""
 VECTORS = Table(
     "vectors", _schema(row_key=S, text_id=S, vector=VECTOR), key=("row_key",), volatile=("vector",)
 )

@@ -154,7 +154,7 @@ def chunk_changes(
     now = {_row_key(doc): doc for doc in (*guarded, *changed)}
     lifted = [doc for doc in earlier.guarded if _row_key(doc) not in now]
     cache = _cut_rows(settings, weights, work)
-    cache.inherit(earlier.artifact)
+    work.inherit(earlier.artifact)
     work.count("rows_reused", len(new) - len(changed))
     wanted = [*changed, *guarded, *lifted]
     parts = list(cache.batches(wanted, _row_key, Cut(settings, weights), 64))

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.chunking import Chunked, FrozenDocument, chunk_changes, chunk_documents
 from ragft_pipeline.corpus.gold import read_gold_questions
+from ragft_pipeline.corpus.nodes import with_context
 from ragft_pipeline.corpus.units import is_markdown
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.lineage.steps import Produced, Recipe, Step
@@ -19,6 +20,7 @@ from ragft_pipeline.models.weights import require_embedder, resolve_weights
 from ragft_pipeline.retrieval.lexical import TermStatistics
 
 SPLITS = ("train", "val", "test")
+_TEXTS_AT_ONCE = 8192
 
 
 def _snapshot(step: Step) -> Produced:
@@ -165,15 +167,20 @@ def _statistics(step: Step) -> Produced:
     found = step.store.find("corpus_statistics", link.action) if link else None
     if found is not None and facts.items() <= found.facts.items():
         return Produced(found.table(), facts)
-    texts = _distinct_texts(_filtered(cut_version(step, anchor), "train"))
-    statistics = TermStatistics.of(texts, language)
-    return Produced(statistics.to_table(), facts)
+    nodes = _filtered(cut_version(step, anchor), "train").read_all()
+    tables = [
+        TermStatistics.of(_distinct_texts(nodes, context), language).to_table(context)
+        for context in (False, True)
+    ]
+    return Produced(pa.concat_tables(tables).sort_by("term"), facts)
 
 
-def _distinct_texts(nodes: pa.RecordBatchReader) -> Iterator[str]:
+def _distinct_texts(nodes: pa.Table, context: bool) -> Iterator[str]:
     seen: set[str] = set()
-    for batch in nodes:
-        pairs = zip(batch.column("node_id").to_pylist(), batch.column("text").to_pylist())
+    for batch in nodes.to_batches(_TEXTS_AT_ONCE):
+        part = pa.Table.from_batches([batch])
+        part = with_context(part) if context else part
+        pairs = zip(part.column("node_id").to_pylist(), part.column("text").to_pylist())
         for node_id, text in pairs:
             if node_id not in seen:
                 seen.add(node_id)
@@ -183,6 +190,7 @@ def _distinct_texts(nodes: pa.RecordBatchReader) -> Iterator[str]:
 corpus_statistics = Recipe(
     "corpus_statistics",
     _statistics,
+    code=2,
     inputs=("train_nodes",),
     sections=("chunking", "passages", "embedder"),
     weights=("embedder",),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
-from ragft_pipeline.corpus.nodes import node_texts
+from ragft_pipeline.corpus.nodes import node_texts, with_context
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.identities import SCORING
 from ragft_pipeline.lineage.foresight import require_measurable
@@ -28,7 +28,7 @@ from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact
 from ragft_pipeline.store.tables import Change, Splice
-from ragft_pipeline.tuning.data import TrainingTables
+from ragft_pipeline.tuning.data import Questions, TrainingTables
 
 
 def _pairs_recipe(split: str) -> Recipe:
@@ -61,19 +61,48 @@ def _pairs_recipe(split: str) -> Recipe:
 
 def _kept_ranks(step: Step, asset: str) -> Kept | None:
     """Return the round trip's ranks of an earlier version by the same term statistics."""
-    earlier, change = step.earlier, step.change(asset, schemas.NODES)
-    counted = step.artifact("corpus_statistics").data_version
-    if earlier is None or change is None or earlier.artifact.inputs["corpus_statistics"] != counted:
+    changed = _changed_texts(step, asset, context=False)
+    if step.earlier is None or changed is None or not _unchanged(step, "corpus_statistics"):
         return None
-    was, now = (node_texts(table) for table in (change.before, change.after))
-    nodes = [
-        one.table(asset, ("node_id",)) for one in (earlier.inputs[asset], step.artifact(asset))
-    ]
-    gone, came = (
-        {key: text for key, text in texts.items() if key not in others}
-        for texts, others in ((was, _among(nodes[1], was)), (now, _among(nodes[0], now)))
+    return Kept.load(step.earlier.artifact.path, *changed)
+
+
+def _unchanged(step: Step, *assets: str) -> bool:
+    """Say whether inputs are those that `earlier` was made of."""
+    assert step.earlier is not None
+    made_of = step.earlier.artifact.inputs
+    return all(made_of[asset] == step.inputs[asset].data_version for asset in assets)
+
+
+def _changed_texts(
+    step: Step, asset: str, context: bool
+) -> tuple[dict[str, str], dict[str, str]] | None:
+    """Return the nodes, id to text, that left and that came since `earlier` was made.
+
+    A node whose text is another below other headings left and came.
+    """
+    earlier, change = step.earlier, step.change(asset, schemas.NODES)
+    if earlier is None or change is None:
+        return None
+    both = [part.column("node_id") for part in (change.before, change.after)]
+    ids = pc.unique(pa.chunked_array([*both[0].chunks, *both[1].chunks], pa.string()))
+    was, now = (
+        _texts(artifact, part, ids, context)
+        for artifact, part in (
+            (earlier.inputs[asset], change.before),
+            (step.artifact(asset), change.after),
+        )
     )
-    return Kept.load(earlier.artifact.path, gone, came)
+    gone = {node: text for node, text in was.items() if now.get(node) != text}
+    return gone, {node: text for node, text in now.items() if was.get(node) != text}
+
+
+def _texts(artifact: Artifact, rows: pa.Table, ids: pa.Array, context: bool) -> dict[str, str]:
+    """Return the texts of some nodes; `rows` has all of them but for what other documents share."""
+    places = pc.is_in(artifact.table(columns=("node_id",)).column(0), ids)
+    if pc.sum(places).as_py() not in (None, rows.num_rows):
+        rows = artifact.table().filter(places)
+    return node_texts(with_context(rows) if context else rows)
 
 
 def _among(nodes: pa.Table, ids: Collection[str]) -> set[str]:
@@ -100,7 +129,8 @@ def _embed(step: Step) -> Produced:
 
 def _embed_change(step: Step, encoder: Encoder, earlier: Artifact, change: Change) -> Produced:
     units = units_of(node_texts(change.after))
-    for _ in encoded(step.work, encoder, units, "document", earlier.path):
+    step.work.inherit(earlier.path)
+    for _ in encoded(step.work, encoder, units, "document"):
         pass
     came = {unit.text_id for unit in units}
     left = set(change.before.column("node_id").to_pylist()) - came
@@ -177,26 +207,53 @@ def read_tables(step: Step) -> TrainingTables:
 
 
 def _teach(step: Step) -> Produced:
-    from ragft_pipeline.tuning.teacher import score_with_teacher
     from ragft_pipeline.tuning.teacher_weight import choose_teacher_weight
 
     tables, statistics, settings = read_tables(step), read_statistics(step), reading(step)
-    pairs, nodes = tables.train_pairs, tables.train_nodes
     gold = step.table("gold_questions")
     weight = choose_teacher_weight(tables, gold, statistics, settings, step.work)
-    scores = score_with_teacher(pairs, nodes, statistics, weight.bm25_weight, settings, step.work)
+    pairs = tables.train_pairs
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
     made_of = digest_of(
         sorted(pairs.column("question_id").to_pylist()),
-        node_texts(nodes),
-        step.artifact("corpus_statistics").data_version,
+        *(step.inputs[name].data_version for name in _SEARCHED),
         [encoder.identity(kind) for kind in ("query", "document")],
         step.settings.teacher.digest(),
         step.settings.late_interaction.bits,
         weight.bm25_weight,
         _teacher_model(step.settings),
     )
+    scores = _taught(step, pairs, weight.bm25_weight)
     return Produced(scores, asdict(weight), made_of=made_of)
+
+
+_SEARCHED = ("train_nodes", "passage_context", "corpus_statistics")
+
+
+def _taught(step: Step, questions: pa.Table, bm25_weight: float) -> pa.Table:
+    """Return the teacher's scores of questions; of an earlier version's, what is otherwise."""
+    from ragft_pipeline.tuning.teacher import judged
+    from ragft_pipeline.tuning.teacher_lists import FirstLook, KeptLists
+
+    asked = Questions.from_table(questions)
+    if not len(asked):
+        return schemas.TEACHER_SCORES.schema.empty_table()
+    settings, kept = reading(step), None
+    changed = _changed_texts(step, "train_nodes", settings.passages.context == "on")
+    if step.earlier is not None and changed is not None:
+        if _unchanged(step, *_SEARCHED[1:]):
+            step.work.inherit(step.earlier.artifact.path)
+            kept = KeptLists.load(step.earlier.artifact, *changed)
+        else:
+            step.work.progress(f"{step.work.asset}: other term statistics: all is searched anew")
+    look = FirstLook(
+        lambda: node_texts(read_nodes(step, "train_nodes")),
+        read_statistics(step), bm25_weight, settings, step.work, kept,
+    )  # fmt: skip
+    lists = look.lists(asked)
+    table, as_listed = judged(look, asked, lists)
+    look.save(lists, as_listed, len(table.column("node_ids")[0]))
+    return table
 
 
 def _teacher_model(settings: Settings) -> str:
@@ -208,23 +265,14 @@ def _teach_log(step: Step) -> Produced:
     log = training_log(step)
     if not log.num_rows:  # as ever, where there is no log: nothing downstream is stale
         return Produced(schemas.TEACHER_SCORES.schema.empty_table(), data_version="no log")
-    from ragft_pipeline.tuning.teacher import score_with_teacher
-
-    nodes, statistics, settings = (
-        read_nodes(step, "train_nodes"),
-        read_statistics(step),
-        reading(step),
-    )
     weight = float(step.artifact("teacher_scores").facts["bm25_weight"])
-    return Produced(
-        score_with_teacher(log, nodes, statistics, weight, settings, step.work),
-        data_version=step.action,
-    )
+    return Produced(_taught(step, log, weight), data_version=step.action)
 
 
 log_scores = Recipe(
     "log_scores",
     _teach_log,
+    code=2,
     heavy=True,
     inputs=(
         "log_questions", "train_nodes", "passage_context", "corpus_statistics", "teacher_scores",
@@ -239,7 +287,7 @@ log_scores = Recipe(
 teacher_scores = Recipe(
     "teacher_scores",
     _teach,
-    code=2,
+    code=3,
     heavy=True,
     inputs=(*TRAINING, "passage_context", "gold_questions", "corpus_statistics"),
     sections=("teacher", "passages", "late_interaction", "embedder"),

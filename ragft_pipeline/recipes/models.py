@@ -130,7 +130,7 @@ def _reranker(step: Step) -> Produced:
 reranker = Recipe(
     "reranker",
     _reranker,
-    code=3,
+    code=4,
     heavy=True,
     keep=_keep,
     inputs=(*TRAINING, "passage_context", "teacher_scores", "corpus_statistics"),
@@ -165,6 +165,7 @@ def _late_interaction(step: Step) -> Produced:
 late_interaction = Recipe(
     "late_interaction",
     _late_interaction,
+    code=2,
     heavy=True,
     inputs=(*TRAINING, "passage_context", "corpus_statistics"),
     sections=("late_interaction", "embedder"),

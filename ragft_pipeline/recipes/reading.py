@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import pyarrow as pa
 
-from ragft_pipeline.corpus.nodes import node_texts, with_context
+from ragft_pipeline.corpus.nodes import with_context
 from ragft_pipeline.lineage.steps import Produced, Recipe, Step
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import Settings
@@ -48,11 +48,6 @@ def read_nodes(step: Step, asset: str) -> pa.Table:
 
 
 def read_statistics(step: Step) -> TermStatistics:
-    """Return the term statistics of the train nodes as they are read.
-
-    Those of `corpus_statistics` count the passages alone; below headings the train nodes' own do.
-    """
-    if reading(step).passages.context == "off":
-        return TermStatistics.from_table(step.table("corpus_statistics"))
-    texts = node_texts(read_nodes(step, "train_nodes")).values()
-    return TermStatistics.of(texts, step.settings.passages.language)
+    """Return the term statistics in force, of passages as they are read."""
+    context = reading(step).passages.context == "on"
+    return TermStatistics.from_table(step.table("corpus_statistics"), context)

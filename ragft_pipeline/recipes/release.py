@@ -37,7 +37,7 @@ def _refit(step: Step) -> Produced:
 refit_models = Recipe(
     "refit_models",
     _refit,
-    code=2,
+    code=3,
     heavy=True,
     inputs=(
         *PAIRS,

@@ -283,16 +283,9 @@ def encoded(
     encoder: Encoder,
     units: Sequence[EncodedText],
     kind: Kind,
-    earlier: Path | None = None,
 ) -> Iterator[pa.Table]:
-    """Yield the VECTORS rows of texts part by part, encoding only texts no artifact holds.
-
-    Args:
-        earlier: an artifact whose vectors this one takes over as they are.
-    """
+    """Yield the VECTORS rows of texts part by part, encoding only texts no artifact holds."""
     cache = work.rows(f"vectors_{kind}", encoder.identity(kind), schemas.VECTORS.schema, family="*")
-    if earlier is not None:
-        cache.inherit(earlier)
     yield from cache.batches(units, attrgetter("row_key"), Encode(encoder, kind), batch_size=1024)
 
 

@@ -19,6 +19,7 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import sparse
 
 from ragft_pipeline import schemas
@@ -59,8 +60,9 @@ class TermStatistics:
         return cls(dict(frequency), number, length / max(1, number), language)
 
     @classmethod
-    def from_table(cls, table: pa.Table) -> TermStatistics:
-        """Read a CORPUS_STATISTICS table."""
+    def from_table(cls, table: pa.Table, context: bool = False) -> TermStatistics:
+        """Read a CORPUS_STATISTICS table: of the passages alone, or below their headings."""
+        table = table.filter(pc.equal(table.column("context"), context))
         if not table.num_rows:
             return cls({}, 0, 1.0)
         terms = table.column("term").to_pylist()
@@ -69,11 +71,12 @@ class TermStatistics:
         language = table.column("language")[0].as_py()
         return cls(dict(zip(terms, counts)), nodes, mean, language)
 
-    def to_table(self) -> pa.Table:
-        """Return a CORPUS_STATISTICS table."""
+    def to_table(self, context: bool = False) -> pa.Table:
+        """Return a CORPUS_STATISTICS table of statistics without or with context."""
         rows = [
             {
                 "term": term,
+                "context": context,
                 "document_frequency": n,
                 "nodes": self.nodes,
                 "mean_length": self.mean_length,
@@ -217,17 +220,21 @@ class LexicalIndex:
         return np.asarray(found, dtype=np.float32).reshape(-1)
 
     def _counted(self, queries: Sequence[str]) -> sparse.csr_matrix:
-        """Return how often each query has each term, float32 (queries, terms)."""
+        """Return how often each query has each term, float32 (queries, terms).
+
+        The terms stay in the order of the question, in which products add them up, so that with
+        frozen statistics a score is the same to the bit whatever else is indexed.
+        """
         terms = self._weights.shape[0]
-        rows, columns, values = [], [], []
-        for row, query in enumerate(queries):
+        columns, values, ends = [], [], [0]
+        for query in queries:
             for term, count in self.query_terms(query).items():
                 if (column := self._vocabulary.get(term)) is not None:
-                    rows.append(row)
                     columns.append(column)
                     values.append(count)
-        shape = (len(queries), terms)
-        return sparse.csr_matrix((values, (rows, columns)), shape=shape, dtype=np.float32)
+            ends.append(len(values))
+        counts = np.array(values, np.float32)
+        return sparse.csr_matrix((counts, columns, ends), shape=(len(queries), terms))
 
     def shares(self, query: str, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what share of a question some texts hold: of its terms, and of its bigrams.

@@ -79,6 +79,12 @@ class Workspace:
         self._finished.append(cache.discard_staged)
         return cache
 
+    def inherit(self, artifact: Path) -> None:
+        """Take all row tables that an earlier artifact holds, without a look at them."""
+        for file in artifact.glob("*.parquet"):
+            if digest_in(file.name) and not share(file, self.folder / file.name):
+                shutil.copyfile(file, self.folder / file.name)
+
     def published(self) -> None:
         """Drop the staged rows that the published artifact now holds."""
         for action in self._finished:
@@ -172,12 +178,6 @@ class RowCache:
         apart = [part for part in held if part.path not in before]
         alone = {file: pq.read_metadata(file).num_rows for file in before if _is_alone(file)}
         self._merge([*apart, *_whole(alone)], segments.written)
-
-    def inherit(self, artifact: Path) -> None:
-        """Take all rows that an earlier artifact holds, without a look at them."""
-        for file in artifact.glob(f"{self._file}*.parquet"):
-            if self._shared(file) is None:
-                shutil.copyfile(file, self._work.folder / file.name)
 
     def _own(self) -> list[Path]:
         return sorted(self._work.folder.glob(f"{self._file}*.parquet"))

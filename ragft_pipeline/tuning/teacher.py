@@ -15,23 +15,23 @@ from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.weights import resolve_weights
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
-from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
+from ragft_pipeline.retrieval.best_lists import BestLists
+from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.reranking import (
     Reranker,
     blend,
     cached_pair_scores,
     is_cross_encoder,
 )
-from ragft_pipeline.retrieval.search import fuse, min_max, rows_at_once, top_k
-from ragft_pipeline.retrieval.terms import cached_terms
 from ragft_pipeline.settings import RerankerSettings, Settings, TeacherSettings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import Questions
+from ragft_pipeline.tuning.teacher_lists import FirstLook
 
-_BLOCK = 512
 _LATE_DEPTH = 64
 _NO_SOURCE = -1
+_NOTHING = schemas.TEACHER_SCORES.schema.empty_table()
 
 
 def score_with_teacher(
@@ -42,65 +42,82 @@ def score_with_teacher(
     settings: Settings,
     work: Workspace,
 ) -> pa.Table:
-    """Return a TEACHER_SCORES table: each train question's best nodes, best first, 0..1.
+    """Return a TEACHER_SCORES table: each question's best nodes, best first, 0..1.
 
-    BM25 and the base embedder are min-max over all train nodes; the `teacher.depth` best by their
-    mixture are kept, and always the source node of a question that has one. Where several nodes
-    answer it, each has the score of the best of them: none is a negative. Late interaction is mixed
-    into the best 64 of some questions (of all it taught five tools' maps .624 against .610,
-    COVID-QA's the same); with `teacher.model`, a cross-encoder, the best `teacher.reranked` are
-    ordered by both.
+    BM25 and the base embedder are min-max over all nodes; see `judged`.
     """
-    questions, texts = Questions.from_table(pairs), node_texts(nodes)
-    encoder = Encoder.base(settings.embedder, settings.compute)
-    node_ids, node_vectors = cached_vectors(work, encoder, texts, "document")
-    _, question_vectors = cached_vectors(work, encoder, questions.by_id(), "query")
-    terms = cached_terms(work, list(texts.values()), statistics.language)
-    lexical = LexicalIndex(list(texts.values()), statistics, terms=terms)
-    column = {node_id: index for index, node_id in enumerate(node_ids)}
-    answers = [[column[node_id] for node_id in own] for own in questions.answers()]
-    best, scores = [], []
-    block = rows_at_once(len(node_ids), _BLOCK)
-    for start in range(0, len(questions), block):
-        part = slice(start, start + block)
-        words = min_max(lexical.scores(questions.texts[part]))
-        dense = min_max(question_vectors[part] @ node_vectors.T)
-        mixed = fuse(dense, words, 1 - bm25_weight)
-        mixed_top = mixed.copy()
-        for row, own in enumerate(answers[part]):
-            if own:
-                mixed[row, own] = mixed[row, own].max()
-                mixed_top[row, own] = np.inf
-        kept = np.sort(top_k(mixed_top, settings.teacher.depth), axis=1)
-        listed, listed_scores = _best_first(kept, np.take_along_axis(mixed, kept, axis=1))
-        best.append(listed)
-        scores.append(listed_scores)
-    if not best:
-        return schemas.TEACHER_SCORES.schema.empty_table()
-    listed, listed_scores = np.concatenate(best), np.concatenate(scores).astype(np.float32)
-    passages, recipe = list(texts.values()), settings.teacher
+    questions = Questions.from_table(pairs)
+    look = FirstLook(lambda: node_texts(nodes), statistics, bm25_weight, settings, work)
+    return judged(look, questions, look.lists(questions))[0] if len(questions) else _NOTHING
+
+
+def judged(look: FirstLook, questions: Questions, lists: BestLists) -> tuple[pa.Table, np.ndarray]:
+    """Return the TEACHER_SCORES of the first look's lists, and which are these as they were.
+
+    The `teacher.depth` best are kept, and always the source node of a question that has one. Where
+    several nodes answer it, each has the score of the best of them: none is a negative. Late
+    interaction is mixed into the best 64 of some questions (of all it taught five tools' maps .624
+    against .610, COVID-QA's the same); with `teacher.model`, a cross-encoder, the best
+    `teacher.reranked` are ordered by both.
+    """
+    settings, work, recipe = look.settings, look.work, look.settings.teacher
+    listed, listed_scores, as_listed = _shortlists(lists, recipe.depth)
+    names = lists.names
     late = min(recipe.late_questions, len(questions)) if recipe.late_interaction else 0
+    if late or recipe.model is not None:
+        ids, passages = (list(part) for part in (look.texts, look.texts.values()))
+        every = pa.array(ids, pa.string())
+        listed = pc.fill_null(pc.index_in(names, every), -1).to_numpy()[listed]
+        names = every
     if late:
+        as_listed[:late] = False
         listed[:late], listed_scores[:late] = _with_late_interaction(
             questions.texts[:late], passages, listed[:late], listed_scores[:late], settings, work
         )
-    if settings.teacher.model is not None:
+    if recipe.model is not None:
+        as_listed[:] = False
         listed, listed_scores = _reranked(
-            questions.texts, passages, listed, listed_scores, settings.teacher, settings, work
+            questions.texts, passages, listed, listed_scores, recipe, settings, work
         )
-    for row, own in enumerate(answers):  # what a second judge told apart is as good again
+    for row, own in enumerate(questions.answers()):  # what a second judge told apart is as good
         if len(own) > 1:
-            places = np.isin(listed[row], own)
+            places = pc.index_in(pa.array(own, pa.string()), names)
+            places = np.isin(listed[row], places.drop_null().to_numpy())
             listed_scores[row, places] = listed_scores[row, places].max()
-    listed, listed_scores = _best_first(listed, listed_scores)
-    return pa.table(
+    again = ~as_listed
+    listed[again], listed_scores[again] = _best_first(listed[again], listed_scores[again])
+    table = pa.table(
         {
             "question_id": questions.ids,
-            "node_ids": _lists(pa.array(node_ids).take(pa.array(listed.reshape(-1))), listed),
+            "node_ids": _lists(names.take(pa.array(listed.reshape(-1))), listed),
             "scores": _lists(pa.array(listed_scores.reshape(-1)), listed),
         },
         schema=schemas.TEACHER_SCORES.schema,
     )
+    return table, as_listed
+
+
+def _shortlists(lists: BestLists, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return each question's best nodes, their scores, and where these are the first of its list.
+
+    The nodes that answer a question are among them, each with the score of the best of these.
+    """
+    width = min(depth, int(lists.ranked.min()))
+    listed, scores = lists.nodes[:, :width].copy(), lists.scores[:, :width].copy()
+    single = np.bincount(lists.asking, minlength=len(listed)) < 2
+    there = (listed[lists.asking] == lists.answers[:, None]).any(axis=1)
+    as_listed = single.copy()
+    as_listed[lists.asking[~there]] = False
+    for row in np.flatnonzero(~as_listed):
+        pairs = lists.asking == row
+        own = np.unique(lists.answers[pairs])[:width]
+        others = np.isin(lists.nodes[row], own, invert=True) & (lists.nodes[row] >= 0)
+        nodes = np.append(own, lists.nodes[row][others])[:width]
+        best = np.full(len(own), lists.answer_scores[pairs].max(), np.float32)
+        worth = np.append(best, lists.scores[row][others])[:width]
+        order = np.lexsort((nodes, -worth))
+        listed[row], scores[row] = nodes[order], worth[order]
+    return listed, scores, as_listed
 
 
 def _with_late_interaction(
