@@ -230,10 +230,10 @@ def _teach(step: Step) -> Produced:
 _SEARCHED = ("train_nodes", "passage_context", "corpus_statistics")
 
 
-def _taught(step: Step, questions: pa.Table, bm25_weight: float) -> pa.Table:
-    """Return the teacher's scores of questions; of an earlier version's, what is otherwise."""
+def _taught(step: Step, questions: pa.Table, bm25_weight: float) -> pa.Table | Splice:
+    """Return the teacher's scores of questions, by way of an earlier version's."""
     from ragft_pipeline.tuning.teacher import judged
-    from ragft_pipeline.tuning.teacher_lists import FirstLook, KeptLists
+    from ragft_pipeline.tuning.teacher_lists import FILES, FirstLook, KeptLists
 
     asked = Questions.from_table(questions)
     if not len(asked):
@@ -244,6 +244,10 @@ def _taught(step: Step, questions: pa.Table, bm25_weight: float) -> pa.Table:
         if _unchanged(step, *_SEARCHED[1:]):
             step.work.inherit(step.earlier.artifact.path)
             kept = KeptLists.load(step.earlier.artifact, *changed)
+            if kept is not None and kept.stand(asked, bm25_weight):
+                step.work.inherit(step.earlier.artifact.path, *FILES)
+                nothing = schemas.TEACHER_SCORES.schema.empty_table()
+                return step.spliced(pa.array([], pa.string()), nothing)
         else:
             step.work.progress(f"{step.work.asset}: other term statistics: all is searched anew")
     look = FirstLook(

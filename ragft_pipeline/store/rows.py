@@ -79,11 +79,12 @@ class Workspace:
         self._finished.append(cache.discard_staged)
         return cache
 
-    def inherit(self, artifact: Path) -> None:
-        """Take all row tables that an earlier artifact holds, without a look at them."""
-        for file in artifact.glob("*.parquet"):
-            if digest_in(file.name) and not share(file, self.folder / file.name):
-                shutil.copyfile(file, self.folder / file.name)
+    def inherit(self, artifact: Path, *names: str) -> None:
+        """Take all row tables that an earlier artifact holds, and some files, without a look."""
+        rows = [file.name for file in artifact.glob("*.parquet") if digest_in(file.name)]
+        for name in (*rows, *names):
+            if not share(artifact / name, self.folder / name):
+                shutil.copyfile(artifact / name, self.folder / name)
 
     def published(self) -> None:
         """Drop the staged rows that the published artifact now holds."""

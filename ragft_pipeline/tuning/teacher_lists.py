@@ -24,7 +24,7 @@ from ragft_pipeline.store import Artifact, Workspace
 from ragft_pipeline.store.tables import segments_of
 from ragft_pipeline.tuning.data import Questions
 
-LISTS, COUNTED = "best_lists.parquet", "best_lists.json"
+FILES = _LISTS, _COUNTED = "best_lists.parquet", "best_lists.json"
 _IDS = "node_ids.list.element"
 _WHOLE = 2  # where more than one node in so many left or came, all questions are searched for
 
@@ -46,10 +46,15 @@ class KeptLists:
     @classmethod
     def load(
         cls, artifact: Artifact, gone: Mapping[str, str], came: Mapping[str, str]
-    ) -> KeptLists:
-        """Read what `FirstLook.save` wrote, and what it left to the artifact's table."""
-        counted = json.loads((artifact.path / COUNTED).read_text(encoding="utf-8"))
-        kept = pq.read_table(artifact.path / LISTS).combine_chunks()
+    ) -> KeptLists | None:
+        """Read what `FirstLook.save` wrote, and what it left to the artifact's table.
+
+        None where there was no question.
+        """
+        if not (artifact.path / _COUNTED).is_file():
+            return None
+        counted = json.loads((artifact.path / _COUNTED).read_text(encoding="utf-8"))
+        kept = pq.read_table(artifact.path / _LISTS).combine_chunks()
         taught = [
             pq.read_table(file, columns=["node_ids", "scores"], read_dictionary=[_IDS])
             for file in segments_of(artifact.table_path())
@@ -83,6 +88,11 @@ class KeptLists:
             *(np.asarray(_flat(kept, name)).reshape(-1, 4) for name in ("bounds", "having")),
         )  # fmt: skip
         return cls(found, counted["bm25_weight"], Counter(counted["languages"]), gone, came)
+
+    def stand(self, questions: Questions, bm25_weight: float) -> bool:
+        """Say whether nothing is otherwise."""
+        same = self.lists.ids == questions.ids and self.bm25_weight == bm25_weight
+        return same and not (self.gone or self.came)
 
 
 @dataclass
@@ -147,10 +157,10 @@ class FirstLook:
             "bounds": _lists(lists.bounds.reshape(-1), fours),
             "having": _lists(lists.having.reshape(-1), fours),
         }
-        pq.write_table(pa.table(columns), self.work.folder / LISTS, compression="zstd")
+        pq.write_table(pa.table(columns), self.work.folder / _LISTS, compression="zstd")
         counted = {"languages": self.languages, "bm25_weight": self.bm25_weight}
         text = json.dumps(counted, sort_keys=True)
-        (self.work.folder / COUNTED).write_text(text, encoding="utf-8")
+        (self.work.folder / _COUNTED).write_text(text, encoding="utf-8")
 
     @cached_property
     def languages(self) -> Counter[str]:
