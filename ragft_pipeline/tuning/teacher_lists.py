@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from ragft_pipeline.retrieval.best_lists import Asked, BestLists, Searched, follow, rounded, search
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
+from ragft_pipeline.retrieval.search import rows_at_once
 from ragft_pipeline.retrieval.terms import Terms, cached_terms, runs
 from ragft_pipeline.retrieval.words import language_of
 from ragft_pipeline.settings import Settings
@@ -116,17 +117,19 @@ class FirstLook:
         kept = self._usable()
         vectors = cached_vectors(self.work, self._encoder, questions.by_id(), "query")[1]
         asked = Asked(questions.ids, questions.texts, rounded(vectors), questions.answers())
-        if kept is None:
-            return self._searched(asked)
-        place = {key: row for row, key in enumerate(kept.lists.ids)}
+        place = {key: row for row, key in enumerate(kept.lists.ids)} if kept else {}
         known = np.array([key in place for key in asked.ids], bool)
+        if kept is None or not known.any():
+            return self._searched(asked)
         old = kept.lists.at(np.array([place[key] for key in asked.ids if key in place], int))
         ours = asked.at(np.flatnonzero(known))
         changed = [self._nodes(texts) for texts in (kept.gone, kept.came)]
-        nodes = kept.languages.total()
-        found, anew = follow(
-            old, ours, *changed, nodes, 1 - self.bm25_weight, self.settings.teacher.depth
-        )
+        size = rows_at_once(sum(len(nodes.ids) for nodes in changed), len(old.ids))
+        recipe = (kept.languages.total(), 1 - self.bm25_weight, self.settings.teacher.depth)
+        blocks = np.split(np.arange(len(old.ids)), range(size, len(old.ids), size))
+        parts = [follow(old.at(rows), ours.at(rows), *changed, *recipe) for rows in blocks]
+        found = BestLists.joined([lists for lists, _ in parts])
+        anew = np.concatenate([rows for _, rows in parts])
         again = np.append(np.flatnonzero(known)[anew], np.flatnonzero(~known))
         self.work.count("questions_followed", len(asked.ids) - len(again))
         self.work.count("questions_searched", len(again))
