@@ -68,10 +68,14 @@ def _kept_ranks(step: Step, asset: str) -> Kept | None:
 
 
 def _unchanged(step: Step, *assets: str) -> bool:
-    """Say whether inputs are those that `earlier` was made of."""
+    """Say whether inputs are those that `earlier` was made of, and tell where they are not."""
     assert step.earlier is not None
     made_of = step.earlier.artifact.inputs
-    return all(made_of[asset] == step.inputs[asset].data_version for asset in assets)
+    others = [asset for asset in assets if made_of[asset] != step.inputs[asset].data_version]
+    if others:
+        what = " and ".join(others)
+        step.work.progress(f"{step.work.asset}: {what} changed: all is searched for anew")
+    return not others
 
 
 def _changed_texts(
@@ -240,16 +244,14 @@ def _taught(step: Step, questions: pa.Table, bm25_weight: float) -> pa.Table | S
         return schemas.TEACHER_SCORES.schema.empty_table()
     settings, kept = reading(step), None
     changed = _changed_texts(step, "train_nodes", settings.passages.context == "on")
-    if step.earlier is not None and changed is not None:
-        if _unchanged(step, *_SEARCHED[1:]):
-            step.work.inherit(step.earlier.artifact.path)
-            kept = KeptLists.load(step.earlier.artifact, *changed)
-            if kept is not None and kept.stand(asked, bm25_weight):
-                step.work.inherit(step.earlier.artifact.path, *FILES)
-                nothing = schemas.TEACHER_SCORES.schema.empty_table()
-                return step.spliced(pa.array([], pa.string()), nothing)
-        else:
-            step.work.progress(f"{step.work.asset}: other term statistics: all is searched anew")
+    earlier = step.earlier
+    if earlier is not None and changed is not None and _unchanged(step, *_SEARCHED[1:]):
+        step.work.inherit(earlier.artifact.path)
+        kept = KeptLists.load(earlier.artifact, *changed)
+        if kept is not None and kept.stand(asked, bm25_weight):
+            step.work.inherit(earlier.artifact.path, *FILES)
+            nothing = schemas.TEACHER_SCORES.schema.empty_table()
+            return step.spliced(pa.array([], pa.string()), nothing)
     look = FirstLook(
         lambda: node_texts(read_nodes(step, "train_nodes")),
         read_statistics(step), bm25_weight, settings, step.work, kept,
