@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -28,6 +29,7 @@ from ragft_pipeline.store.segments import digest_in, share
 DIGEST = "row_digest"
 _ROWS = 4096  # of a segment, in the mean
 _READ_ROWS = 8192
+_DICTIONARY = 1 << 26  # bytes: of a list's ids each is written once, however many there are
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ class _Segments:
 
     def _write(self, rows: pa.Table) -> None:
         temporary = self._folder / ".segment"
-        options = _encodings(rows.schema)
+        options = encodings(rows.schema)
         pq.write_table(rows.combine_chunks(), temporary, compression="zstd", **options)
         temporary.replace(self._path(file_sha256(temporary)))
         self._number += 1
@@ -203,7 +205,7 @@ class _Segments:
         return self._folder / f"{self._number:06d}-{digest}.parquet"
 
 
-def _encodings(schema: pa.Schema) -> dict[str, list[str]]:
+def encodings(schema: pa.Schema) -> dict[str, Any]:
     """Return how lists of floats are stored: half as many bytes as by Parquet's dictionaries."""
     lists = [field.name for field in schema if pa.types.is_list(field.type)]
     floats = [name for name in lists if pa.types.is_floating(schema.field(name).type.value_type)]
@@ -213,6 +215,7 @@ def _encodings(schema: pa.Schema) -> dict[str, list[str]]:
     return {
         "use_dictionary": [leaves[name] for name in schema.names if name not in floats],
         "use_byte_stream_split": [leaves[name] for name in floats],
+        "dictionary_pagesize_limit": _DICTIONARY,
     }
 
 

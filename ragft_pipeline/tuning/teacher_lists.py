@@ -22,7 +22,7 @@ from ragft_pipeline.retrieval.terms import Terms, cached_terms, runs
 from ragft_pipeline.retrieval.words import language_of
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, Workspace
-from ragft_pipeline.store.tables import segments_of
+from ragft_pipeline.store.tables import encodings, segments_of
 from ragft_pipeline.tuning.data import Questions
 
 FILES = _LISTS, _COUNTED = "best_lists.parquet", "best_lists.json"
@@ -160,7 +160,9 @@ class FirstLook:
             "bounds": _lists(lists.bounds.reshape(-1), fours),
             "having": _lists(lists.having.reshape(-1), fours),
         }
-        pq.write_table(pa.table(columns), self.work.folder / _LISTS, compression="zstd")
+        table = pa.table(columns)
+        place = self.work.folder / _LISTS
+        pq.write_table(table, place, compression="zstd", **encodings(table.schema))
         counted = {"languages": self.languages, "bm25_weight": self.bm25_weight}
         text = json.dumps(counted, sort_keys=True)
         (self.work.folder / _COUNTED).write_text(text, encoding="utf-8")
