@@ -43,10 +43,12 @@ class Asked:
 
     def at(self, places: np.ndarray) -> Asked:
         """Return some of them."""
-        ids, texts, answers = (
-            [values[place] for place in places] for values in (self.ids, self.texts, self.answers)
+        return Asked(
+            [self.ids[place] for place in places],
+            [self.texts[place] for place in places],
+            self.vectors[places],
+            [self.answers[place] for place in places],
         )
-        return Asked(ids, texts, self.vectors[places], answers)
 
 
 @dataclass(frozen=True)
@@ -127,16 +129,17 @@ class BestLists:
             spare = width - values.shape[1]
             return np.pad(values, ((0, 0), (0, spare)), constant_values=-1) if spare else values
 
-        def all_of(name: str) -> np.ndarray:
-            return np.concatenate([getattr(part, name) for part in moved])
-
         return cls(
-            [one for part in parts for one in part.ids], names,
-            *(np.concatenate([padded(getattr(p, name)) for p in moved])
-              for name in ("nodes", "scores")),
-            np.concatenate([part.asking + start for part, start in zip(parts, starts)]),
-            *map(all_of, ("answers", "answer_scores", "bounds", "having")),
-        )  # fmt: skip
+            [one for part in parts for one in part.ids],
+            names,
+            np.concatenate([padded(part.nodes) for part in moved]),
+            np.concatenate([padded(part.scores) for part in moved]),
+            np.concatenate([part.asking + start for part, start in zip(moved, starts)]),
+            np.concatenate([part.answers for part in moved]),
+            np.concatenate([part.answer_scores for part in moved]),
+            np.concatenate([part.bounds for part in moved]),
+            np.concatenate([part.having for part in moved]),
+        )
 
 
 def search(asked: Asked, nodes: Searched, dense_weight: float, depth: int) -> BestLists:
@@ -213,7 +216,7 @@ def follow(
     at = np.searchsorted(known[order], wanted).clip(max=max(0, len(known) - 1))
     told = known[order][at] == wanted if len(known) else np.zeros(len(wanted), bool)
     used = [dense_weight > 0] * 2 + [dense_weight < 1] * 2
-    anew = ((having <= 0) | passed)[:, used].any(axis=1)
+    anew: np.ndarray = ((having <= 0) | passed)[:, used].any(axis=1)
     anew[asking[~told]] = True
     width = depth + SPARE
     lists = BestLists(

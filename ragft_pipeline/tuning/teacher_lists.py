@@ -123,11 +123,13 @@ class FirstLook:
             return self._searched(asked)
         old = kept.lists.at(np.array([place[key] for key in asked.ids if key in place], int))
         ours = asked.at(np.flatnonzero(known))
-        changed = [self._nodes(texts) for texts in (kept.gone, kept.came)]
-        size = rows_at_once(sum(len(nodes.ids) for nodes in changed), len(old.ids))
-        recipe = (kept.languages.total(), 1 - self.bm25_weight, self.settings.teacher.depth)
-        blocks = np.split(np.arange(len(old.ids)), range(size, len(old.ids), size))
-        parts = [follow(old.at(rows), ours.at(rows), *changed, *recipe) for rows in blocks]
+        gone, came = (self._nodes(texts) for texts in (kept.gone, kept.came))
+        size = rows_at_once(len(gone.ids) + len(came.ids), len(old.ids))
+        weight, depth = 1 - self.bm25_weight, self.settings.teacher.depth
+        parts = [
+            follow(old.at(rows), ours.at(rows), gone, came, kept.languages.total(), weight, depth)
+            for rows in np.split(np.arange(len(old.ids)), range(size, len(old.ids), size))
+        ]
         found = BestLists.joined([lists for lists, _ in parts])
         anew = np.concatenate([rows for _, rows in parts])
         again = np.append(np.flatnonzero(known)[anew], np.flatnonzero(~known))
