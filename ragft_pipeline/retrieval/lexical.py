@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -116,6 +116,13 @@ def key_words(texts: Sequence[str], statistics: TermStatistics) -> list[str]:
     return [forms[term].most_common(1)[0][0] for term in ranked]
 
 
+@lru_cache(maxsize=1 << 15)  # a run asks the same questions of several sets of nodes
+def _asked_terms(query: str, languages: tuple[str, ...]) -> Counter[str]:
+    words = words_of(query)
+    forms = zip(*(lexical_terms(words, language) for language in languages))
+    return Counter(term for each in forms for term in dict.fromkeys(each))
+
+
 class LexicalIndex:
     """BM25 scores of queries against texts (Robertson et al. 1994, Lucene's variant).
 
@@ -165,9 +172,7 @@ class LexicalIndex:
 
     def query_terms(self, query: str) -> Counter[str]:
         """Return the terms that a question looks for, in each form that the texts may have."""
-        words = words_of(query)
-        forms = zip(*(lexical_terms(words, language) for language in self._spoken))
-        return Counter(term for each in forms for term in dict.fromkeys(each))
+        return _asked_terms(query, tuple(self._spoken))
 
     @cached_property
     def _weights(self) -> sparse.csr_matrix:
