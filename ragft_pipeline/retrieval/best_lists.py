@@ -77,7 +77,8 @@ class BestLists:
         nodes: int64 (questions, entries): the best of all nodes, best first, of equally good ones
             the first by id; -1 where there are no more.
         scores: float32 (questions, entries), 0..1; -1 where there is no node.
-        asking, answers, answer_scores: pairs of a question, a node that answers it, and its score.
+        asking, answers, answer_scores: pairs of a question, ascending, a node that answers it, and
+            that node's score.
         bounds: float32 (questions, 4): the lowest and the highest cosine and BM25 score.
         having: int64 (questions, 4): how many nodes have them.
     """
@@ -101,11 +102,12 @@ class BestLists:
         """Return those of some questions, in that order."""
         place = np.full(len(self.ids), -1)
         place[questions] = np.arange(len(questions))
-        pairs = place[self.asking] >= 0
+        asking = place[self.asking]
+        pairs = np.argsort(asking, kind="stable")[np.count_nonzero(asking < 0) :]
         return BestLists(
             [self.ids[one] for one in questions], self.names,
             self.nodes[questions], self.scores[questions],
-            place[self.asking[pairs]], self.answers[pairs], self.answer_scores[pairs],
+            asking[pairs], self.answers[pairs], self.answer_scores[pairs],
             self.bounds[questions], self.having[questions],
         )  # fmt: skip
 

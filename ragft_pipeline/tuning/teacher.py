@@ -108,10 +108,8 @@ def _shortlists(lists: BestLists, depth: int) -> tuple[np.ndarray, np.ndarray, n
     there = (listed[lists.asking] == lists.answers[:, None]).any(axis=1)
     as_listed = single.copy()
     as_listed[lists.asking[~there]] = False
-    by_question = np.argsort(lists.asking, kind="stable")
-    ends = np.cumsum(np.bincount(lists.asking, minlength=len(listed)))
     for row in np.flatnonzero(~as_listed):
-        pairs = by_question[ends[row - 1] if row else 0 : ends[row]]
+        pairs = slice(*np.searchsorted(lists.asking, (row, row + 1)))
         own = np.unique(lists.answers[pairs])[:width]
         others = np.isin(lists.nodes[row], own, invert=True) & (lists.nodes[row] >= 0)
         nodes = np.append(own, lists.nodes[row][others])[:width]

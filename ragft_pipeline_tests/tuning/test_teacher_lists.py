@@ -25,7 +25,8 @@ def questions_about(nodes: list[str]) -> Questions:
     """One a node, one that two nodes answer, and one that nobody labelled."""
     own = [*nodes[:20], nodes[3], nodes[30], ""]
     texts = [" ".join(TEXTS[node].split()[2:6]) for node in own[:20]] + ["twice", "twice", "asked"]
-    return Questions([f"q{n:02}" for n in range(len(own))], texts, own)
+    ids = [f"q{node[-2:]}" for node in own[:20]] + [f"r{own[20][-2:]}", f"s{own[21][-2:]}", "t"]
+    return Questions(ids, texts, own)
 
 
 def look(folder: Path, nodes: list[str], kept: KeptLists | None = None) -> FirstLook:
@@ -65,11 +66,17 @@ def test_lists_that_were_kept_teach_what_a_search_of_all_teaches(tmp_path: Path)
     assert followed.equals(whole)
     counts = follower.work.counts
     assert counts["questions_followed"] + counts["questions_searched"] == len(asked)
-    assert counts["questions_followed"] > 0
-    again = [
+    assert counts["questions_followed"] > 5
+    assert counts["questions_searched"] > 1
+    ours, theirs = (
         KeptLists.load(Artifact("teacher_scores", "", "", tmp_path / name, "", {}, {}), {}, {})
         for name in ("followed", "whole")
-    ]
-    ours, theirs = (one.lists for one in again if one is not None)
-    np.testing.assert_array_equal(ours.bounds, theirs.bounds)
-    np.testing.assert_array_equal(ours.having, theirs.having)
+    )
+    assert ours is not None
+    assert theirs is not None
+    assert ours.languages == theirs.languages
+    for name in ("bounds", "having", "asking", "answer_scores"):
+        one, other = (getattr(kept.lists, name) for kept in (ours, theirs))
+        np.testing.assert_array_equal(one, other, err_msg=name)
+    one, other = (kept.lists.names.take(pa.array(kept.lists.answers)) for kept in (ours, theirs))
+    assert one.equals(other)
