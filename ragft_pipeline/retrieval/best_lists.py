@@ -218,7 +218,7 @@ def follow(
     at = np.searchsorted(known[order], wanted).clip(max=max(0, len(known) - 1))
     told = known[order][at] == wanted if len(known) else np.zeros(len(wanted), bool)
     used = [dense_weight > 0] * 2 + [dense_weight < 1] * 2
-    anew: np.ndarray = ((having <= 0) | passed)[:, used].any(axis=1)
+    anew = np.asarray(((having <= 0) | passed)[:, used].any(axis=1))
     anew[asking[~told]] = True
     width = depth + SPARE
     lists = BestLists(
