@@ -16,26 +16,28 @@ class Table:
     """A table artifact: its schema, the columns that identify a row and those that describe it.
 
     `volatile` columns (timings, floating-point vectors that depend on the company they were
-    computed in, where a document lies) are stored but left out of the data version.
+    computed in, where a document lies) are stored but left out of the data version. A `segment` has
+    so many rows in the mean.
     """
 
     name: str
     schema: pa.Schema
     key: tuple[str, ...]
     volatile: tuple[str, ...] = ()
+    segment: int = 4096
 
     @property
     def layout(self) -> Layout:
         """How its rows are written: as they come, a document or what else comes first in the key
         whole in one segment.
         """
-        return Layout(self.schema, self.key[0], self.volatile)
+        return Layout(self.schema, self.key[0], self.volatile, self.segment)
 
     @property
     def keyed(self) -> Layout:
         """The same where the data version is not made of the rows: their keys tell them apart."""
         rest = (name for name in self.schema.names if name not in self.key)
-        return Layout(self.schema, self.key[0], tuple(rest))
+        return Layout(self.schema, self.key[0], tuple(rest), self.segment)
 
 
 def _schema(**columns: pa.DataType) -> pa.Schema:
@@ -70,6 +72,7 @@ NODES = Table(
         start_char=N, end_char=N, tokens=N,
     ),
     key=("doc_key", "node_id", "start_char"),
+    segment=1024,  # a bundle has vectors and token vectors beside each, which an edit writes anew
 )  # fmt: skip
 GOLD_QUESTIONS = Table(
     "gold_questions",

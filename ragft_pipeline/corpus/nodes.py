@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+_AT_ONCE = 8192  # rows as Python objects
+
 
 def node_texts(*tables: pa.Table) -> dict[str, str]:
     """Return node id to text over NODES tables, in the order of the ids."""
@@ -35,7 +37,8 @@ def with_context(nodes: pa.Table) -> pa.Table:
     A text that begins with its title stays as it is. This is what models and BM25 read where
     context helps; what people are shown is the passage alone.
     """
-    texts = [contextual(row) for row in nodes.to_pylist()]
+    batches = nodes.to_batches(_AT_ONCE)
+    texts = [contextual(row) for batch in batches for row in batch.to_pylist()]
     place = nodes.schema.get_field_index("text")
     return nodes.set_column(place, nodes.schema.field(place), pa.array(texts, pa.string()))
 

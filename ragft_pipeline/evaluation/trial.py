@@ -45,6 +45,7 @@ from ragft_pipeline.retrieval.search import min_max, mix
 from ragft_pipeline.retrieval.terms import cached_terms
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
+from ragft_pipeline.store.scratch import scratch_array
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ def _retrievers(
         adapter = load_adapter(folder, encoder.weights.digest)
         return DenseRetriever(
             name,
-            adapter.documents(nodes),
+            adapter.documents(nodes, scratch_array(work.store.root, nodes.shape)),
             lambda questions: adapter.queries(encoder.encode(questions, "query")),
             lambda questions: adapter.queries(known(encoder)(questions)),
             evidence.lexical,
@@ -270,10 +271,10 @@ def _late_interaction(
     if models.late_interaction is None:
         return None
     from ragft_pipeline.retrieval.late_interaction import LateInteraction
-    from ragft_pipeline.retrieval.token_vectors import cached_tokens
+    from ragft_pipeline.retrieval.token_vectors import CachedTokens
 
     encoder = Encoder.base(settings.embedder, settings.compute)
-    stored = cached_tokens(work, encoder, passages, settings.late_interaction.bits)
+    stored = CachedTokens(work, encoder, settings.late_interaction.bits)
     scorer = LateInteraction.load(
         models.late_interaction, settings.embedder, settings.compute, stored
     )

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
-from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.identities import SCORING
@@ -122,13 +121,12 @@ router_questions = Recipe(
 def _scorers(step: Step) -> Scorers:
     from ragft_pipeline.retrieval.late_interaction import LateInteraction
     from ragft_pipeline.retrieval.reranking import PairScorer, Reranker
-    from ragft_pipeline.retrieval.token_vectors import cached_tokens
+    from ragft_pipeline.retrieval.token_vectors import CachedTokens
     from ragft_pipeline.routing.choosing import LATE_INTERACTION, RERANKER
 
     settings, folders = step.settings, scorer_folders(step)
     encoder = Encoder.base(settings.embedder, settings.compute)
-    passages = list(node_texts(read_nodes(step, "chunked_nodes")).values())
-    stored = cached_tokens(step.work, encoder, passages, settings.late_interaction.bits)
+    stored = CachedTokens(step.work, encoder, settings.late_interaction.bits)
     late = folders[LATE_INTERACTION]
     scorers: dict[str, PairScorer] = {
         LATE_INTERACTION: LateInteraction.load(late, settings.embedder, settings.compute, stored)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CARD_FILE = "ragft_adapter.json"
 DOCUMENT_FOLDER = "documents"
 _WEIGHTS = "adapter.safetensors"
+_AT_ONCE = 65_536  # vectors
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,13 @@ class Adapter:
         """Return unit query vectors, float32 of the shape of `vectors`."""
         return _mapped(self.query, vectors)
 
-    def documents(self, vectors: np.ndarray) -> np.ndarray:
-        """Return unit document vectors; those given, for a query-side adapter."""
-        return vectors if self.document is None else _mapped(self.document, vectors)
+    def documents(self, vectors: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return unit document vectors; those given, for a query-side adapter.
+
+        Args:
+            out: where to put them, by default a new array.
+        """
+        return vectors if self.document is None else _mapped(self.document, vectors, out)
 
     def shrunk(self, strength: float) -> Adapter:
         """Return it drawn towards the identity, on the CPU: 1 is as it was, 0 the identity."""
@@ -135,10 +140,13 @@ def _shrunk(module: BaseAdapter, strength: float) -> BaseAdapter:
     return copy.eval()
 
 
-def _mapped(module: BaseAdapter, vectors: np.ndarray) -> np.ndarray:
+def _mapped(module: BaseAdapter, vectors: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     import torch
 
-    if not len(vectors):
-        return vectors
+    found = np.empty(vectors.shape, np.float32) if out is None else out
     with torch.inference_mode():
-        return normalise_rows(module(torch.from_numpy(np.ascontiguousarray(vectors))).numpy())
+        for start in range(0, len(vectors), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            block = torch.from_numpy(np.ascontiguousarray(vectors[part]))
+            found[part] = normalise_rows(module(block).numpy())
+    return found

@@ -31,6 +31,7 @@ from ragft_pipeline.models.weights import (
 )
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 from ragft_pipeline.store import Workspace
+from ragft_pipeline.store.scratch import scratch_array
 
 if TYPE_CHECKING:
     import torch
@@ -296,21 +297,27 @@ def cached_vectors(
 
     The rows are shared by every asset, so a text is encoded once for each model.
 
-    Returns the ids in the order of `texts`, and float32 vectors of shape (texts, dimension).
+    Returns the ids in the order of `texts`, and float32 vectors of shape (texts, dimension), mapped
+    from a file where they are many.
     """
     units = units_of(texts)
-    ids = list(texts)
-    place = {key: row for row, key in enumerate(dict.fromkeys(unit.row_key for unit in units))}
+    place: dict[str, int] = {}
+    again = [  # of a text that stands there before: its place, and the first one's
+        (row, first)
+        for row, unit in enumerate(units)
+        if (first := place.setdefault(unit.row_key, row)) != row
+    ]
     matrix = np.zeros((0, 0), np.float32)
     for rows in encoded(work, encoder, units, kind):
-        if not matrix.size:  # filled in place: of a large corpus there is room for one copy
-            matrix = np.empty((len(place), len(rows.column("vector")[0])), np.float32)
+        if not matrix.size:
+            width = len(rows.column("vector")[0])
+            matrix = scratch_array(work.store.root, (len(units), width))
         matrix[[place[row_key] for row_key in rows.column("row_key").to_pylist()]] = vectors_matrix(
             rows
         )
-    if len(place) < len(ids):
-        matrix = matrix[[place[unit.row_key] for unit in units]]
-    return ids, matrix
+    for row, first in again:
+        matrix[row] = matrix[first]
+    return list(texts), matrix
 
 
 def vectors_table(ids: Sequence[str], row_keys: Sequence[str], vectors: np.ndarray) -> pa.Table:

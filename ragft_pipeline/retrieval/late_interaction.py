@@ -34,6 +34,7 @@ from ragft_pipeline.retrieval.maxsim import (
 from ragft_pipeline.retrieval.token_vectors import (
     STORAGE_VERSION,
     StoredTokens,
+    TokenStore,
     encode_tokens,
     rotation,
     store_tokens,
@@ -48,6 +49,7 @@ MAXSIM_VERSION = 2  # raise it when some pair would get another score
 _STRETCH = 0.65
 _KNOWN_BYTES = 64_000_000  # of questions, with their token vectors, that are kept for later calls
 _BLOCK = 256  # passages whose token vectors are held at once
+_STORED_BLOCK = 8192  # the same as codes
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class LateInteraction:
         self,
         encoder: Encoder,
         tuning: QuestionTuning | None = None,
-        stored: StoredTokens | None = None,
+        stored: TokenStore | None = None,
         stretch: float = _STRETCH,
     ) -> None:
         if stored is not None and stored.identity != encoder.identity("document"):
@@ -148,7 +150,7 @@ class LateInteraction:
         folder: Path | str,
         embedder: EmbedderSettings,
         compute: ComputeSettings,
-        stored: StoredTokens | None = None,
+        stored: TokenStore | None = None,
     ) -> LateInteraction:
         """Return the scorer of an artifact's model folder, over the base embedder."""
         folder = Path(folder)
@@ -156,6 +158,10 @@ class LateInteraction:
         trained = (folder / MODEL_FILE).is_file()
         tuning = QuestionTuning.load(folder, encoder.weights.digest) if trained else None
         return cls(encoder, tuning, stored)
+
+    def over(self, stored: TokenStore) -> LateInteraction:
+        """Return the same over other passages."""
+        return LateInteraction(self._encoder, self._tuning, stored, self.stretch)
 
     @cached_property
     def identity(self) -> str:
@@ -247,7 +253,11 @@ class LateInteraction:
         """Yield passages with their token vectors on a device, rounded where they are stored."""
         import torch
 
-        stored = self._stored
+        if self._stored is not None and len(passages) > _STORED_BLOCK:
+            for part in batches(passages, _STORED_BLOCK):
+                yield from self._blocks_on(device, part)
+            return
+        stored = self._stored.of(passages) if self._stored is not None else None
         rows = [stored.rows.get(text_key(passage)) if stored else None for passage in passages]
         held = [(passage, row) for passage, row in zip(passages, rows) if row is not None]
         for some in batches(held, _BLOCK):
@@ -277,6 +287,12 @@ class LateInteraction:
                 block = passages[start : start + _BLOCK]
                 yield from zip(block, encode_tokens(self._encoder, block, "document").split())
             return
+        for part in batches(passages, _STORED_BLOCK):
+            yield from self._stored_passages(stored.of(part), part)
+
+    def _stored_passages(
+        self, stored: StoredTokens, passages: Sequence[str]
+    ) -> Iterator[tuple[str, np.ndarray]]:
         rows = {passage: stored.rows.get(text_key(passage)) for passage in passages}
         for passage, row in rows.items():
             if row is not None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -30,10 +30,8 @@ if TYPE_CHECKING:
 STORAGE_VERSION = 1  # raise it when a vector would be stored as other bytes
 _BLOCK = 128  # texts whose hidden states are held at once
 _SEED = 20
-_SCHEMA = pa.schema(
-    [("row_key", pa.string()), ("tokens", pa.int64()), ("codes", pa.large_binary())]
-)
-_CODES_FILE, _KEYS_FILE = "token_codes.safetensors", "token_codes.json"
+TOKENS = pa.schema([("row_key", pa.string()), ("tokens", pa.int64()), ("codes", pa.large_binary())])
+_CODES_FILE, _KEYS_FILE = "token_codes.safetensors", "token_codes.json"  # bundles of format 2
 # Max 1960: the levels of least squared error for normal numbers; the same below zero.
 _LEVELS = {
     1: (0.7979,),
@@ -80,9 +78,24 @@ def encode_tokens(encoder: Encoder, texts: Sequence[str], kind: Kind) -> TokenVe
     )
 
 
+class TokenStore(Protocol):
+    """Where token vectors of passages are, as codes of `bits` bits by the encoder `identity`."""
+
+    @property
+    def bits(self) -> int:
+        """See StoredTokens."""
+
+    @property
+    def identity(self) -> str:
+        """See StoredTokens."""
+
+    def of(self, passages: Sequence[str]) -> StoredTokens:
+        """Return those of some passages; of one that is not there, none."""
+
+
 @dataclass(frozen=True)
 class StoredTokens:
-    """Token vectors of passages as codes of `bits` bits a coordinate.
+    """Token vectors of passages as codes of `bits` bits a coordinate, in memory.
 
     Attributes:
         codes: uint8 of shape (tokens, width * bits / 8).
@@ -98,8 +111,26 @@ class StoredTokens:
     bits: int
     identity: str
 
+    @classmethod
+    def of_rows(cls, rows: pa.Table, bits: int, identity: str) -> StoredTokens:
+        """Return rows of the table that `store_tokens` gives."""
+        lengths = rows.column("tokens").to_numpy().astype(np.int64)
+        codes = [np.frombuffer(one.as_buffer(), np.uint8) for one in rows.column("codes")]
+        flat = np.concatenate([np.empty(0, np.uint8), *codes])
+        shape = (int(lengths.sum()), -1) if len(flat) else (0, 0)
+        return cls(flat.reshape(shape), lengths, rows.column("row_key").to_pylist(), bits, identity)
+
+    def of(self, passages: Sequence[str]) -> StoredTokens:
+        """Return itself: all of them are at hand."""
+        return self
+
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def width(self) -> int:
+        """How many numbers a vector has; 0 where there is none."""
+        return int(self.codes.shape[1]) * 8 // self.bits
 
     @cached_property
     def _ends(self) -> np.ndarray:
@@ -181,7 +212,7 @@ class _Store(RowFunction[str]):
             for start, length in zip(starts, stored.lengths)
         ]
         columns = {"row_key": stored.keys, "tokens": stored.lengths, "codes": codes}
-        return pa.table(columns, schema=_SCHEMA)
+        return pa.table(columns, schema=TOKENS)
 
 
 def cached_tokens(
@@ -192,15 +223,66 @@ def cached_tokens(
     Only passages that no artifact holds are encoded; the rows are shared by every asset.
     """
     settings = digest_of(STORAGE_VERSION, encoder.identity("document"), bits)
-    cache = work.rows("tokens_document", settings, _SCHEMA, family="*")
+    cache = work.rows("tokens_document", settings, TOKENS, family="*")
     rows = cache.complete(list(dict.fromkeys(passages)), text_key, _Store(encoder, bits))
     places = dict(zip(rows.column("row_key").to_pylist(), range(rows.num_rows)))
     keys = list(dict.fromkeys(text_key(passage) for passage in passages))
     rows = rows.take([places[key] for key in keys])
-    lengths = rows.column("tokens").to_numpy().astype(np.int64)
-    flat = np.frombuffer(b"".join(rows.column("codes").to_pylist()), np.uint8)
-    codes = flat.reshape(int(lengths.sum()), -1) if len(flat) else np.zeros((0, 0), np.uint8)
-    return StoredTokens(codes, lengths, keys, bits, encoder.identity("document"))
+    return StoredTokens.of_rows(rows, bits, encoder.identity("document"))
+
+
+@dataclass(frozen=True)
+class CachedTokens:
+    """The token vectors of any passages, encoded where no artifact holds them.
+
+    They are brought as they are asked for: all of a corpus would not fit into memory.
+    """
+
+    work: Workspace
+    encoder: Encoder
+    bits: int
+
+    @property
+    def identity(self) -> str:
+        """Of the encoder."""
+        return self.encoder.identity("document")
+
+    def of(self, passages: Sequence[str]) -> StoredTokens:
+        """Return those of some passages."""
+        return cached_tokens(self.work, self.encoder, passages, self.bits)
+
+
+class MappedTokens:
+    """Token vectors that stay in files.
+
+    Args:
+        segments: tables (row_key, tokens, codes), mapped.
+        bits, identity: see StoredTokens.
+    """
+
+    def __init__(self, segments: Sequence[pa.Table], bits: int, identity: str) -> None:
+        self._segments = segments
+        self.bits, self.identity = bits, identity
+        keys = [np.array(rows.column("row_key").to_pylist(), "S32") for rows in segments]
+        whole = np.concatenate([np.empty(0, "S32"), *keys])
+        self._order = np.argsort(whole, kind="stable")
+        self._keys = whole[self._order]
+        self._starts = np.cumsum([0, *map(len, keys)])
+
+    def of(self, passages: Sequence[str]) -> StoredTokens:
+        """Return those of some passages."""
+        wanted = np.unique(np.array([text_key(passage) for passage in passages], "S32"))
+        at = np.searchsorted(self._keys, wanted)
+        there = at < len(self._keys)
+        there[there] = self._keys[at[there]] == wanted[there]
+        places = np.sort(self._order[at[there]])
+        segments = np.searchsorted(self._starts, places, side="right") - 1
+        parts = [
+            self._segments[segment].take(places[segments == segment] - self._starts[segment])
+            for segment in np.unique(segments)
+        ]
+        rows = pa.concat_tables([TOKENS.empty_table(), *parts])
+        return StoredTokens.of_rows(rows, self.bits, self.identity)
 
 
 @lru_cache(maxsize=4)

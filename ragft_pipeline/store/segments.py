@@ -1,8 +1,9 @@
-"""Segments: Parquet files named by their content, which never change and which artifacts share.
+"""Segments: files named by their content, which never change and which artifacts share.
 
-An artifact holds a segment under `<title><digest>.parquet`, a hard link where the file system
-allows it. So what versions have in common is on the disk once, the last link that goes frees it,
-and on object storage it is one object.
+An artifact or a bundle holds a segment under `<title><digest>.parquet`, a hard link where the file
+system allows it. So what versions have in common is on the disk once, the last link that goes frees
+it, and on object storage it is one object. What is searched is an Arrow file instead, `….arrow`: it
+is mapped, not read, so only what is looked at takes memory, and processes share that.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from ragft_pipeline.digests import file_sha256
 
 ROWS = 1 << 16  # of a segment, at most
-_NAMED = re.compile(r"[.-]([0-9a-f]{64})\.parquet$")
+_NAMED = re.compile(r"[.-]([0-9a-f]{64})\.(?:parquet|arrow)$")
 
 
 def digest_in(name: str) -> str | None:
@@ -44,9 +45,24 @@ def segments_below(root: Path) -> dict[str, Path]:
     return {
         digest: path
         for kind in ("artifacts/*/*", "artifacts/*/*/*", "bundles/*/*")
-        for path in root.glob(f"{kind}/*.parquet")
+        for path in root.glob(f"{kind}/*")
         if (digest := digest_in(path.name))
     }
+
+
+def write_mapped(rows: pa.Table, folder: Path, number: int, compression: str | None = None) -> None:
+    """Write rows as the segment of a number in a folder, to be mapped unless it is compressed."""
+    temporary = folder / ".segment"
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_file(str(temporary), rows.schema, options=options) as writer:
+        writer.write_table(rows.combine_chunks())
+    temporary.replace(folder / f"{number:06d}-{file_sha256(temporary)}.arrow")
+
+
+def read_mapped(file: Path) -> pa.Table:
+    """Return the rows of such a segment, in one chunk."""
+    with pa.memory_map(str(file)) as opened:
+        return pa.ipc.open_file(opened).read_all()
 
 
 class SegmentWriter:

@@ -27,7 +27,6 @@ from ragft_pipeline.digests import digest_of, file_sha256
 from ragft_pipeline.store.segments import digest_in, share
 
 DIGEST = "row_digest"
-_ROWS = 4096  # of a segment, in the mean
 _READ_ROWS = 8192
 _DICTIONARY = 1 << 26  # bytes: of a list's ids each is written once, however many there are
 
@@ -60,16 +59,20 @@ class Change:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a table's rows are written: their schema, their group, what their digests leave out."""
+    """How a table's rows are written: their schema, their group, what their digests leave out.
+
+    A segment has `rows` of them in the mean.
+    """
 
     schema: pa.Schema
     group: str
     leave_out: tuple[str, ...] = ()
+    rows: int = 4096
 
     def write(self, table: pa.Table | pa.RecordBatchReader | Splice, folder: Path) -> int:
         """Write a table, a reader's batch by batch; return the number of its rows."""
         folder.mkdir()
-        segments = _Segments(folder, self.group)
+        segments = _Segments(folder, self.group, self.rows)
         with duckdb.connect() as connection:
             if isinstance(table, Splice):
                 self._splice(table, segments, connection)
@@ -152,8 +155,8 @@ class Layout:
 class _Segments:
     """Cuts a stream of rows, digests among their columns, into the segments of a folder."""
 
-    def __init__(self, folder: Path, group: str) -> None:
-        self._folder, self._group = folder, group
+    def __init__(self, folder: Path, group: str, size: int) -> None:
+        self._folder, self._group, self._size = folder, group, size
         self._open: pa.Table | None = None
         self._number = 0
         self.rows = 0
@@ -163,7 +166,7 @@ class _Segments:
         if self._open is not None:
             rows = pa.concat_tables([self._open, rows])
         start = 0
-        for end in _cuts(rows, self._group):
+        for end in _cuts(rows, self._group, self._size):
             self._write(rows.slice(start, end - start))
             start = end
         rest = rows.slice(start)
@@ -182,7 +185,7 @@ class _Segments:
     def _settle(self) -> None:
         """Write what is held where its last group, whole by now, ends a segment."""
         assert self._open is not None
-        if _is_end(self._open, self._group):
+        if _is_end(self._open, self._group, self._size):
             self._write(self._open)
             self._open = None
 
@@ -219,7 +222,7 @@ def encodings(schema: pa.Schema) -> dict[str, Any]:
     }
 
 
-def _cuts(rows: pa.Table, group: str) -> list[int]:
+def _cuts(rows: pa.Table, group: str, mean: int) -> list[int]:
     """Return where segments end, but for the last group: more of it may come."""
     if not rows.num_rows:
         return []
@@ -227,17 +230,17 @@ def _cuts(rows: pa.Table, group: str) -> list[int]:
     ends = np.flatnonzero(keys[1:] != keys[:-1]) + 1
     sizes = np.diff(ends, prepend=0)
     last = rows.column(DIGEST).combine_chunks().take(pa.array(ends - 1)).to_pylist()
-    return [int(end) for end, size, row in zip(ends, sizes, last) if _ends(row, int(size))]
+    return [int(end) for end, size, row in zip(ends, sizes, last) if _ends(row, int(size), mean)]
 
 
-def _is_end(rows: pa.Table, group: str) -> bool:
+def _is_end(rows: pa.Table, group: str, mean: int) -> bool:
     keys = rows.column(group)
     size = pc.sum(pc.equal(keys, keys[-1])).as_py()
-    return _ends(rows.column(DIGEST)[-1].as_py(), int(size))
+    return _ends(rows.column(DIGEST)[-1].as_py(), int(size), mean)
 
 
-def _ends(digest: bytes, size: int) -> bool:
-    return int.from_bytes(digest[:8], "big") * _ROWS < size << 64
+def _ends(digest: bytes, size: int, mean: int) -> bool:
+    return int.from_bytes(digest[:8], "big") * mean < size << 64
 
 
 def _up_to(rows: pa.Table, group: str, end: str | None) -> pa.Table:

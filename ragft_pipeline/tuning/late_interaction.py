@@ -16,13 +16,14 @@ from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionT
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings, smallest_sufficient
 from ragft_pipeline.retrieval.reranking import blend
-from ragft_pipeline.retrieval.token_vectors import cached_tokens
+from ragft_pipeline.retrieval.token_vectors import CachedTokens
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.candidates import hybrid_candidates
 from ragft_pipeline.tuning.cards import write_card
 from ragft_pipeline.tuning.data import TrainingTables, Validation
 
+_MEASURED = 1024  # passages whose storage is told
 _LOADING = """
 from ragft_pipeline.retrieval.late_interaction import LateInteraction
 from ragft_pipeline.settings import load_settings
@@ -47,7 +48,7 @@ def tune_late_interaction(
     recipe = settings.late_interaction
     encoder = Encoder.base(settings.embedder, settings.compute)
     val = tables.validation(recipe.val_questions)
-    stored = cached_tokens(work, encoder, list(val.nodes.values()), recipe.bits)
+    stored = CachedTokens(work, encoder, recipe.bits)
     # counted, not learned: the whole of it is the cautious choice
     strengths = sorted({0.0, *recipe.strengths}, reverse=True)
     frequency = token_frequency(encoder, list(tables.nodes().values()))
@@ -63,9 +64,10 @@ def tune_late_interaction(
     work.model.mkdir(parents=True, exist_ok=True)
     if (chosen := choices[best]) is not None:
         chosen.save(work.model)
+    some = stored.of(list(val.nodes.values())[:_MEASURED])
     facts = {
         "strength": strengths[best],
-        "bytes_a_passage": round(stored.codes.nbytes / max(1, len(stored))),
+        "bytes_a_passage": round(some.codes.nbytes / max(1, len(some))),
         "val_ndcg_at_10_zero_shot": mean_of(zero_shot),
         "val_ndcg_at_10": mean_of(scores[best]),
     }

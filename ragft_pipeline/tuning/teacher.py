@@ -130,11 +130,11 @@ def _with_late_interaction(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Order the first 64 of each list by the blend with late interaction's scores."""
     from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
-    from ragft_pipeline.retrieval.token_vectors import cached_tokens
+    from ragft_pipeline.retrieval.token_vectors import CachedTokens
     from ragft_pipeline.tuning.late_interaction import token_frequency
 
     encoder = Encoder.base(settings.embedder, settings.compute)
-    stored = cached_tokens(work, encoder, passages, settings.late_interaction.bits)
+    stored = CachedTokens(work, encoder, settings.late_interaction.bits)
     counted = QuestionTuning(encoder.weights.digest, token_frequency(encoder, passages))
     scorer = LateInteraction(encoder, counted, stored)
     depth = min(_LATE_DEPTH, listed.shape[1])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.store import Artifact, ArtifactStore, publications, tables
+from ragft_pipeline.store import Artifact, ArtifactStore, publications
 from ragft_pipeline.store.publications import LEASE_SECONDS
 from ragft_pipeline.store.tables import Splice
 from ragft_pipeline_tests.s3_server import Team
@@ -80,7 +80,6 @@ def test_a_file_of_many_artifacts_is_kept_once(team: Team) -> None:
 def test_an_edit_moves_the_segments_that_it_wrote(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "_ROWS", 12)
     monkeypatch.setattr(publications, "_SMALL", 0)
     here, there = team.machine("a"), team.machine("b")
 

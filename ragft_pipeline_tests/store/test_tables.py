@@ -10,15 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragft_pipeline.store import table_digest, tables
+from ragft_pipeline.store import table_digest
 from ragft_pipeline.store.tables import Layout, Splice, read_batches, read_table, segments_of
 
 SCHEMA = pa.schema([("doc", pa.string()), ("place", pa.int64()), ("text", pa.string())])
-LAYOUT = Layout(SCHEMA, "doc", ("text",))
+LAYOUT = Layout(SCHEMA, "doc", ("text",), rows=12)
 DOCS = st.dictionaries(st.sampled_from([f"{n:02}" for n in range(40)]), st.integers(1, 9))
 Docs = dict[str, int]  # a document's number of rows
 
@@ -34,11 +33,6 @@ def rows_of(docs: Docs) -> pa.Table:
 
 def names(folder: Path) -> list[str]:
     return [file.name for file in segments_of(folder)]
-
-
-@pytest.fixture(autouse=True)
-def small_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "_ROWS", 12)
 
 
 @settings(max_examples=8, deadline=None)
