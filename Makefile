@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 
 export TQDM_DISABLE := 1
 
-.PHONY: bench-reranker demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-ray bench-demo bench-defaults bench-gpu bench-log bench-label-order bench-publish clean
+.PHONY: bench-reranker demo demo-update test test-all test-ray test-ui pictures lint ui bench-quality bench-llamaindex bench-encode bench-incremental bench-crash bench-gate bench-serve bench-router bench-llm bench-scale bench-scale-serving bench-ray bench-demo bench-defaults bench-gpu bench-log bench-label-order bench-publish clean
 
 demo: $(INSTALLED)
 	@$(BIN)/ragft run --corpus data/sample
@@ -73,6 +73,9 @@ bench-llm: $(INSTALLED)
 
 bench-scale: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.scale $(wildcard $(EVAL))
+
+bench-scale-serving: $(INSTALLED)
+	@$(BIN)/python -m benchmarks.scale_serving
 
 bench-defaults: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.defaults $(wildcard $(dir $(EVAL:%/=%))*/)

@@ -17,9 +17,10 @@ from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
 from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.retrieval.search import MIDDLE
+from ragft_pipeline.retrieval.threads import on_one_thread
 from ragft_pipeline.serving.bundle import BundleStore
 from ragft_pipeline.serving.configuration import Configuration
-from ragft_pipeline.serving.searcher import Searcher, on_one_thread
+from ragft_pipeline.serving.searcher import Searcher
 from ragft_pipeline.settings import Settings
 
 QUESTIONS = 60
@@ -41,7 +42,8 @@ def compare_latency(
     with_ranker, hybrid = (
         Searcher(
             bundles.build(
-                step.version, configuration, models, {}, step.table("chunked_nodes"), {},
+                step.version, configuration, models, {},
+                step.artifact("chunked_nodes").table_path(), {},
                 settings, step.work,
             ),
             settings.compute,

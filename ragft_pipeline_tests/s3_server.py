@@ -33,6 +33,7 @@ class S3Server:
     Attributes:
         fault: told the method and the path of a request, it may answer with a status instead.
         mangle: may change the bytes of an answer.
+        moved: bytes of what it was sent and of its answers.
         deaf: whether conditions are overheard, as by servers that do not know them.
     """
 
@@ -41,6 +42,7 @@ class S3Server:
     fault: Callable[[str, str], int | None] | None = None
     mangle: Callable[[str, str, bytes], bytes] | None = None
     deaf: bool = False
+    moved: int = 0
     _one: threading.Lock = field(default_factory=threading.Lock)
 
     def wrap(self, app: Any) -> Any:
@@ -48,6 +50,7 @@ class S3Server:
             method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
             if length := environ.get("CONTENT_LENGTH"):  # all of it is here before anything is done
                 environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(length)))
+                self.moved += int(length)
             with self._one:
                 self.asked.append((method, path))
                 if self.deaf:
@@ -57,6 +60,7 @@ class S3Server:
                     start_response(f"{status} Fault", [("Content-Length", "0")])
                     return [b""]
                 body = b"".join(app(environ, start_response))
+                self.moved += len(body) if method != "HEAD" else 0
                 if status == LOST:  # or the client would wait for it
                     environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
                     raise ConnectionAbortedError

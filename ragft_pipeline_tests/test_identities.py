@@ -132,7 +132,7 @@ TABLES: list[tuple[str, Callable[[Workspace], object], set[str]]] = [
         {"TERMS_VERSION"},
     ),
     (
-        "cached_tokens",
+        "token_rows",
         lambda work: cached_tokens(work, ENCODER, [], 4),
         {"ENCODER_VERSION", "STORAGE_VERSION"},
     ),

@@ -146,6 +146,28 @@ def test_a_second_machine_computes_only_what_the_first_did_not(
         assert link.how == "reused" or link.facts["rows_reused"] > link.facts["rows_computed"]
 
 
+def test_an_edit_moves_at_most_twice_what_it_writes(machines: tuple[Machine, Machine]) -> None:
+    here = machines[0]
+
+    def up_to_date() -> None:
+        version = here.snapshots.freeze(here.settings).version
+        for recipe in RACED:
+            materialize(recipe, here.settings, version)
+
+    def files() -> dict[int, int]:
+        found = [file.stat() for file in here.store.root.rglob("*") if file.is_file()]
+        return {facts.st_ino: facts.st_size for facts in found}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAGFT_CACHE", str(here.team.folder / "a"))
+        up_to_date()
+        before, here.team.server.moved = files(), 0
+        here.edit("The valve key hangs behind the door of the plant room.")
+        up_to_date()
+    written = sum(size for inode, size in files().items() if inode not in before)
+    assert here.team.server.moved <= 2 * written
+
+
 def test_commands_work_on_a_shared_store(machines: tuple[Machine, Machine]) -> None:
     here, there = machines
     assets = "corpus_snapshot,chunked_nodes,train_nodes,val_nodes,test_nodes"

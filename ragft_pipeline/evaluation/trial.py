@@ -87,7 +87,7 @@ class Trial:
         """
         recipe = settings.evaluation
         language = settings.passages.language
-        evidence = Evidence(
+        evidence = Evidence.of(
             nodes,
             settings.passages.context == "on",
             language,
@@ -266,7 +266,7 @@ def _retrievers(
 
 
 def _late_interaction(
-    passages: list[str], models: Models, settings: Settings, work: Workspace
+    passages: Sequence[str], models: Models, settings: Settings, work: Workspace
 ) -> PairScores | None:
     if models.late_interaction is None:
         return None
@@ -282,7 +282,7 @@ def _late_interaction(
 
 
 def _cross_encoders(
-    passages: list[str], models: Models, settings: Settings, work: Workspace
+    passages: Sequence[str], models: Models, settings: Settings, work: Workspace
 ) -> dict[str, PairScores]:
     """Return the tuned cross-encoder, and what it was tuned from where that is one already."""
     if models.reranker is None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from ragft_pipeline.corpus.document_metadata import from_json
 from ragft_pipeline.corpus.nodes import nearest_heading, node_texts
@@ -26,9 +25,11 @@ from ragft_pipeline.publishing.points import Passage
 from ragft_pipeline.publishing.publication import Published, publish, sampled
 from ragft_pipeline.publishing.target import Target
 from ragft_pipeline.retrieval.adapters import load_adapter
-from ragft_pipeline.retrieval.encoder import Encoder, prompt_of, vectors_matrix
+from ragft_pipeline.retrieval.encoder import Encoder, prompt_of
 from ragft_pipeline.retrieval.evidence import LATE_INTERACTION
-from ragft_pipeline.serving.bundle import TOKENS_FOLDER, VECTORS_FILE, Bundle, read, retriever_parts
+from ragft_pipeline.serving.bundle import Bundle, read
+from ragft_pipeline.serving.index import BundleIndex
+from ragft_pipeline.serving.index_parts import retriever_parts
 from ragft_pipeline.serving.searcher import Searcher
 from ragft_pipeline.settings import ComputeSettings, Settings, TargetSettings
 
@@ -131,23 +132,17 @@ def content_of(
         mean_length: by which the generation before weighs its words; 0 where there is none.
     """
     passages, fields = passages_of(bundle, encoder.settings)
-    table = pq.read_table(bundle.folder / VECTORS_FILE)
-    if table.column("text_id").to_pylist() != [passage.node_id for passage in passages]:
-        raise RagftError(f"bundle {bundle.digest[:12]}: vectors and nodes do not match")
+    index = BundleIndex(bundle, encoder.settings)
     extras = None
     if WORDS in parts:
         settings = encoder.settings
-        tokens = None
-        if TOKENS in parts and (bundle.folder / TOKENS_FOLDER).is_dir():
-            from ragft_pipeline.retrieval.token_vectors import StoredTokens
-
+        tokens, stored = None, index.tokens() if TOKENS in parts else None
+        if stored is not None:
             base = Encoder.base(settings.embedder, settings.compute)
-            tokens = Tokens(
-                StoredTokens.load(bundle.folder / TOKENS_FOLDER, base), base.identity("document")
-            )
+            tokens = Tokens(stored, base.identity("document"))
         texts = [passage.read for passage in passages]
         extras = Extras.of(texts, settings.passages.language, tokens, mean_length)
-    return Content(encoder.about(), passages, vectors_matrix(table), extras, fields)
+    return Content(encoder.about(), passages, index.vectors()[:], extras, fields)
 
 
 def content_for(

@@ -23,7 +23,7 @@ from ragft_pipeline.retrieval.lexical import K1, B
 from ragft_pipeline.retrieval.words import TERMS_VERSION, language_of, lexical_terms, words_of
 
 if TYPE_CHECKING:
-    from ragft_pipeline.retrieval.token_vectors import StoredTokens
+    from ragft_pipeline.retrieval.token_vectors import TokenStore
 
 TERM_IDS = 1_000_000_000  # pgvector's sparsevec has so many places; Qdrant more
 _MOVED = 0.1  # of the mean length, from which on the weights are made anew
@@ -77,17 +77,18 @@ class Words:
 class Tokens:
     """A passage's token vectors as the bundle stores them: rotated, a few bits a number."""
 
-    def __init__(self, stored: StoredTokens, encoder: str) -> None:
+    def __init__(self, stored: TokenStore, encoder: str) -> None:
         self._stored = stored
         self.identity = digest_of(encoder, stored.bits)
-        self.width = int(stored.codes.shape[1] * 8 // stored.bits)
+        self.width = stored.width
 
     def vectors(self, text: str) -> np.ndarray | None:
         """Return a passage's token vectors; None for one without any."""
         from ragft_pipeline.retrieval.token_vectors import text_key
 
-        row = self._stored.rows.get(text_key(text))
-        found = None if row is None else self._stored.vectors(row)
+        stored = self._stored.of([text])
+        row = stored.rows.get(text_key(text))
+        found = None if row is None else stored.vectors(row)
         return found if found is not None and len(found) else None
 
 

@@ -67,7 +67,7 @@ def _champion(step: Step) -> Produced:
     from ragft_pipeline.evaluation.choosing import Choices
     from ragft_pipeline.release.judging import Candidate
     from ragft_pipeline.release.promotion import promote_if_better
-    from ragft_pipeline.serving.bundle import RoutingParts
+    from ragft_pipeline.serving.router_files import RoutingParts
 
     evaluated = step.artifact("retrieval_eval")
     documents = step.table("corpus_snapshot").sort_by("path").to_pylist()
@@ -76,6 +76,7 @@ def _champion(step: Step) -> Produced:
         evaluated.table(),
         Choices.load(evaluated.path),
         evaluation_data(step),
+        step.artifact("chunked_nodes").table_path(),
         released_models(step),
         {name: step.artifact(name).action for name in MEASURED},
         {row["doc_key"]: row["path"] for row in reversed(documents)},

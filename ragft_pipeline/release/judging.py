@@ -24,8 +24,9 @@ from ragft_pipeline.evaluation.summary import EvaluationRows
 from ragft_pipeline.evaluation.trial import Models, Trial
 from ragft_pipeline.release.gate import Judgement, judge
 from ragft_pipeline.retrieval.question_sets import SERVED, TOMORROW, QuestionSet
-from ragft_pipeline.serving.bundle import Bundle, RoutingParts
+from ragft_pipeline.serving.bundle import Bundle
 from ragft_pipeline.serving.configuration import ASSETS
+from ragft_pipeline.serving.router_files import RoutingParts
 from ragft_pipeline.serving.searcher import Searcher
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
@@ -42,6 +43,7 @@ class Candidate:
         rows: its EVAL_ROWS.
         choices: what its evaluation chose.
         data: the tables it was measured on.
+        nodes: where its NODES table lies.
         released: the models to serve.
         actions: the action of each measured model, by asset.
         paths: the path of each document, by doc_key.
@@ -53,6 +55,7 @@ class Candidate:
     rows: pa.Table
     choices: Choices
     data: EvaluationData
+    nodes: Path
     released: Models
     actions: dict[str, str]
     paths: dict[str, str]

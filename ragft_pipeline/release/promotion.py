@@ -187,7 +187,8 @@ def _record(
     settings: Settings,
     work: Workspace,
 ) -> Decision:
-    served.verify()
+    before = BundleStore(work.store).peek(after.bundle) if after is not None else None
+    served.verify(before.manifest["files"].values() if before is not None else ())
     entry = History(work.store).append(
         after, event, served.digest, candidate.version, why,
         candidate=offered.digest, metrics=judgement.figures if judgement else {},
@@ -203,7 +204,7 @@ def _bundle(
     measured = {ASSETS[part]: candidate.actions[ASSETS[part]] for part in configuration.parts}
     return BundleStore(work.store).build(
         candidate.version, configuration, candidate.released, measured,
-        candidate.data.nodes, candidate.paths, settings, work, candidate.routing,
+        candidate.nodes, candidate.paths, settings, work, candidate.routing,
         candidate.metadata,
     )  # fmt: skip
 
@@ -227,6 +228,6 @@ def _over_new_documents(
         routing = None  # it was trained over another embedder than the champion's
     return BundleStore(work.store).build(
         candidate.version, champion.configuration, champion.models, champion.measured,
-        candidate.data.nodes, candidate.paths, own, work, routing,
+        candidate.nodes, candidate.paths, own, work, routing,
         candidate.metadata,
     )  # fmt: skip

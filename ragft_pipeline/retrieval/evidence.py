@@ -21,6 +21,7 @@ from ragft_pipeline.retrieval.search import MIDDLE, min_max, mix, top_k
 from ragft_pipeline.retrieval.terms import Terms
 
 EVIDENCE_VERSION = 1  # raise it when some candidate would get another feature
+PLACE = ["doc_key", "start_char"]
 _READ = 8192  # rows of nodes read at once
 LATE_INTERACTION, CROSS_ENCODER = "late interaction", "cross-encoder"
 FIRST_STAGE = (
@@ -79,45 +80,80 @@ class Candidates:
         return np.array(rows, bool).reshape(self.nodes.shape)
 
 
+def places_of_nodes(nodes: pa.Table) -> np.ndarray:
+    """Return where each node stands last in a NODES table, in the order of the nodes' ids."""
+    ids = nodes.column("node_id").combine_chunks().dictionary_encode()
+    last = np.empty(len(ids.dictionary), np.int64)
+    last[ids.indices.to_numpy()] = np.arange(nodes.num_rows)
+    return last[pc.sort_indices(ids.dictionary).to_numpy()]
+
+
+def headings_text(nodes: pa.Table) -> list[str]:
+    """Return the title and the headings that the rows of a NODES table stand under."""
+    above = [name for name in ("title", "heading_path", "heading") if name in nodes.column_names]
+    return [
+        " ".join([row["title"], *headings_of(row)])
+        for batch in nodes.select(above).to_batches(_READ)
+        for row in batch.to_pylist()
+    ]
+
+
 class Evidence:
     """The nodes of a corpus as evidence is drawn from them.
 
     Args:
-        nodes: a NODES table.
-        context: whether models and BM25 read passages below their titles and headings.
-        language: `passages.language`.
-        terms: returns the terms of texts, where they may be at hand.
+        texts, read: of the nodes in the order of their ids: alone, and as models and BM25 read
+            them. The same where they are read alone.
+        indexes: of `texts`, of `read` (ordered), and of titles and headings.
+        places: the columns `PLACE` of a NODES table, in the same order.
+        lengths: of the texts alone, in characters, int (nodes,).
     """
 
     def __init__(
         self,
+        texts: Sequence[str],
+        read: Sequence[str],
+        indexes: tuple[LexicalIndex, LexicalIndex, LexicalIndex],
+        places: pa.Table,
+        lengths: np.ndarray,
+    ) -> None:
+        self.texts, self.read = texts, read
+        self.plain, self.lexical, self.titles = indexes
+        self._place(places)
+        lengths = np.log(np.maximum(1, lengths)) if len(lengths) else np.zeros(1)
+        self._length = (0.2 * (lengths - lengths.mean()) / max(lengths.std(), 1e-9)).astype("f4")
+
+    @classmethod
+    def of(
+        cls,
         nodes: pa.Table,
         context: bool,
         language: str,
         terms: Callable[[Sequence[str]], Terms] | None = None,
-    ) -> None:
+    ) -> Evidence:
+        """Index a NODES table.
+
+        Args:
+            context: whether passages are read below their titles and headings.
+            language: `passages.language`.
+            terms: returns the terms of texts, where they may be at hand.
+        """
+
         def index(texts: list[str], ordered: bool) -> LexicalIndex:
             known = terms(texts) if terms else None
             return LexicalIndex(texts, language=language, ordered=ordered, terms=known)
 
-        self.texts = list(node_texts(nodes).values())
-        self.read = list(node_texts(with_context(nodes)).values()) if context else self.texts
-        self.plain = index(self.texts, not context)
-        self.lexical = index(self.read, True) if context else self.plain
-        headings = self._place(nodes)
-        self.titles = LexicalIndex(headings, languages=self.plain.languages)
-        lengths = np.log([max(1, len(text)) for text in self.texts] or [1])
-        self._length = (0.2 * (lengths - lengths.mean()) / max(lengths.std(), 1e-9)).astype("f4")
+        texts = list(node_texts(nodes).values())
+        read = list(node_texts(with_context(nodes)).values()) if context else texts
+        plain = index(texts, not context)
+        lexical = index(read, True) if context else plain
+        rows = nodes.take(places_of_nodes(nodes))
+        titles = LexicalIndex(headings_text(rows), languages=plain.languages)
+        lengths = np.array([len(text) for text in texts], np.int64)
+        return cls(texts, read, (plain, lexical, titles), rows.select(PLACE), lengths)
 
-    def _place(self, nodes: pa.Table) -> list[str]:
-        """Order the nodes by document and place; one that stands in several counts in one.
-
-        Returns the title and the headings that each stands under.
-        """
-        ids = nodes.column("node_id").combine_chunks().dictionary_encode()
-        last = np.empty(len(ids.dictionary), np.int64)
-        last[ids.indices.to_numpy()] = np.arange(nodes.num_rows)
-        rows = nodes.take(last[pc.sort_indices(ids.dictionary).to_numpy()])
+    def _place(self, rows: pa.Table) -> None:
+        """Order the nodes by document and place; one that stands in several counts in one."""
         of = rows.column("doc_key").combine_chunks().dictionary_encode().indices.to_numpy()
         number = rows.num_rows
         order = np.lexsort((rows.column("start_char").to_numpy(), of))
@@ -127,13 +163,6 @@ class Evidence:
         same = of[order[1:]] == of[order[:-1]]
         self._after[order[:-1][same]] = order[1:][same]
         self._before[order[1:][same]] = order[:-1][same]
-        above = [name for name in ("title", "heading_path", "heading") if name in rows.column_names]
-        batches = rows.select(above).to_batches(_READ)
-        return [
-            " ".join([row["title"], *headings_of(row)])
-            for batch in batches
-            for row in batch.to_pylist()
-        ]
 
     def warm(self) -> None:
         """Build what is built at the first question."""

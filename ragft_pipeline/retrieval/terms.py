@@ -56,6 +56,44 @@ class Terms:
         sequence = self.sequence[runs(starts, lengths)]
         return Terms(self.vocabulary, sequence, lengths, [self.languages[at] for at in texts])
 
+    def renumbered(self) -> Terms:
+        """Return the same with the terms' numbers as `of` gives them."""
+        encoded = pa.array(self.sequence).dictionary_encode()
+        names = list(self.vocabulary)
+        vocabulary = {names[old]: new for new, old in enumerate(encoded.dictionary.to_pylist())}
+        return Terms(vocabulary, encoded.indices.to_numpy(), self.lengths, self.languages)
+
+    def column(self) -> pa.Array:
+        """Return each text's terms, as lists of a dictionary."""
+        own = self.renumbered()
+        terms = pa.DictionaryArray.from_arrays(
+            pa.array(own.sequence, pa.int32()), pa.array(list(own.vocabulary), pa.string())
+        )
+        ends = np.append(0, np.cumsum(self.lengths)).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(ends), terms)
+
+    @classmethod
+    def of_column(
+        cls, column: pa.ListArray, languages: list[str], vocabulary: dict[str, int]
+    ) -> Terms:
+        """Return what `column` gave, by a vocabulary that takes in what is new to it."""
+        flat = column.flatten()
+        known = [
+            vocabulary.setdefault(term, len(vocabulary)) for term in flat.dictionary.to_pylist()
+        ]
+        sequence = np.array(known, np.int32)[flat.indices.to_numpy()]
+        return cls(vocabulary, sequence, column.value_lengths().to_numpy().astype("i8"), languages)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Terms]) -> Terms:
+        """Return those of all texts, by the vocabulary that they share."""
+        return cls(
+            parts[0].vocabulary,
+            np.concatenate([part.sequence for part in parts]),
+            np.concatenate([part.lengths for part in parts]),
+            [language for part in parts for language in part.languages],
+        )
+
 
 def runs(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Return the places of runs, one after the other."""
@@ -102,9 +140,5 @@ def cached_terms(work: Workspace, texts: Sequence[str], language: str) -> Terms:
     wanted = np.array([place[key] for key in keys], np.int64)
     lengths = lengths[wanted]
     held = np.concatenate(parts)[runs(starts[wanted], lengths)]
-    encoded = pa.array(held).dictionary_encode()  # numbered by their first text, as `Terms.of` does
-    names = list(numbers)
-    vocabulary = {names[old]: new for new, old in enumerate(encoded.dictionary.to_pylist())}
-    return Terms(
-        vocabulary, encoded.indices.to_numpy(), lengths, [languages[number] for number in wanted]
-    )
+    spoken = [languages[number] for number in wanted]
+    return Terms(numbers, held, lengths, spoken).renumbered()

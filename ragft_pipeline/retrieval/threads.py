@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from threading import Barrier
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
 def lone_threads(number: int) -> ThreadPoolExecutor:
@@ -27,3 +33,18 @@ def lone_threads(number: int) -> ThreadPoolExecutor:
     born.wait()
     torch.set_num_threads(threads)
     return pool
+
+
+def on_one_thread(work: Callable[[], Result]) -> Result:
+    """Run a question's work where torch computes with one thread.
+
+    One question is too little to share: on idle cores two threads are no faster, and on busy ones
+    they wait for each other at every product, thirty times as long as the work takes.
+    """
+    return _lone_thread(os.getpid()).submit(work).result()
+
+
+@lru_cache(maxsize=1)
+def _lone_thread(process: int) -> ThreadPoolExecutor:
+    """Return the thread of a process; a forked one has none of its parent's."""
+    return lone_threads(1)

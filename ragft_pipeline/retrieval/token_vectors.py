@@ -89,6 +89,10 @@ class TokenStore(Protocol):
     def identity(self) -> str:
         """See StoredTokens."""
 
+    @property
+    def width(self) -> int:
+        """How many numbers a vector has; 0 where there is none."""
+
     def of(self, passages: Sequence[str]) -> StoredTokens:
         """Return those of some passages; of one that is not there, none."""
 
@@ -170,13 +174,11 @@ class StoredTokens:
         (folder / _KEYS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, encoder: Encoder) -> StoredTokens:
-        """Load saved vectors; RagftError where another encoder made them."""
+    def load(cls, folder: Path) -> StoredTokens:
+        """Load saved vectors."""
         from safetensors.numpy import load_file
 
         facts = json.loads((folder / _KEYS_FILE).read_text(encoding="utf-8"))
-        if facts["identity"] != encoder.identity("document"):
-            raise RagftError(f"token vectors {folder} are of another embedder: make them again")
         arrays = load_file(folder / _CODES_FILE)
         return cls(
             arrays["codes"], arrays["lengths"], facts["keys"], facts["bits"], facts["identity"]
@@ -215,10 +217,8 @@ class _Store(RowFunction[str]):
         return pa.table(columns, schema=TOKENS)
 
 
-def cached_tokens(
-    work: Workspace, encoder: Encoder, passages: Sequence[str], bits: int
-) -> StoredTokens:
-    """Return the stored token vectors of the distinct passages, in their first order.
+def token_rows(work: Workspace, encoder: Encoder, passages: Sequence[str], bits: int) -> pa.Table:
+    """Return the stored token vectors of the distinct passages, in their first order, as rows.
 
     Only passages that no artifact holds are encoded; the rows are shared by every asset.
     """
@@ -227,7 +227,14 @@ def cached_tokens(
     rows = cache.complete(list(dict.fromkeys(passages)), text_key, _Store(encoder, bits))
     places = dict(zip(rows.column("row_key").to_pylist(), range(rows.num_rows)))
     keys = list(dict.fromkeys(text_key(passage) for passage in passages))
-    rows = rows.take([places[key] for key in keys])
+    return rows.take([places[key] for key in keys])
+
+
+def cached_tokens(
+    work: Workspace, encoder: Encoder, passages: Sequence[str], bits: int
+) -> StoredTokens:
+    """Return `token_rows` of passages."""
+    rows = token_rows(work, encoder, passages, bits)
     return StoredTokens.of_rows(rows, bits, encoder.identity("document"))
 
 
@@ -246,6 +253,11 @@ class CachedTokens:
     def identity(self) -> str:
         """Of the encoder."""
         return self.encoder.identity("document")
+
+    @property
+    def width(self) -> int:
+        """How many numbers a vector has."""
+        return int(self.encoder.model.get_embedding_dimension() or 0)
 
     def of(self, passages: Sequence[str]) -> StoredTokens:
         """Return those of some passages."""
@@ -268,6 +280,13 @@ class MappedTokens:
         self._order = np.argsort(whole, kind="stable")
         self._keys = whole[self._order]
         self._starts = np.cumsum([0, *map(len, keys)])
+
+    @property
+    def width(self) -> int:
+        """How many numbers a vector has; 0 where there is none."""
+        some = (rows.slice(at, 1) for rows in self._segments for at in range(len(rows)))
+        found = (StoredTokens.of_rows(row, self.bits, self.identity).width for row in some)
+        return next((width for width in found if width), 0)
 
     def of(self, passages: Sequence[str]) -> StoredTokens:
         """Return those of some passages."""

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex
+from ragft_pipeline.retrieval.mapped_vectors import MappedVectors
 from ragft_pipeline.routing.catalog import ToolDocument, describing
 from ragft_pipeline.store import Workspace
 
@@ -65,7 +66,7 @@ class ToolIndex:
         own: dict[str, str],
         described: np.ndarray,
         node_ids: Sequence[str],
-        node_vectors: np.ndarray,
+        node_vectors: np.ndarray | MappedVectors,
         vectors_per_tool: int = 0,
     ) -> ToolIndex:
         """Index documents whose vectors are there.

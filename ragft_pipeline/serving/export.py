@@ -30,18 +30,17 @@ from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import (
     Encoder,
     normalise_rows,
-    vectors_matrix,
+    vectors_table,
 )
 from ragft_pipeline.retrieval.evidence import MEANINGS
 from ragft_pipeline.serving.bundle import (
     MANIFEST,
-    NODES_FILE,
-    TOKENS_FOLDER,
-    VECTORS_FILE,
     Bundle,
     describe,
-    retriever_parts,
 )
+from ragft_pipeline.serving.index import BundleIndex
+from ragft_pipeline.serving.index_files import TOKENS
+from ragft_pipeline.serving.index_parts import retriever_parts
 from ragft_pipeline.settings import ComputeSettings, Settings
 from ragft_pipeline.tuning.baking import bake_adapter
 
@@ -131,11 +130,13 @@ def export_bundle(
         }
         (models / RANKER_FILE).write_text(json.dumps(evidence, indent=1), encoding="utf-8")
     index.mkdir()
-    shutil.copyfile(bundle.folder / NODES_FILE, index / "nodes.parquet")
-    vectors = pq.read_table(bundle.folder / VECTORS_FILE).drop_columns(["row_key"])
-    pq.write_table(vectors.rename_columns({"text_id": "node_id"}), index / "vectors.parquet")
-    if (bundle.folder / TOKENS_FOLDER).is_dir():
-        shutil.copytree(bundle.folder / TOKENS_FOLDER, index / TOKENS_FOLDER)
+    stored = BundleIndex(bundle, settings)
+    vectors = stored.vectors()
+    pq.write_table(stored.nodes, index / "nodes.parquet")
+    named = vectors_table(stored.node_ids, stored.node_ids, vectors[:]).drop_columns(["row_key"])
+    pq.write_table(named.rename_columns({"text_id": "node_id"}), index / "vectors.parquet")
+    if (bundle.folder / TOKENS).is_dir():
+        shutil.copytree(bundle.folder / TOKENS, index / TOKENS)
     measured = _onnx_tables(bundle, models, compute) if onnx else ""
     facts = describe(bundle)
     (target / MANIFEST).write_text(json.dumps(bundle.manifest, indent=1), encoding="utf-8")
@@ -144,8 +145,8 @@ def export_bundle(
     text = _README.format(
         system=configuration.name,
         version=bundle.version,
-        nodes=vectors.num_rows,
-        width=vectors_matrix(vectors).shape[1],
+        nodes=len(vectors),
+        width=vectors.shape[1],
         model=model,
         documents=""
         if encoder.documents is encoder

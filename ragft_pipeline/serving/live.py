@@ -20,7 +20,8 @@ class Champion:
 
     Whoever asks gets one whole searcher and keeps it for the length of a question, so no answer is
     half old and half new. While a new bundle loads, the old one answers; one that cannot be
-    loaded never replaces it, nor does a store that is away for a moment.
+    loaded never replaces it, nor does a store that is away for a moment. What both have in common
+    is not read again.
 
     Args:
         store: the store with the history and the bundles.
@@ -51,7 +52,7 @@ class Champion:
         searcher = self._searcher
         if searcher.bundle.digest == digest:
             return searcher
-        return Searcher(self._bundles.load(digest), self._compute)
+        return Searcher(self._bundles.load(digest), self._compute, searcher)
 
     def refresh(self) -> None:
         """Follow the pointer; `problem` says in one line why it could not be followed."""
@@ -73,7 +74,8 @@ class Champion:
             return
         try:
             if now.bundle != self._searcher.bundle.digest:
-                self._searcher = Searcher(self._bundles.load(now.bundle), self._compute)
+                bundle = self._bundles.load(now.bundle)
+                self._searcher = Searcher(bundle, self._compute, self._searcher)
             self.entry, self.problem = now, ""
         except Exception as error:  # the old one goes on answering, whatever is wrong
             self._refused, self._again_at = now.number, time.monotonic() + _PATIENCE

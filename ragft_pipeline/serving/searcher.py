@@ -2,38 +2,34 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ragft_pipeline.corpus.nodes import nearest_heading
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.ranking import Ranking
-from ragft_pipeline.evaluation.second_stages import PairScorer, by_scores
+from ragft_pipeline.evaluation.second_stages import by_scores
 from ragft_pipeline.evaluation.systems import BASE
-from ragft_pipeline.retrieval.adapters import Adapter, load_adapter
-from ragft_pipeline.retrieval.encoder import Encoder, vectors_matrix
-from ragft_pipeline.retrieval.evidence import CROSS_ENCODER, LATE_INTERACTION, Evidence
+from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.mapped_vectors import MappedVectors
 from ragft_pipeline.retrieval.ranker import Ranker
-from ragft_pipeline.retrieval.reranking import Reranker
 from ragft_pipeline.retrieval.search import MIDDLE, fuse
-from ragft_pipeline.retrieval.threads import lone_threads
-from ragft_pipeline.serving.bundle import TOKENS_FOLDER, VECTORS_FILE, Bundle, retriever_parts
+from ragft_pipeline.retrieval.threads import on_one_thread
+from ragft_pipeline.serving.bundle import Bundle
 from ragft_pipeline.serving.configuration import Configuration
+from ragft_pipeline.serving.index import BundleIndex
+from ragft_pipeline.serving.loaded_models import LoadedModels
 from ragft_pipeline.serving.routing import load_tool_router
-from ragft_pipeline.settings import ComputeSettings, Settings
+from ragft_pipeline.settings import ComputeSettings
 
 if TYPE_CHECKING:
     from ragft_pipeline.routing.router import Route
     from ragft_pipeline.routing.tool_router import ToolRouter
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -59,46 +55,37 @@ class Searcher:
     Args:
         bundle: what to search with. The encoder must be the one that made its vectors.
         compute: this machine's threads and device.
+        before: what searched before it; models and segments that both have are not loaded again.
 
     Raises RagftError where a part does not fit: an adapter of another base, vectors of another
     encoder, a base model that is no longer the same, code that would score otherwise.
     """
 
-    def __init__(self, bundle: Bundle, compute: ComputeSettings | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        compute: ComputeSettings | None = None,
+        before: Searcher | None = None,
+    ) -> None:
         self.bundle = bundle
         self.configuration: Configuration = bundle.configuration
         self._compute = compute
-        settings = bundle.settings(compute or ComputeSettings())
-        encoder, adapter = retriever_parts(self.configuration, bundle.models, settings)
-        _require_same(encoder, bundle, "identities")
-        bundle.require_same_code()
-        self._settings = settings
-        self._encoder = encoder
-        self._adapter: Adapter | None = (
-            load_adapter(adapter, encoder.weights.digest) if adapter else None
+        self._settings = settings = bundle.settings(compute or ComputeSettings())
+        self.models: LoadedModels = (
+            before.models
+            if before is not None and before.models.serve(bundle, settings)
+            else LoadedModels(bundle, settings)
         )
-        nodes = bundle.nodes()
-        passages = settings.passages
-        self._evidence = Evidence(nodes, passages.context == "on", passages.language)
-        self._texts = self._evidence.texts
-        self.read = self._evidence.read  # the passages as models read them
-        rows = nodes.to_pylist()
-        self._about: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            self._about.setdefault(row["node_id"], []).append(row)
-        self._paths = {row["doc_key"]: row["path"] for row in rows}
-        self.node_ids = sorted(self._about)
-        self._vectors = _vectors_of(bundle, VECTORS_FILE, self.node_ids)
+        bundle.require_same_code()
+        self._index: BundleIndex = BundleIndex(bundle, settings, before._index if before else None)
+        self._evidence = self._index.evidence
+        self._texts, self.node_ids = self._index.texts, self._index.node_ids
+        self.read = self._index.read  # the passages as models read them
+        self._vectors = self._index.vectors()
         alone = self.configuration.retriever == BASE
         self._lexical = self._evidence.plain if alone else self._evidence.lexical
-        self._place = {text: node for node, text in enumerate(self._texts)}
         self._lexical.scores([""])  # builds the index now, not at the first question
-        _ = encoder.model  # loads it now
-        self.scorers = _scorers(bundle, settings)
-        self._models = Lock()  # tokenizers refuse to be used by two threads at once
-        self._loading_base = Lock()
-        self._base: Encoder | None = None
-        self._base_vectors: dict[str, np.ndarray] = {}
+        self.scorers = self.models.scorers(self._index.tokens())
         self._loading_router = Lock()
         self._router: ToolRouter | None = None
         if self.configuration.second_stage:
@@ -124,14 +111,10 @@ class Searcher:
         Scores are scaled within these documents, so they do not compare with those of `search`.
         """
         wanted = set(documents)
-        nodes = [
-            place
-            for place, node_id in enumerate(self.node_ids)
-            if any(row["doc_key"] in wanted for row in self._about[node_id])
-        ]
-        if not nodes:
+        nodes = self._index.within(wanted)
+        if not len(nodes):
             return []
-        return self._hits(*self._ranked(question, np.array(nodes, np.int64)), top, wanted)
+        return self._hits(*self._ranked(question, nodes), top, wanted)
 
     def route(self, question: str) -> tuple[Route, list[str]]:
         """Return where the router sends a question, and the documents to search, best first.
@@ -139,7 +122,7 @@ class Searcher:
         Raises RagftError for a bundle without a router.
         """
         router = self.tool_router
-        with self._models:
+        with self.models.lock:
             route = on_one_thread(lambda: router.route(question))
         return route, router.doc_keys(route)
 
@@ -152,9 +135,7 @@ class Searcher:
         with self._loading_router:
             if self._router is None:
                 encoder, vectors = self._base_parts("read_vectors")
-                self._router = load_tool_router(
-                    self.bundle, encoder, self.node_ids, vectors, self._settings
-                )
+                self._router = load_tool_router(self._index, encoder, vectors, self._settings)
             return self._router
 
     def tool_confidences(
@@ -164,7 +145,7 @@ class Searcher:
         tools = self.tool_router
         place = {key: at for at, key in enumerate(tools.index.doc_keys)}
         wanted = np.array([place[key] for key in documents])
-        with self._models:
+        with self.models.lock:
             return on_one_thread(
                 lambda: (tools.confidences(question, wanted), tools.kinds(question))
             )
@@ -172,24 +153,27 @@ class Searcher:
     def described_confidences(self, question: str, descriptions: Sequence[str]) -> np.ndarray:
         """Return how sure the router is of tools by their descriptions alone."""
         tools = self.tool_router
-        with self._models:
+        with self.models.lock:
             return tools.confidences_by_description(question, descriptions)
 
     def has_document(self, doc_key: str) -> bool:
         """Say whether a document is searched."""
-        return doc_key in self._paths
+        return doc_key in self._index.paths
 
     def path_of(self, doc_key: str) -> str:
         """Return a document's path."""
-        return self._paths[doc_key]
+        return self._index.paths[doc_key]
 
     def has(self, node_id: str) -> bool:
         """Say whether it searches a node."""
-        return node_id in self._about
+        return self._index.place(node_id) is not None
 
     def places(self, node_id: str) -> list[dict[str, Any]]:
         """Return the NODES rows of a node, with the column `path`: where its text stands."""
-        return self._about[node_id]
+        place = self._index.place(node_id)
+        if place is None:
+            raise KeyError(node_id)
+        return self._index.shown(place)
 
     def search_alone(self, question: str, top: int = 10) -> dict[str, list[Hit]]:
         """Return what the base embedder alone and BM25 alone answer, as `search_base` fuses them.
@@ -197,9 +181,9 @@ class Searcher:
         Raises RagftError as `search_base` does.
         """
         encoder, vectors = self._base_parts("base_vectors")
-        with self._models:
+        with self.models.lock:
             asked = on_one_thread(lambda: encoder.encode([question], "query"))
-        alone = {"base": asked @ vectors.T, "bm25": self._evidence.plain.scores([question])}
+        alone = {"base": vectors.scores(asked), "bm25": self._evidence.plain.scores([question])}
         return {name: self._hits(Ranking.of(scores), {}, top) for name, scores in alone.items()}
 
     def search_base(self, question: str, top: int = 10) -> list[Hit]:
@@ -211,9 +195,9 @@ class Searcher:
         Raises RagftError for a bundle without these vectors, or of another base model.
         """
         encoder, vectors = self._base_parts("base_vectors")
-        with self._models:
+        with self.models.lock:
             asked = on_one_thread(lambda: encoder.encode([question], "query"))
-        dense, words = asked @ vectors.T, self._evidence.plain.scores([question])
+        dense, words = vectors.scores(asked), self._evidence.plain.scores([question])
         ranking = Ranking.of(fuse(dense, words, self.base_weight))
         return self._hits(ranking, {"dense": dense[0], "bm25": words[0]}, top)
 
@@ -227,27 +211,15 @@ class Searcher:
         own = self.configuration.dense_weight if self.configuration.retriever == BASE else None
         return MIDDLE if own is None else own
 
-    def _base_parts(self, kind: str) -> tuple[Encoder, np.ndarray]:
+    def _base_parts(self, kind: str) -> tuple[Encoder, MappedVectors]:
         """Return the base embedder and its vectors of the passages: alone, or as they are read."""
-        with self._loading_base:
-            name = self.bundle.manifest.get(kind)
-            if name is None:
-                raise RagftError(
-                    f"bundle {self.bundle.digest[:12]} is of before bundles had the base "
-                    "embedder's vectors: the next one has them"
-                )
-            if self._base is None:
-                encoder = self._encoder
-                if "tuned_embedder" in self.configuration.parts:
-                    encoder = Encoder.base(self._settings.embedder, self._settings.compute)
-                _require_same(encoder, self.bundle, "base_identities")
-                _ = encoder.model
-                self._base = encoder
-            if name == VECTORS_FILE:
-                return self._base, self._vectors
-            if name not in self._base_vectors:
-                self._base_vectors[name] = _vectors_of(self.bundle, name, self.node_ids)
-            return self._base, self._base_vectors[name]
+        name = self.bundle.manifest.get(kind)
+        if name is None:
+            raise RagftError(
+                f"bundle {self.bundle.digest[:12]} is of before bundles had the base "
+                "embedder's vectors: the next one has them"
+            )
+        return self.models.base, self._index.vectors(name)
 
     def _hits(
         self,
@@ -262,7 +234,7 @@ class Searcher:
         """
         hits = []
         for node, score in zip(ranking.nodes[0, :top].tolist(), ranking.scores[0, :top].tolist()):
-            places = self._about[self.node_ids[node]]
+            places = self._index.shown(node)
             about = next((row for row in places if wanted and row["doc_key"] in wanted), places[-1])
             found = {name: float(values[node]) for name, values in parts.items()}
             hits.append(
@@ -282,17 +254,17 @@ class Searcher:
         """Return questions as the retriever compares them, float32 of shape (questions, width)."""
 
         def encoded() -> np.ndarray:
-            vectors = self._encoder.encode(questions, "query")
-            return vectors if self._adapter is None else self._adapter.queries(vectors)
+            vectors = self.models.encoder.encode(questions, "query")
+            return vectors if self.models.adapter is None else self.models.adapter.queries(vectors)
 
-        with self._models:
+        with self.models.lock:
             return encoded() if len(questions) > 1 else on_one_thread(encoded)
 
     def document_vectors(self, texts: Sequence[str]) -> np.ndarray:
         """Return texts as the retriever compares them, float32 of shape (texts, width)."""
-        with self._models:
-            vectors = self._encoder.encode(texts, "document")
-        return vectors if self._adapter is None else self._adapter.documents(vectors)
+        with self.models.lock:
+            vectors = self.models.encoder.encode(texts, "document")
+        return vectors if self.models.adapter is None else self.models.adapter.documents(vectors)
 
     def second_scores(self, question: str, passages: Sequence[str]) -> np.ndarray | None:
         """Return the ranker's score of each passage; None where there is no second stage.
@@ -301,14 +273,14 @@ class Searcher:
         """
         if not self.configuration.second_stage:
             return None
-        known_places = {self._place[text] for text in passages if text in self._place}
-        own = np.array(sorted(known_places), np.int64)
+        places = self._index.places_of(passages)
+        own = np.array(sorted(set(places.values())), np.int64)
         if not len(own):
             return np.zeros(len(passages), np.float32)
         ranking, _ = self._by_evidence(question, own)
         known = dict(zip(ranking.nodes[0].tolist(), ranking.scores[0].tolist()))
         lowest = min(known.values())
-        found = [known.get(self._place.get(text, -1), lowest) for text in passages]
+        found = [known.get(places.get(text, -1), lowest) for text in passages]
         return np.array(found, np.float32)
 
     def _ranked(
@@ -322,7 +294,7 @@ class Searcher:
         if self.configuration.second_stage:
             return self._by_evidence(question, within)
         nodes = np.arange(len(self)) if within is None else within
-        dense = self.query_vectors([question]) @ self._vectors.T
+        dense = self._vectors.scores(self.query_vectors([question]))
         parts = {"dense": dense[0]}
         first = dense[:, nodes]
         if self.configuration.dense_weight is not None:
@@ -337,23 +309,23 @@ class Searcher:
     ) -> tuple[Ranking, dict[str, dict[int, float]]]:
         """Return the ranker's order of the candidates, and what each piece of evidence adds."""
         base, alone = self._base_parts("base_vectors")
-        with self._models:
+        with self.models.lock:
             plain = on_one_thread(lambda: base.encode([question], "query"))
-        asked = plain if self._encoder is base else self.query_vectors([question])
-        if self._encoder is base and self._adapter is not None:
-            asked = self._adapter.queries(asked)
-        chosen = slice(None) if within is None else within
+        asked = plain if self.models.encoder is base else self.query_vectors([question])
+        if self.models.encoder is base and self.models.adapter is not None:
+            asked = self.models.adapter.queries(asked)
+        words = self._lexical.scores([question])
         found = self._evidence.candidates(
             [question],
-            asked @ self._vectors[chosen].T,
-            self._lexical.scores([question])[:, chosen],
-            plain @ alone[chosen].T,
+            self._vectors.scores(asked, within),
+            words if within is None else words[:, within],
+            alone.scores(plain, within),
             None if within is None else within[None],
         )
         nodes = found.nodes[0].tolist()
         pairs = [(question, self.read[node]) for node in nodes]
         for name, scorer in self.scorers.items():
-            with self._models:
+            with self.models.lock:
                 found = found.with_scores(name, on_one_thread(partial(scorer.score, pairs))[None])
         ranker = Ranker(self.configuration.ranker)
         added = found.features[0] * ranker.vector(found.names)
@@ -363,54 +335,3 @@ class Searcher:
             if ranker.weights.get(name)
         }
         return by_scores(found.nodes, added.sum(axis=1)[None]), parts
-
-
-def on_one_thread(work: Callable[[], Result]) -> Result:
-    """Run a question's work where torch computes with one thread.
-
-    One question is too little to share: on idle cores two threads are no faster, and on busy ones
-    they wait for each other at every product, thirty times as long as the work takes.
-    """
-    return _lone_thread(os.getpid()).submit(work).result()
-
-
-@lru_cache(maxsize=1)
-def _lone_thread(process: int) -> ThreadPoolExecutor:
-    """Return the thread of a process; a forked one has none of its parent's."""
-    return lone_threads(1)
-
-
-def _require_same(encoder: Encoder, bundle: Bundle, made_by: str) -> None:
-    """Raise RagftError unless the encoder is the one that made the bundle's vectors."""
-    for kind, made in bundle.manifest[made_by].items():
-        if encoder.identity(kind) != made:
-            raise RagftError(
-                f"bundle {bundle.digest[:12]}: its vectors are not of the {kind} encoder "
-                f"{bundle.manifest['base_model']!r} as it is now"
-            )
-
-
-def _vectors_of(bundle: Bundle, name: str, node_ids: Sequence[str]) -> np.ndarray:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(bundle.folder / name)
-    if table.column("text_id").to_pylist() != list(node_ids):
-        raise RagftError(f"bundle {bundle.digest[:12]}: vectors and nodes do not match")
-    return vectors_matrix(table)
-
-
-def _scorers(bundle: Bundle, settings: Settings) -> dict[str, PairScorer]:
-    """Return what scores the pairs that a bundle's ranker looks at, by the evidence's name."""
-    models, found = bundle.models, dict[str, PairScorer]()
-    if models.late_interaction is not None:
-        from ragft_pipeline.retrieval.late_interaction import LateInteraction
-        from ragft_pipeline.retrieval.token_vectors import StoredTokens
-
-        base = Encoder.base(settings.embedder, settings.compute)
-        stored = StoredTokens.load(bundle.folder / TOKENS_FOLDER, base)
-        found[LATE_INTERACTION] = LateInteraction.load(
-            models.late_interaction, settings.embedder, settings.compute, stored
-        )
-    if models.reranker is not None:
-        found[CROSS_ENCODER] = Reranker(models.reranker, settings.reranker, settings.compute)
-    return found

@@ -126,7 +126,8 @@ class Publications:
 
         def send(name: str) -> bool:
             size, sha = files[name]
-            there = self.remote.exists(object_name(sha)) if size > _SMALL else None
+            shared = (folder / name).stat().st_nlink > 1  # as segments that another folder has
+            there = self.remote.exists(object_name(sha)) if shared or size > _SMALL else None
             if there is None or there.size != size:
                 self.remote.upload(folder / name, object_name(sha))
                 return True
@@ -199,7 +200,7 @@ class Publications:
         staged = self.cache / "staging" / f"fetch-{uuid.uuid4().hex[:12]}"
         try:
             staged.mkdir(parents=True)
-            here = segments_below(self.cache) if any(map(digest_in, manifest.files)) else {}
+            here = self._here(manifest, folder)
 
             def bring(name: str) -> None:
                 (staged / name).parent.mkdir(parents=True, exist_ok=True)
@@ -211,6 +212,23 @@ class Publications:
             publish_folder(staged, folder)
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+
+    def _here(self, manifest: Manifest, folder: Path) -> dict[str, Path]:
+        """Return files on this machine that hold objects of a publication, by digest.
+
+        That is segments of any folder, and what other publications of its kind hold.
+        """
+        found = segments_below(self.cache) if any(map(digest_in, manifest.files)) else {}
+        wanted = manifest.objects - found.keys()
+        kind = folder.parent.relative_to(self.cache)
+        for lease in (self.cache / "leases" / kind).glob("*.json"):
+            with contextlib.suppress(RagftError, FileNotFoundError):  # damaged, or gone
+                for name, (_, sha) in self._parse(lease.stem, lease.read_bytes()).files.items():
+                    file = folder.with_name(lease.stem) / name
+                    if sha in wanted and file.is_file() and file_sha256(file) == sha:
+                        found[sha] = file
+                wanted -= found.keys()
+        return found
 
     def single(self, name: str, manifest: Manifest, file: str) -> Path:
         """Return where this machine keeps one file of a publication that it has no copy of."""

@@ -41,7 +41,7 @@ def _known(asked: QuestionSet) -> np.ndarray:
 def _trial(folder: Path) -> Trial:
     work = Workspace(ArtifactStore(folder), "retrieval_eval", folder)
     vectors = np.eye(3, dtype=np.float32)
-    evidence = Evidence(nodes_table(TEXTS), context=False, language="auto")
+    evidence = Evidence.of(nodes_table(TEXTS), context=False, language="auto")
     retriever = DenseRetriever("base", vectors, lambda texts: vectors, _known, evidence.plain)
     stages = FirstStages(TEXTS, evidence.plain, [retriever])
     late = PairScores(LATE_INTERACTION, SameWords(), TEXTS, work)

@@ -95,8 +95,10 @@ def make_bundle_of(
     nodes = pa.Table.from_pylist(rows, schema=schemas.NODES.schema)
     with store.staging("test") as folder:
         work = Workspace(store, "test", folder)
+        table = folder / "nodes.parquet"
+        schemas.NODES.layout.write(nodes, table)
         bundle = BundleStore(store).build(
-            version, configuration, models, {}, nodes, paths, Settings(), work
+            version, configuration, models, {}, table, paths, Settings(), work
         )
     return bundle.digest
 

@@ -72,7 +72,7 @@ def test_a_damaged_bundle_is_not_gone_back_to(copied: Project) -> None:
     history = History(copied.store)
     first = history.require_current()
     bundle = BundleStore(copied.store).load(first.bundle)
-    nodes = bundle.folder / "nodes.parquet"
+    nodes = next((bundle.folder / "nodes.parquet").iterdir())
     history.append(first, "forced", "another", first.version, "a test")
     nodes.write_bytes(nodes.read_bytes()[:-1] + b"?")
     with pytest.raises(RagftError, match="was changed"):

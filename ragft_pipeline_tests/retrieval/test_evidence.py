@@ -30,7 +30,7 @@ def _features(evidence: Evidence, nodes: np.ndarray | None = None) -> dict[int, 
 
 
 def test_evidence_is_of_the_passage_and_of_what_surrounds_it() -> None:
-    found = _features(Evidence(NODES, context=True, language="auto"))
+    found = _features(Evidence.of(NODES, context=True, language="auto"))
     assert found[1]["coverage"] == pytest.approx(1)
     assert found[1]["bigrams"] == 1
     assert 0 < found[0]["coverage"] < 1
@@ -40,7 +40,7 @@ def test_evidence_is_of_the_passage_and_of_what_surrounds_it() -> None:
 
 
 def test_candidates_of_an_approximate_index_have_the_same_evidence() -> None:
-    evidence = Evidence(NODES, context=False, language="auto")
+    evidence = Evidence.of(NODES, context=False, language="auto")
     whole, listed = _features(evidence), _features(evidence, np.array([[0, 1, 2, 3]]))
     assert whole.keys() == listed.keys()
     for node, row in whole.items():
@@ -48,7 +48,7 @@ def test_candidates_of_an_approximate_index_have_the_same_evidence() -> None:
 
 
 def test_context_is_read_and_not_shown() -> None:
-    evidence = Evidence(NODES, context=True, language="auto")
+    evidence = Evidence.of(NODES, context=True, language="auto")
     assert evidence.texts == TEXTS
     assert evidence.read[1] == "Valves\nClose the main valve before the pump."
 

@@ -72,8 +72,10 @@ def make_bundle(
     nodes = pa.Table.from_pylist(rows, schema=schemas.NODES.schema)
     with store.staging("test") as folder:
         work = Workspace(store, "test", folder)
+        schemas.NODES.layout.write(nodes, folder / "nodes.parquet")
         return BundleStore(store).build(
-            name, configuration, models or Models(), {}, nodes, {name: f"{name}.md"},
+            name, configuration, models or Models(), {}, folder / "nodes.parquet",
+            {name: f"{name}.md"},
             settings or Settings(), work, metadata={name: said},
         )  # fmt: skip
 

@@ -8,7 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.serving.bundle import BASE_VECTORS_FILE, Bundle
+from ragft_pipeline.serving.bundle import Bundle
+from ragft_pipeline.serving.index_files import BASE_VECTORS
 from ragft_pipeline.serving.searcher import Searcher
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline_tests.serving.conftest import (
@@ -41,8 +42,8 @@ def test_a_tuned_bundle_brings_the_base_vectors_along(
     adapted: Bundle, two_bundles: Bundles
 ) -> None:
     plain = two_bundles[1]
-    assert not (plain.folder / BASE_VECTORS_FILE).exists()
-    assert (adapted.folder / BASE_VECTORS_FILE).is_file()
+    assert not (plain.folder / BASE_VECTORS).exists()
+    assert (adapted.folder / BASE_VECTORS).is_dir()
     untuned, tuned = Searcher(plain), Searcher(adapted)
     assert tuned.search_base(QUESTION) == untuned.search(QUESTION)
     assert tuned.search(QUESTION) != untuned.search(QUESTION)

@@ -71,7 +71,7 @@ def test_an_export_is_checked_by_encoding(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_an_exported_bundle_must_be_whole(tmp_path: Path) -> None:
     bundle = make_bundle(ArtifactStore(tmp_path), "pump", PUMP)
-    (bundle.folder / "nodes.parquet").write_bytes(b"")
+    next((bundle.folder / "nodes.parquet").iterdir()).write_bytes(b"")
     with pytest.raises(RagftError, match="was changed"):
         export_bundle(bundle, tmp_path / "export", ComputeSettings())
 

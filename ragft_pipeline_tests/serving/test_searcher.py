@@ -45,7 +45,7 @@ def test_a_search_does_not_set_the_threads_of_what_is_born_meanwhile(tmp_path: P
     try:
         bundle = make_bundle(ArtifactStore(tmp_path), "pump", PUMP)
         searcher = Searcher(bundle, ComputeSettings(threads=2))
-        searcher._encoder.__class__ = Watched
+        searcher.models.encoder.__class__ = Watched
         searcher.search(QUESTION)
         look("afterwards")
     finally:

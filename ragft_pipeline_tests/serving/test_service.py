@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -208,7 +209,7 @@ def test_no_answer_is_mixed_while_the_champion_changes_under_32_clients(promoted
 
 def test_a_bundle_that_cannot_be_served_leaves_the_old_one_answering(promoted: Bundles) -> None:
     store, pump, bread = promoted
-    (bread.folder / "vectors.parquet").unlink()
+    shutil.rmtree(bread.folder / "vectors")
     with service(store) as client:
         serve(store, bread)
         wait_for(lambda: client.get("/health").json() == {"status": "stale"})
