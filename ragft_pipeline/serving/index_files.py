@@ -23,7 +23,8 @@ from ragft_pipeline.store.tables import read_table, segments_of
 
 NODES, DOCUMENTS = "nodes.parquet", "documents.parquet"
 VECTORS, BASE_VECTORS, READ_VECTORS = "vectors", "base_vectors", "read_vectors"
-TOKENS, TERMS = "tokens", "terms"_DOCUMENTS = pa.schema([(name, pa.string()) for name in ("doc_key", "path", "metadata")])
+TOKENS, TERMS = "tokens", "terms"
+_DOCUMENTS = pa.schema([(name, pa.string()) for name in ("doc_key", "path", "metadata")])
 
 Segments = Sequence[pa.Table]  # of nodes
 
