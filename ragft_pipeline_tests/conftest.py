@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psutil
 import pytest
 import yaml
@@ -29,6 +30,9 @@ from ragft_pipeline_tests.short_model import short_embedder, short_language_mode
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample"
+
+hypothesis.settings.register_profile("suite", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("suite")
 
 WORTH_COLLECTING = 50_000_000  # bytes that a test leaves behind
 

@@ -89,7 +89,7 @@ WORDS = st.lists(st.text("abcéñß水", min_size=2, max_size=6), min_size=1, ma
 BREAKS = st.sampled_from([" ", "\n", " **", "** ", "*\n*", " – ", "-\n", "\n| ", " “", "_ `"])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(WORDS, st.data())
 def test_breaks_marks_and_quotes_between_words_hide_no_answer(
     words: list[str], data: st.DataObject

@@ -6,7 +6,7 @@ import random
 import zipfile
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ragft_pipeline.corpus.readers import SkippedDocument, normalise, read_text
@@ -129,7 +129,6 @@ def test_white_space_and_encoding_variants_normalise_alike(variant: str) -> None
     assert normalise(variant) == "Öl\n\nzwei"
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(), max_size=60))
 def test_normalised_text_is_clean_and_encodable(text: str) -> None:
     clean = normalise(text)

@@ -88,7 +88,7 @@ def weakened(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
     return [key for key in before if key in after and rank(after[key]) > rank(before[key])]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(HISTORIES)
 def test_nothing_ever_comes_to_a_less_protected_split(
     history: list[list[tuple[str, str, str]]],
@@ -109,7 +109,7 @@ def test_nothing_ever_comes_to_a_less_protected_split(
         assert len(by_cluster) == len({entry.cluster for entry in chain.ledger})
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(HISTORIES)
 def test_an_edited_path_keeps_its_protection(history: list[list[tuple[str, str, str]]]) -> None:
     corpus = dict(START)
@@ -123,7 +123,7 @@ def test_an_edited_path_keeps_its_protection(history: list[list[tuple[str, str, 
         assert weakened(places, after) == []
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, suppress_health_check=list(HealthCheck))
 @given(HISTORIES)
 def test_the_same_history_gives_the_same_ledger(history: list[list[tuple[str, str, str]]]) -> None:
     ledgers = []

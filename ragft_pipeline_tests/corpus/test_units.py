@@ -85,6 +85,7 @@ def test_sections_begin_at_headings_outside_of_fences_and_keep_their_text() -> N
 
 
 @pytest.mark.parametrize("level", [Level.SECTION, Level.PARAGRAPH])
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from(["word ", "Sentence. ", "\n", "\n\n", "# H\n", "水。", "```\n"])))
 def test_parts_hold_all_words_in_order(level: Level, words: list[str]) -> None:
     for text in ("".join(words), "".join(words) * 60):
@@ -188,7 +189,7 @@ EDITS = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.lists(EDITS, min_size=1, max_size=3), min_size=1, max_size=5))
 def test_no_section_ever_comes_to_a_less_protected_split(
     history: list[list[tuple[str, int]]],

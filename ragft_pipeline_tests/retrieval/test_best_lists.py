@@ -62,7 +62,7 @@ def few_to_spare(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(first=NODES, changes=st.lists(FEW, min_size=1, max_size=4), depth=st.integers(1, 8))
 def test_following_equals_searching(
     first: set[int], changes: list[set[int]], depth: int, weight: float

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -15,7 +15,6 @@ FEW_VALUES = npst.arrays(
 )
 
 
-@settings(deadline=None)
 @given(FEW_VALUES, st.integers(0, 15))
 def test_ties_keep_the_order_of_columns(scores: np.ndarray, k: int) -> None:
     expected = np.argsort(-scores, axis=1, kind="stable")[:, :k]

@@ -31,7 +31,7 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(ROWS, st.randoms())
 def test_the_order_of_rows_does_not_change_a_table_digest(
     rows: list[dict[str, Any]], random: Any
@@ -40,7 +40,7 @@ def test_the_order_of_rows_does_not_change_a_table_digest(
     assert table_digest(table(shuffled)) == table_digest(table(rows))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(ROWS)
 def test_a_duplicate_row_changes_a_table_digest(rows: list[dict[str, Any]]) -> None:
     assert table_digest(table([*rows, rows[0]])) != table_digest(table(rows))
@@ -62,7 +62,7 @@ def test_every_value_counts() -> None:
     assert len(digests) == 1 + len(others)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(ROWS)
 def test_a_reader_has_the_digest_of_its_table(rows: list[dict[str, Any]]) -> None:
     for leave_out in ((), ("ids",)):

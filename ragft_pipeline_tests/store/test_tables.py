@@ -35,7 +35,7 @@ def names(folder: Path) -> list[str]:
     return [file.name for file in segments_of(folder)]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.lists(DOCS, min_size=2, max_size=4))
 def test_a_history_of_changes_leaves_the_segments_of_a_table_written_at_once(
     history: list[Docs],
