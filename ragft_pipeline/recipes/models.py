@@ -165,7 +165,7 @@ def _late_interaction(step: Step) -> Produced:
 late_interaction = Recipe(
     "late_interaction",
     _late_interaction,
-    code=2,
+    code=3,
     heavy=True,
     inputs=(*TRAINING, "passage_context", "corpus_statistics"),
     sections=("late_interaction", "embedder"),

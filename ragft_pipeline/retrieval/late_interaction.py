@@ -45,7 +45,7 @@ from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 MODEL_FILE = "late_interaction.safetensors"
 CARD_FILE = "ragft_late_interaction.json"
 _WEIGHTS = "token_weights"
-MAXSIM_VERSION = 2  # raise it when some pair would get another score
+MAXSIM_VERSION = 1  # raise it when some pair would get another score
 _STRETCH = 0.65
 _KNOWN_BYTES = 64_000_000  # of questions, with their token vectors, that are kept for later calls
 _BLOCK = 256  # passages whose token vectors are held at once
@@ -152,12 +152,25 @@ class LateInteraction:
         compute: ComputeSettings,
         stored: TokenStore | None = None,
     ) -> LateInteraction:
-        """Return the scorer of an artifact's model folder, over the base embedder."""
+        """Return the scorer that `save` wrote, over the base embedder.
+
+        A folder of before there were stretches scores as it did, by whole passages.
+        """
         folder = Path(folder)
         encoder = Encoder.base(embedder, compute)
         trained = (folder / MODEL_FILE).is_file()
         tuning = QuestionTuning.load(folder, encoder.weights.digest) if trained else None
-        return cls(encoder, tuning, stored)
+        card = folder / CARD_FILE
+        said = json.loads(card.read_text(encoding="utf-8")) if card.is_file() else {}
+        return cls(encoder, tuning, stored, float(said.get("stretch", 0.0)))
+
+    def save(self, folder: Path) -> None:
+        """Save what is not the embedder's: the tuning where there is one, and the stretch."""
+        folder.mkdir(parents=True, exist_ok=True)
+        if self._tuning is not None:
+            self._tuning.save(folder)
+        card = {"base_digest": self._encoder.weights.digest, "stretch": self.stretch}
+        (folder / CARD_FILE).write_text(json.dumps(card, indent=1), encoding="utf-8")
 
     def over(self, stored: TokenStore) -> LateInteraction:
         """Return the same over other passages."""

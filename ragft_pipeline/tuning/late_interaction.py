@@ -38,7 +38,7 @@ def tune_late_interaction(
 ) -> dict[str, Any]:
     """Tune over the base embedder and save into the workspace's model folder.
 
-    With strength 0 the folder holds the card alone, and `LateInteraction.load` gives zero-shot.
+    With strength 0 the folder holds no weights, and `LateInteraction.load` gives zero-shot.
 
     Args:
         statistics: of the corpus, for BM25 among the val nodes.
@@ -61,9 +61,7 @@ def tune_late_interaction(
     ]
     best = smallest_sufficient(strengths, scores)
     zero_shot = scores[strengths.index(0.0)]
-    work.model.mkdir(parents=True, exist_ok=True)
-    if (chosen := choices[best]) is not None:
-        chosen.save(work.model)
+    LateInteraction(encoder, choices[best]).save(work.model)
     some = stored.of(list(val.nodes.values())[:_MEASURED])
     facts = {
         "strength": strengths[best],

@@ -195,15 +195,28 @@ def test_tuning_loads_again_and_refuses_another_base(encoder: Encoder, tmp_path:
         encoder.weights.digest,
         random.random(len(encoder.model.tokenizer), np.float32),
     )
-    tuning.save(tmp_path)
-    loaded = LateInteraction.load(tmp_path, EmbedderSettings(), ComputeSettings())
     trained = LateInteraction(encoder, tuning)
+    trained.save(tmp_path)
+    loaded = LateInteraction.load(tmp_path, EmbedderSettings(), ComputeSettings())
     np.testing.assert_array_equal(loaded.score(PAIRS), trained.score(PAIRS))
     assert loaded.identity == trained.identity != LateInteraction(encoder).identity
     with pytest.raises(RagftError, match="train it again over this base"):
         QuestionTuning.load(tmp_path, "0" * 64)
     with pytest.raises(RagftError, match="no late interaction model"):
         QuestionTuning.load(tmp_path / "nothing", encoder.weights.digest)
+
+
+@pytest.mark.parametrize("tuned", [True, False])
+def test_a_model_of_before_stretches_scores_whole_passages(
+    encoder: Encoder, tmp_path: Path, tuned: bool
+) -> None:
+    weights = np.ones(len(encoder.model.tokenizer), np.float32)
+    tuning = QuestionTuning(encoder.weights.digest, weights) if tuned else None
+    if tuning:
+        tuning.save(tmp_path)
+    loaded = LateInteraction.load(tmp_path, EmbedderSettings(), ComputeSettings())
+    whole = LateInteraction(encoder, tuning, stretch=0.0)
+    assert loaded.identity == whole.identity != LateInteraction(encoder, tuning).identity
 
 
 def test_questions_are_remembered_up_to_so_many_bytes(
