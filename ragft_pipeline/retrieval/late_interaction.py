@@ -176,6 +176,10 @@ class LateInteraction:
         """Return the same over other passages."""
         return LateInteraction(self._encoder, self._tuning, stored, self.stretch)
 
+    def holding(self, passages: Sequence[str]) -> LateInteraction:
+        """Return the same with the stored token vectors of some passages in memory."""
+        return self if self._stored is None else self.over(self._stored.of(passages))
+
     @cached_property
     def identity(self) -> str:
         """A digest of what decides a pair's score: embedder, prompts, tuning, rounding, stretch."""
