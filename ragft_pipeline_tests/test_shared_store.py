@@ -146,6 +146,7 @@ def test_a_second_machine_computes_only_what_the_first_did_not(
         assert link.how == "reused" or link.facts["rows_reused"] > link.facts["rows_computed"]
 
 
+@pytest.mark.slow
 def test_an_edit_moves_at_most_twice_what_it_writes(machines: tuple[Machine, Machine]) -> None:
     here = machines[0]
 
