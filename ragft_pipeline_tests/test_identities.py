@@ -132,7 +132,7 @@ TABLES: list[tuple[str, Callable[[Workspace], object], set[str]]] = [
         {"TERMS_VERSION"},
     ),
     (
-        "token_rows",
+        "_token_cache",
         lambda work: cached_tokens(work, ENCODER, [], 4),
         {"ENCODER_VERSION", "STORAGE_VERSION"},
     ),

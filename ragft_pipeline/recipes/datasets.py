@@ -23,8 +23,9 @@ from ragft_pipeline.questions.pairs import make_qa_pairs
 from ragft_pipeline.questions.round_trip import Kept
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.reading import read_nodes, read_statistics, reading
-from ragft_pipeline.retrieval.encoder import EncodedText, Encoder, encoded, units_of
+from ragft_pipeline.retrieval.encoder import EncodedText, Encoder, units_of
 from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.retrieval.token_vectors import encoded_with_tokens
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact
 from ragft_pipeline.store.tables import Change, Splice
@@ -125,7 +126,8 @@ def _embed(step: Step) -> Produced:
         return _embed_change(step, encoder, step.earlier.artifact, change)
     units = units_of(node_texts(step.table("chunked_nodes", ("node_id", "text"))))
     width = 0
-    for rows in encoded(step.work, encoder, units, "document"):
+    bits = step.settings.late_interaction.bits
+    for rows in encoded_with_tokens(step.work, encoder, units, bits):
         width = len(rows.column("vector")[0])
     ids = [unit.text_id for unit in units]
     return _index(encoder, ids, {"dimension": width}, _index_rows(units))
@@ -134,7 +136,7 @@ def _embed(step: Step) -> Produced:
 def _embed_change(step: Step, encoder: Encoder, earlier: Artifact, change: Change) -> Produced:
     units = units_of(node_texts(change.after))
     step.work.inherit(earlier.path)
-    for _ in encoded(step.work, encoder, units, "document"):
+    for _ in encoded_with_tokens(step.work, encoder, units, step.settings.late_interaction.bits):
         pass
     came = {unit.text_id for unit in units}
     left = set(change.before.column("node_id").to_pylist()) - came
@@ -165,9 +167,9 @@ node_embeddings = Recipe(
     _embed,
     heavy=True,
     inputs=("chunked_nodes",),
-    sections=("embedder",),
+    sections=("embedder", "late_interaction"),
     weights=("embedder",),
-    calls=("retrieval.encoder",),
+    calls=("retrieval.encoder", "retrieval.token_vectors"),
     table=schemas.NODE_VECTORS,
 )
 

@@ -144,6 +144,11 @@ class Encoder:
         )
         return normalise_rows(vectors.float().cpu().numpy())
 
+    @property
+    def one_pass(self) -> bool:
+        """Whether documents' vectors and token vectors come out of one pass: not in integers."""
+        return self._compute.dtype != "int8" and self._documents is None
+
     @cached_property
     def _packed(self) -> PackedEncoder | None:
         from ragft_pipeline.retrieval.packed import PackedEncoder, can_pack
@@ -154,39 +159,43 @@ class Encoder:
 
     def encode_tokens(
         self, texts: Sequence[str], kind: Kind
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return each text's token ids and last hidden states, without special and prompt tokens.
+    ) -> tuple[np.ndarray, list[tuple[np.ndarray, np.ndarray]]]:
+        """Return `encode`, and each text's token ids and last hidden states, of one pass.
 
-        Ids are of shape (tokens,), states float32 of shape (tokens, hidden size).
+        Ids are of shape (tokens,), states float32 of shape (tokens, hidden size), both without
+        special and prompt tokens. They are never computed in 8-bit integers, nor then the vectors.
         """
         import torch
 
         if kind == "document" and self._documents is not None:
             return self._documents.encode_tokens(texts, kind)
-        prompt = self._prompt(kind) or None
+        if not texts:
+            return self.encode(texts, kind), []
         special = torch.tensor(self.model.tokenizer.all_special_ids)
+        vectors, tokens = self._one_pass(list(texts), self._prompt(kind) or None)
         found = []
-        for ids, states in self._token_states(list(texts), prompt):
+        for ids, states in tokens:
             keep = ~torch.isin(ids, special)
             found.append((ids[keep].numpy(), states[keep].float().numpy()))
-        return found
+        return normalise_rows(vectors.float().numpy()), found
 
-    def _token_states(
+    def _one_pass(
         self, texts: list[str], prompt: str | None
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the ids and states of each text's own tokens, special ones among them.
+    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Return vectors, and the ids and states of each text's own tokens, special ones too.
 
         What a batch has is fetched from its device at once, not text by text.
         """
         import torch
         from sentence_transformers.util import batch_to_device
 
-        if texts and self._packed is not None and self._compute.dtype != "int8":
+        if self._packed is not None and self._compute.dtype != "int8":
             return self._packed.encode_tokens(texts, prompt)
         if prompt is None and self.model.default_prompt_name is not None:
             prompt = self.model.prompts.get(self.model.default_prompt_name)
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))
         size = self._texts_at_once()
+        vectors: list[torch.Tensor] = []
         found: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
         self.model.eval()
         for start in range(0, len(order), size):
@@ -197,9 +206,12 @@ class Encoder:
                 attended = output["attention_mask"].bool()
                 own = attended & (attended.cumsum(1) > (output.get("prompt_length") or 0))
                 parts = (output["input_ids"][own].cpu(), output["token_embeddings"][own].cpu())
+                vectors.append(output["sentence_embedding"].cpu())
             lengths = own.sum(dim=1).tolist()
             found |= zip(batch, zip(*(part.split(lengths) for part in parts)))
-        return [found[place] for place in range(len(texts))]
+        places = torch.tensor(order).argsort()
+        pooled = torch.cat(vectors)[places, : self.model.truncate_dim]
+        return pooled, [found[place] for place in range(len(texts))]
 
     def _texts_at_once(self) -> int:
         limit = self.model.max_seq_length or self._embedder.max_tokens
@@ -284,10 +296,18 @@ def encoded(
     encoder: Encoder,
     units: Sequence[EncodedText],
     kind: Kind,
+    encode: RowFunction[EncodedText] | None = None,
+    done: Callable[[int, pa.Table], None] = lambda units, rows: None,
 ) -> Iterator[pa.Table]:
-    """Yield the VECTORS rows of texts part by part, encoding only texts no artifact holds."""
+    """Yield the VECTORS rows of texts part by part, encoding only texts no artifact holds.
+
+    Args:
+        encode: makes the rows, and more that `done` is told of; by default `Encode`.
+        done: see `RowCache.complete`.
+    """
     cache = work.rows(f"vectors_{kind}", encoder.identity(kind), schemas.VECTORS.schema, family="*")
-    yield from cache.batches(units, attrgetter("row_key"), Encode(encoder, kind), batch_size=1024)
+    key = attrgetter("row_key")
+    yield from cache.batches(units, key, encode or Encode(encoder, kind), 1024, done)
 
 
 def cached_vectors(

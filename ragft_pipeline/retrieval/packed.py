@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch.nn import functional
@@ -20,6 +20,8 @@ from ragft_pipeline.retrieval.threads import lone_threads
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+Found = TypeVar("Found")
 
 # Architectures made of BERT's layers, all with learned positions that end to end texts can restart.
 _BERT_LIKE = ("BertModel", "RobertaModel", "XLMRobertaModel")
@@ -48,29 +50,41 @@ class PackedEncoder:
         """
         ids, known = self._tokenized(texts, prompt)
         batches = list(_batches([len(each) for each in ids]))
-        vectors = _in_threads(lambda rows: self._pooled([ids[row] for row in rows], known), batches)
+
+        def run(rows: list[int]) -> torch.Tensor:
+            own = [ids[row] for row in rows]
+            lengths = [len(each) for each in own]
+            return self._pooled(self._bert(torch.cat(own), lengths), lengths, known)
+
+        vectors = _in_threads(run, batches)
         return torch.cat(vectors)[torch.tensor(list(chain.from_iterable(batches))).argsort()]
 
     @torch.inference_mode()
     def encode_tokens(
         self, texts: Sequence[str], prompt: str | None = None
-    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return each text's token ids and last hidden states, the prompt's tokens left out.
+    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Return `encode`, and each text's token ids and last hidden states, of one pass.
 
-        Ids are of shape (tokens,), states of shape (tokens, hidden size); special tokens stay.
+        Ids are of shape (tokens,), states of shape (tokens, hidden size); the prompt's tokens are
+        left out, special ones stay.
         """
         ids, known = self._tokenized(texts, prompt)
         lengths = [len(each) for each in ids]
         batches = list(_batches(lengths))
 
-        def states(rows: list[int]) -> torch.Tensor:
-            return self._bert(torch.cat([ids[row] for row in rows]), [lengths[row] for row in rows])
+        def run(rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+            own = [lengths[row] for row in rows]
+            states = self._bert(torch.cat([ids[row] for row in rows]), own)
+            return states, self._pooled(states, own, known)
 
         first = known.get("prompt_length") or 0
-        found: dict[int, torch.Tensor] = {}
-        for rows, part in zip(batches, _in_threads(states, batches)):
-            found |= zip(rows, part.split([lengths[row] for row in rows]))
-        return [(each[first:], found[row][first:]) for row, each in enumerate(ids)]
+        states: dict[int, torch.Tensor] = {}
+        vectors: dict[int, torch.Tensor] = {}
+        for rows, (part, pooled) in zip(batches, _in_threads(run, batches)):
+            states |= zip(rows, part.split([lengths[row] for row in rows]))
+            vectors |= zip(rows, pooled)
+        tokens = [(each[first:], states[row][first:]) for row, each in enumerate(ids)]
+        return torch.stack([vectors[row] for row in range(len(ids))]), tokens
 
     def _tokenized(
         self, texts: Sequence[str], prompt: str | None
@@ -88,12 +102,13 @@ class PackedEncoder:
             known = {name: features[name] for name in ("prompt_length",) if name in features}
         return ids, known
 
-    def _pooled(self, ids: list[torch.Tensor], known: dict[str, Any]) -> torch.Tensor:
-        """Run the transformer, then the model's other modules, which know texts end to end."""
-        lengths = [len(each) for each in ids]
+    def _pooled(
+        self, states: torch.Tensor, lengths: list[int], known: dict[str, Any]
+    ) -> torch.Tensor:
+        """Run the model's modules behind the transformer, which know texts end to end."""
         packed = {
             **known,
-            "token_embeddings": self._bert(torch.cat(ids), lengths)[None],
+            "token_embeddings": states[None],
             "cu_seq_lens_q": torch.tensor([0, *lengths]).cumsum(0),
         }
         for module in list(self._model.children())[1:]:
@@ -140,15 +155,13 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _in_threads(
-    run: Callable[[list[int]], torch.Tensor], batches: list[list[int]]
-) -> list[torch.Tensor]:
+def _in_threads(run: Callable[[list[int]], Found], batches: list[list[int]]) -> list[Found]:
     """Run each batch on one core: whole batches share cores better than single operations do."""
     threads = torch.get_num_threads()
     if threads == 1 or len(batches) == 1:
         return [run(batch) for batch in batches]
 
-    def run_alone(batch: list[int]) -> torch.Tensor:
+    def run_alone(batch: list[int]) -> Found:
         with torch.inference_mode():  # holds for the thread that enters it
             return run(batch)
 

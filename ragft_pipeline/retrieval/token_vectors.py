@@ -9,7 +9,7 @@ the text and the model alone, so it is reused for as long as both stand.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,18 +17,29 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline.compute import RowFunction
+from ragft_pipeline.compute.mapping import batches
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.retrieval.encoder import Encoder, Kind, normalise_rows
+from ragft_pipeline.retrieval.encoder import (
+    EncodedText,
+    Encoder,
+    Kind,
+    encoded,
+    normalise_rows,
+    vectors_table,
+)
 from ragft_pipeline.store import Workspace
+from ragft_pipeline.store.rows import RowCache
 
 if TYPE_CHECKING:
     import torch
 
 STORAGE_VERSION = 1  # raise it when a vector would be stored as other bytes
 _BLOCK = 128  # texts whose hidden states are held at once
+_BOTH = 20_000  # passages whose token vectors are kept as they are first encoded
 _SEED = 20
 TOKENS = pa.schema([("row_key", pa.string()), ("tokens", pa.int64()), ("codes", pa.large_binary())])
 _CODES_FILE, _KEYS_FILE = "token_codes.safetensors", "token_codes.json"  # bundles of format 2
@@ -69,7 +80,7 @@ def encode_tokens(encoder: Encoder, texts: Sequence[str], kind: Kind) -> TokenVe
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for start in range(0, len(order), _BLOCK):
         block = order[start : start + _BLOCK]
-        for text, (ids, states) in zip(block, encoder.encode_tokens(block, kind)):
+        for text, (ids, states) in zip(block, encoder.encode_tokens(block, kind)[1]):
             found[text] = ids.astype(np.int64), normalise_rows(states)
     return TokenVectors(
         np.concatenate([found[text][1] for text in texts] or [np.zeros((0, 0), np.float32)]),
@@ -198,6 +209,16 @@ def store_tokens(encoder: Encoder, passages: Sequence[str], bits: int) -> Stored
     return StoredTokens(codes, tokens.lengths, keys, bits, encoder.identity("document"))
 
 
+def _rows_of(stored: StoredTokens) -> pa.Table:
+    starts = np.cumsum(stored.lengths) - stored.lengths
+    codes = [
+        stored.codes[start : start + length].tobytes()
+        for start, length in zip(starts, stored.lengths)
+    ]
+    columns = {"row_key": stored.keys, "tokens": stored.lengths, "codes": codes}
+    return pa.table(columns, schema=TOKENS)
+
+
 @dataclass(frozen=True)
 class _Store(RowFunction[str]):
     """Rows of the token vectors of passages."""
@@ -207,14 +228,60 @@ class _Store(RowFunction[str]):
     bits: int
 
     def __call__(self, units: Sequence[str]) -> pa.Table:
-        stored = store_tokens(self.encoder, units, self.bits)
-        starts = np.cumsum(stored.lengths) - stored.lengths
-        codes = [
-            stored.codes[start : start + length].tobytes()
-            for start, length in zip(starts, stored.lengths)
-        ]
-        columns = {"row_key": stored.keys, "tokens": stored.lengths, "codes": codes}
-        return pa.table(columns, schema=TOKENS)
+        return _rows_of(store_tokens(self.encoder, units, self.bits))
+
+
+@dataclass(frozen=True)
+class _EncodeBoth(RowFunction[EncodedText]):
+    """VECTORS rows of passages, beside columns of TOKENS, of one pass through the model."""
+
+    seconds: ClassVar[float] = 0.02
+    encoder: Encoder
+    bits: int
+
+    def __call__(self, units: Sequence[EncodedText]) -> pa.Table:
+        parts = [self._rows(block) for block in batches(units, _BLOCK)]
+        return pa.concat_tables(parts)
+
+    def _rows(self, units: Sequence[EncodedText]) -> pa.Table:
+        vectors, found = self.encoder.encode_tokens([unit.text for unit in units], "document")
+        ids, keys = [unit.text_id for unit in units], [unit.row_key for unit in units]
+        rows = vectors_table(ids, keys, vectors)
+        lengths = np.array([len(states) for _, states in found], np.int64)
+        tokens = normalise_rows(np.concatenate([states for _, states in found]))
+        identity = self.encoder.identity("document")
+        stored = _rows_of(
+            StoredTokens(_codes(tokens, self.bits), lengths, keys, self.bits, identity)
+        )
+        for name in ("tokens", "codes"):
+            rows = rows.append_column(TOKENS.field(name), stored.column(name))
+        return rows
+
+
+def encoded_with_tokens(
+    work: Workspace, encoder: Encoder, units: Sequence[EncodedText], bits: int
+) -> Iterator[pa.Table]:
+    """Yield `encoded` of passages; the token vectors of those that are new are kept as well.
+
+    They come out of the same pass, which late interaction would make again. Of very many passages
+    they are not kept: it reads those of candidates alone.
+    """
+    if len(units) > _BOTH or not encoder.one_pass:
+        yield from encoded(work, encoder, units, "document")
+        return
+    cache = _token_cache(work, encoder, bits)
+
+    def keep(_: int, rows: pa.Table) -> None:
+        found = rows.select(TOKENS.names)
+        keys = found.column("row_key")
+        cache.complete(
+            keys.to_pylist(),
+            str,
+            lambda new: found.filter(pc.is_in(keys, pa.array(new))),
+            len(rows),
+        )
+
+    yield from encoded(work, encoder, units, "document", _EncodeBoth(encoder, bits), keep)
 
 
 def token_rows(work: Workspace, encoder: Encoder, passages: Sequence[str], bits: int) -> pa.Table:
@@ -222,12 +289,16 @@ def token_rows(work: Workspace, encoder: Encoder, passages: Sequence[str], bits:
 
     Only passages that no artifact holds are encoded; the rows are shared by every asset.
     """
-    settings = digest_of(STORAGE_VERSION, encoder.identity("document"), bits)
-    cache = work.rows("tokens_document", settings, TOKENS, family="*")
+    cache = _token_cache(work, encoder, bits)
     rows = cache.complete(list(dict.fromkeys(passages)), text_key, _Store(encoder, bits))
     places = dict(zip(rows.column("row_key").to_pylist(), range(rows.num_rows)))
     keys = list(dict.fromkeys(text_key(passage) for passage in passages))
     return rows.take([places[key] for key in keys])
+
+
+def _token_cache(work: Workspace, encoder: Encoder, bits: int) -> RowCache:
+    settings = digest_of(STORAGE_VERSION, encoder.identity("document"), bits)
+    return work.rows("tokens_document", settings, TOKENS, family="*")
 
 
 def cached_tokens(

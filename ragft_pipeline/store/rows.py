@@ -136,7 +136,8 @@ class RowCache:
                 returns no row for is not kept, and is tried again next time. A `RowFunction` may
                 be called on other machines, in batches of any size up to `batch_size`.
             batch_size: units in a batch; each finished batch survives a kill.
-            done: told of each computed batch, here: how many units it had, and their rows.
+            done: told of each computed batch, here: how many units it had, and their rows, with
+                columns that the table has not.
 
         The result also becomes part of the artifact being built.
         """
@@ -171,7 +172,7 @@ class RowCache:
                 rows = batch.rows.select(self._schema.names).cast(self._schema)
                 self._work.count("rows_computed", rows.num_rows)
                 self._stage(rows)
-                done(batch.units, rows)
+                done(batch.units, batch.rows)
                 segments.write(rows)
                 finished += batch.units
                 self._work.progress(f"{name}: {finished}/{len(missing)} computed")

@@ -96,9 +96,9 @@ def test_token_states_are_those_of_sentence_transformers(
     monkeypatch: pytest.MonkeyPatch, prompt: str
 ) -> None:
     settings = EmbedderSettings(query_prompt=prompt)
-    packed = Encoder.base(settings, ComputeSettings()).encode_tokens(TEXTS, "query")
+    packed = Encoder.base(settings, ComputeSettings()).encode_tokens(TEXTS, "query")[1]
     monkeypatch.setattr("ragft_pipeline.retrieval.packed.can_pack", lambda model: False)
-    plain = Encoder.base(settings, ComputeSettings()).encode_tokens(TEXTS, "query")
+    plain = Encoder.base(settings, ComputeSettings()).encode_tokens(TEXTS, "query")[1]
     for (ids, states), (their_ids, their_states) in zip(packed, plain, strict=True):
         assert ids.tolist() == their_ids.tolist()
         np.testing.assert_allclose(states, their_states, atol=1e-4)
