@@ -73,6 +73,8 @@ class LanguageModel:
         fresh = load_model(weights, compute, trust_remote_code, dtype="float32")
         merged = PeftModel.from_pretrained(fresh, str(adapter)).merge_and_unload()
         merged = merged.to(getattr(torch, dtype))
+        # torch would copy frozen word vectors once a question to multiply the prompts' last tokens
+        merged.requires_grad_(True)
         del fresh
         give_back()
         return cls(load_tokenizer(weights, trust_remote_code), merged)

@@ -122,6 +122,6 @@ class LLMEvalSettings(Section):
     max_synthetic: Count = 6
     closed_book: Count = 4
     max_new_tokens: Annotated[int, Field(ge=8, le=4096)] = 64
-    batch_size: Positive = 12
+    batch_size: Positive = 24
     perplexity_texts: Positive = 8
     judge: ServedModel | None = None
