@@ -49,7 +49,7 @@ from ragft_pipeline.evaluation.trial import Models, Trial
 from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.recipes import released_models
 from ragft_pipeline.recipes.evaluation import evaluation_data
-from ragft_pipeline.recipes.reading import read_nodes, reading
+from ragft_pipeline.recipes.reading import read_nodes, read_scores, reading
 from ragft_pipeline.release.gate import Judgement, judge
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.evidence import Candidates
@@ -125,7 +125,7 @@ class Bench:
     def adapters(self, seeds: int, shuffled: bool) -> Iterator[Path]:
         """Train an adapter a seed, on the true labels or on shuffled ones; yield the folders."""
         step = self.step
-        pairs, teacher = step.table("train_qa_pairs"), step.table("teacher_scores")
+        pairs, teacher = step.table("train_qa_pairs"), read_scores(step, "teacher_scores")
         nodes = node_texts(read_nodes(step, "train_nodes"))
         encoder = Encoder.base(self.settings.embedder, self.settings.compute)
         strength = float(step.artifact("embedding_adapter").facts["strength"])

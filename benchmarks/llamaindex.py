@@ -24,7 +24,8 @@ from benchmarks.llamaindex_environment import Engines
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
 from ragft_pipeline.evaluation.significance import Difference, paired_difference
-from ragft_pipeline.questions.pairs import DATASET_FILE
+from ragft_pipeline.questions.exchange import labelled_pairs
+from ragft_pipeline.questions.formats.embedding_qa import write_embedding_qa
 from ragft_pipeline.retrieval.metrics import score_rankings
 from ragft_pipeline.retrieval.question_sets import (
     QuestionSet,
@@ -82,7 +83,7 @@ def compare_embedders(bench: Bench, engines: Engines, pairs: int) -> list[Tuning
     made = make(bench.with_pairs(pairs), bench.version, recipes.stacked_adapter)
     ours, stacked = made["tuned_embedder"], made["stacked_adapter"]
     out = engines.folder / "embedder"
-    theirs = engines.run("embedder", training_job(bench, made["train_qa_pairs"], out))
+    theirs = engines.run("embedder", training_job(bench, made, out))
     number = made["train_qa_pairs"].facts["row_count"]
     seconds = ours.facts["compute_seconds"]
     both = seconds + stacked.facts["compute_seconds"]
@@ -117,7 +118,7 @@ def compare_adapters(bench: Bench, engines: Engines, pairs: int) -> Tuning:
     made = make(bench.with_pairs(pairs), bench.version, recipes.embedding_adapter)
     ours, train = made["embedding_adapter"], made["train_qa_pairs"]
     out = engines.folder / "adapter"
-    theirs = engines.run("adapter", training_job(bench, train, out))
+    theirs = engines.run("adapter", training_job(bench, made, out))
     start = time.perf_counter()
     bench.encoder.encode(train.table().column("question").to_pylist(), "query")
     bench.encoder.encode(made["train_nodes"].table().column("text").to_pylist(), "document")
@@ -135,8 +136,10 @@ def compare_adapters(bench: Bench, engines: Engines, pairs: int) -> Tuning:
     )
 
 
-def training_job(bench: Bench, pairs: Artifact, out: Path) -> dict[str, Any]:
-    dataset = pairs.path / DATASET_FILE
+def training_job(bench: Bench, made: dict[str, Artifact], out: Path) -> dict[str, Any]:
+    dataset = out.with_suffix(".json")
+    pairs, nodes = (made[name].table() for name in ("train_qa_pairs", "train_nodes"))
+    write_embedding_qa(labelled_pairs(pairs, nodes), dataset)
     return {"dataset": str(dataset.resolve()), "model": str(bench.weights.folder), "out": str(out)}
 
 

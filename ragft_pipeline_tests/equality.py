@@ -10,9 +10,10 @@ import pyarrow as pa
 
 from ragft_pipeline.lineage.steps import Recipe
 from ragft_pipeline.questions.round_trip import LANGUAGES, RANKS
-from ragft_pipeline.schemas import VECTORS, Table
+from ragft_pipeline.schemas import TEACHER_SCORES, VECTORS, Table
 from ragft_pipeline.store import Artifact, ArtifactStore
 from ragft_pipeline.store.rows import read_rows_of
+from ragft_pipeline.tuning.teacher_lists import read_scores
 
 TOLERANCE = 1e-5
 
@@ -24,7 +25,9 @@ def assert_same_version(
     for recipe in recipes:
         ours, theirs = left.read(version, recipe.name), right.read(version, recipe.name)
         if recipe.table is not None:
-            assert_same_rows(recipe.table, ours.table(), theirs.table(), recipe.name)
+            taught = recipe.table is TEACHER_SCORES
+            tables = [read_scores(one) if taught else one.table() for one in (ours, theirs)]
+            assert_same_rows(recipe.table, *tables, recipe.name)
         if (ours.path / LANGUAGES).is_file():
             assert (ours.path / LANGUAGES).read_text() == (theirs.path / LANGUAGES).read_text()
             assert _ranks(ours) == _ranks(theirs)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from ragft_pipeline import schemas
 from ragft_pipeline.cli import main
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.questions.pairs import DATASET_FILE
 from ragft_pipeline.settings import CorpusSettings, Settings
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.store.artifacts import Link
@@ -20,11 +22,18 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store = ArtifactStore(tmp_path / "store")
     settings = Settings(corpus=CorpusSettings(source=str(tmp_path / "corpus")))
     version = SnapshotStore(store).freeze(settings).version
-    asset = "train_qa_pairs"
-    with store.staging(asset) as staged:
-        (staged / DATASET_FILE).write_text("{}" * 10)
-        store.publish(asset, "k", staged, data_version="d", facts={"row_count": 1}, inputs={})
-    store.link(Link(asset, version, "k", "d", "computed", 0.0))
+    pair = {"question_id": "q", "question": "When does it start?", "node_id": "n"}
+    pair |= {"answer_start": 4, "answer_end": 8}
+    node = {"node_id": "n", "doc_key": "d", "text": "The pump starts at 6 bar.", "start_char": 0}
+    for asset, table, row in (
+        ("train_qa_pairs", schemas.QA_PAIRS, pair),
+        ("train_nodes", schemas.NODES, node),
+    ):
+        with store.staging(asset) as staged:
+            rows = pa.Table.from_pylist([row], schema=table.schema)
+            table.layout.write(rows, staged / f"{asset}.parquet")
+            store.publish(asset, "k", staged, data_version="d", facts={"row_count": 1}, inputs={})
+        store.link(Link(asset, version, "k", "d", "computed", 0.0))
     (tmp_path / "ragft.yaml").write_text(
         f"store: {tmp_path / 'store'}\ncorpus:\n  source: {tmp_path / 'corpus'}\n"
     )
@@ -35,7 +44,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_questions_are_exported(project: Path) -> None:
     assert main(["export-qa", "train", str(project / "out.json")]) == 0
-    assert (project / "out.json").read_text() == "{}" * 10
+    dataset = json.loads((project / "out.json").read_text())
+    assert dataset["queries"] == {"q": "When does it start?"}
+    assert dataset["corpus"] == {"n": "The pump starts at 6 bar."}
+    assert dataset["relevant_docs"] == {"q": ["n"]}
 
 
 @pytest.mark.parametrize(

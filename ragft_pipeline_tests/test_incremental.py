@@ -30,6 +30,7 @@ from ragft_pipeline.recipes import RECIPES, SPLITS
 from ragft_pipeline.retrieval import encoder
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
+from ragft_pipeline.tuning.teacher_lists import read_scores
 from ragft_pipeline.versions.staleness import FRESH, states
 from ragft_pipeline_tests.changing_corpus import NUMBER, STEPS, Change, first_docs
 from ragft_pipeline_tests.corpora import settings_for, write_corpus
@@ -205,7 +206,9 @@ class History:
         assert everything == self.column(version, "node_embeddings", "text_id")
         asked = self.column(version, "train_qa_pairs", "question_id")
         assert self.column(version, "teacher_scores", "question_id") == asked
-        scored = self.store.read(version, "teacher_scores").table().column("node_ids").to_pylist()
+        scored = (
+            read_scores(self.store.read(version, "teacher_scores")).column("node_ids").to_pylist()
+        )
         assert {node for row in scored for node in row} <= nodes["train"]
 
     def check_cut_offs(self, before: str, after: str) -> None:

@@ -57,7 +57,6 @@ def add_question_commands(commands: Any) -> None:
 def _export_qa(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     from ragft_pipeline.corpus.snapshots import SnapshotStore
     from ragft_pipeline.questions.formats import write_labelled
-    from ragft_pipeline.questions.pairs import DATASET_FILE
     from ragft_pipeline.store import ArtifactStore
 
     settings = corpus.settings
@@ -66,11 +65,6 @@ def _export_qa(options: argparse.Namespace, corpus: BoundCorpus) -> int:
     snapshot = snapshots.named(options.version)
     if options.split == _GOLD:
         found = _gold(store, snapshots, snapshot)
-    elif options.format == FORMATS[0] and not options.negatives:  # the artifact has it ready
-        artifact = store.read(snapshot.version, f"{options.split}_qa_pairs")
-        Path(options.file).write_bytes((artifact.path / DATASET_FILE).read_bytes())
-        print(f"{options.file}: {artifact.facts['row_count']} questions of {snapshot.version}")
-        return 0
     else:
         found = _pairs(store, snapshot.version, options.split, options.negatives)
     write_labelled(found, Path(options.file), options.format)
@@ -80,10 +74,11 @@ def _export_qa(options: argparse.Namespace, corpus: BoundCorpus) -> int:
 
 def _pairs(store: ArtifactStore, version: str, split: str, negatives: int) -> LabelledSet:
     from ragft_pipeline.questions.exchange import labelled_pairs
+    from ragft_pipeline.tuning.teacher_lists import read_scores
 
     if negatives and split != "train":
         raise RagftError("--negatives: the teacher knows the train questions only")
-    teacher = store.read(version, "teacher_scores").table() if negatives else None
+    teacher = read_scores(store.read(version, "teacher_scores")) if negatives else None
     pairs = store.read(version, f"{split}_qa_pairs").table()
     nodes = store.read(version, f"{split}_nodes").table()
     return labelled_pairs(pairs, nodes, teacher, negatives)

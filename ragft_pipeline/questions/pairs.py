@@ -16,11 +16,10 @@ from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, TransientError
 from ragft_pipeline.questions.drafts import DRAFTS_SCHEMA, Draft, SourceNode, draft_row
-from ragft_pipeline.questions.exchange import imported_drafts, labelled_pairs
+from ragft_pipeline.questions.exchange import imported_drafts
 from ragft_pipeline.questions.extractive import EXTRACTIVE_VERSION, extract_questions
 from ragft_pipeline.questions.filters import Candidate, filter_candidates
 from ragft_pipeline.questions.formats import read_labelled
-from ragft_pipeline.questions.formats.embedding_qa import write_embedding_qa
 from ragft_pipeline.questions.llm import chosen_ids, write_questions
 from ragft_pipeline.questions.round_trip import Kept, RoundTrip
 from ragft_pipeline.retrieval.encoder import Encoder
@@ -34,7 +33,6 @@ from ragft_pipeline.settings import (
 )
 from ragft_pipeline.store import Workspace
 
-DATASET_FILE = "qa_finetune_dataset.json"
 _NAMED = 20  # entries of an imported set that are named when left out
 
 
@@ -62,7 +60,7 @@ def make_qa_pairs(
         settings: generators, filters and the base embedder (for the round trip).
         kept: the round trip's ranks of an earlier version.
 
-    The artifact also gets the ranks, and the set as EmbeddingQAFinetuneDataset JSON.
+    The artifact also gets the ranks.
     """
     texts = node_texts(nodes)
     candidates: list[Candidate] = []
@@ -91,7 +89,6 @@ def make_qa_pairs(
     rows = {row["node_id"]: row for row in _rows(nodes, {pair.node_id for pair in found})}
     pairs = [_pair(candidate, rows) for candidate in found]
     table = pa.Table.from_pylist(pairs, schema=schemas.QA_PAIRS.schema)
-    write_embedding_qa(labelled_pairs(table, nodes), work.folder / DATASET_FILE)
     return QAPairs(table, len(candidates), turned_away)
 
 

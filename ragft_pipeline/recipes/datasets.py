@@ -241,27 +241,40 @@ def _taught(step: Step, questions: pa.Table, bm25_weight: float) -> pa.Table | S
     from ragft_pipeline.tuning.teacher import judged
     from ragft_pipeline.tuning.teacher_lists import FILES, FirstLook, KeptLists
 
-    asked = Questions.from_table(questions)
+    asked, nothing = Questions.from_table(questions), schemas.TEACHER_SCORES.schema.empty_table()
     if not len(asked):
-        return schemas.TEACHER_SCORES.schema.empty_table()
+        return nothing
     settings, kept = reading(step), None
     changed = _changed_texts(step, "train_nodes", settings.passages.context == "on")
     earlier = step.earlier
     if earlier is not None and changed is not None and _unchanged(step, *_SEARCHED[1:]):
         step.work.inherit(earlier.artifact.path)
-        kept = KeptLists.load(earlier.artifact, *changed)
+        kept = KeptLists.load(earlier.artifact.path, *changed)
         if kept is not None and kept.stand(asked, bm25_weight):
             step.work.inherit(earlier.artifact.path, *FILES)
-            nothing = schemas.TEACHER_SCORES.schema.empty_table()
             return step.spliced(pa.array([], pa.string()), nothing)
     look = FirstLook(
         lambda: node_texts(read_nodes(step, "train_nodes")),
         read_statistics(step), bm25_weight, settings, step.work, kept,
     )  # fmt: skip
     lists = look.lists(asked)
-    table, as_listed = judged(look, asked, lists)
-    look.save(lists, as_listed, len(table.column("node_ids")[0]))
-    return table
+    table = judged(look, asked, lists)
+    look.save(lists)
+    if earlier is None or kept is None:
+        return table
+    groups = _otherwise(earlier.artifact.table(columns=("question_id", "node_ids")), table)
+    return step.spliced(groups, table.filter(pc.is_in(table.column("question_id"), groups)))
+
+
+def _otherwise(before: pa.Table, now: pa.Table) -> pa.Array:
+    """Return the questions whose rows may differ: what is in one table alone, or is not null."""
+    plain = [
+        table.column("question_id").filter(pc.is_null(table.column("node_ids"))).combine_chunks()
+        for table in (before, now)
+    ]
+    same = plain[0].filter(pc.is_in(plain[0], plain[1]))
+    every = pa.concat_arrays([t.column("question_id").combine_chunks() for t in (before, now)])
+    return pc.unique(every.filter(pc.invert(pc.is_in(every, same))))
 
 
 def _teacher_model(settings: Settings) -> str:
@@ -280,7 +293,7 @@ def _teach_log(step: Step) -> Produced:
 log_scores = Recipe(
     "log_scores",
     _teach_log,
-    code=2,
+    code=3,
     heavy=True,
     inputs=(
         "log_questions", "train_nodes", "passage_context", "corpus_statistics", "teacher_scores",
@@ -295,7 +308,7 @@ log_scores = Recipe(
 teacher_scores = Recipe(
     "teacher_scores",
     _teach,
-    code=3,
+    code=4,
     heavy=True,
     inputs=(*TRAINING, "passage_context", "gold_questions", "corpus_statistics"),
     sections=("teacher", "passages", "late_interaction", "embedder"),

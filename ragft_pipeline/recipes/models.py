@@ -13,7 +13,7 @@ from ragft_pipeline.identities import SCORING
 from ragft_pipeline.lineage.retraining import decide, record_training
 from ragft_pipeline.lineage.steps import Decision, Produced, Recipe, Step
 from ragft_pipeline.recipes.datasets import LOG, TRAINING, read_tables, training_log
-from ragft_pipeline.recipes.reading import read_statistics
+from ragft_pipeline.recipes.reading import read_scores, read_statistics
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.store import Artifact
 from ragft_pipeline.tuning.data import TrainingTables
@@ -48,7 +48,8 @@ def _keep(step: Step, model: Artifact) -> Decision:
 def _with_log(step: Step) -> tuple[TrainingTables, pa.Table]:
     """Return what a map is trained on, the log's questions among it, and the teacher's scores."""
     tables = replace(training_tables(step), log=training_log(step))
-    return tables, pa.concat_tables([step.table("teacher_scores"), step.table("log_scores")])
+    scores = [read_scores(step, name) for name in ("teacher_scores", "log_scores")]
+    return tables, pa.concat_tables(scores)
 
 
 def _adapter(step: Step) -> Produced:
@@ -75,7 +76,7 @@ def _tuned_embedder(step: Step) -> Produced:
     from ragft_pipeline.tuning.embedder import train_embedder
 
     tables = training_tables(step)
-    facts = train_embedder(tables, step.table("teacher_scores"), step.settings, step.work)
+    facts = train_embedder(tables, read_scores(step, "teacher_scores"), step.settings, step.work)
     return _trained(step, tables, facts)
 
 
@@ -122,7 +123,7 @@ def _reranker(step: Step) -> Produced:
     if step.settings.reranker.model is None:
         return Produced(facts={"trained": "no: reranker.model names none"})
     statistics = read_statistics(step)
-    tables, teacher = training_tables(step), step.table("teacher_scores")
+    tables, teacher = training_tables(step), read_scores(step, "teacher_scores")
     facts = train_reranker(tables, teacher, statistics, step.settings, step.work)
     return _trained(step, tables, facts)
 

@@ -51,3 +51,10 @@ def read_statistics(step: Step) -> TermStatistics:
     """Return the term statistics in force, of passages as they are read."""
     context = reading(step).passages.context == "on"
     return TermStatistics.from_table(step.table("corpus_statistics"), context)
+
+
+def read_scores(step: Step, asset: str) -> pa.Table:
+    """Return the TEACHER_SCORES of an asset, whole."""
+    from ragft_pipeline.tuning.teacher_lists import read_scores as whole
+
+    return whole(step.artifact(asset))

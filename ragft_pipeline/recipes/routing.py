@@ -16,7 +16,7 @@ from ragft_pipeline.lineage.taint import record_documents
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.datasets import PAIRS
 from ragft_pipeline.recipes.models import require_questions, scorer_folders
-from ragft_pipeline.recipes.reading import read_nodes
+from ragft_pipeline.recipes.reading import read_nodes, read_scores
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.question_sets import unseen
@@ -149,7 +149,7 @@ def _train(step: Step) -> Produced:
         questions.filter(pc.is_in(questions.column("split"), value_set=pa.array(seen))),
         step.table("train_qa_pairs"),
         step.table("val_qa_pairs"),
-        step.table("teacher_scores"),
+        read_scores(step, "teacher_scores"),
         step.table("gold_questions"),
     )
     facts = train_router(tables, _scorers(step), step.settings, step.work)

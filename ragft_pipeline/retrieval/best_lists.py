@@ -2,9 +2,10 @@
 
 A score is the same to the bit whatever else is searched: BM25's statistics are frozen, and cosines
 are those of vectors rounded to whole numbers, whose sums float32 holds exactly in any order. A list
-holds `SPARE` more nodes than are asked for. After a change the nodes that left are struck out and
-those that came are scored; a question is searched for anew where too few are left, or where the
-lowest or highest score of all nodes, between which scores are scaled, went or was passed.
+has all nodes down to a score, at first `SPARE` more than are asked for. After a change the nodes
+that left and those that came are scored, which says how many are listed now; only what came is
+written. A question is searched for anew where too few are left, or where the lowest or highest
+score of all nodes, between which scores are scaled, went or was passed.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.search import mix, rows_at_once, top_k
@@ -25,6 +28,34 @@ _LEVELS = 4000  # a unit vector's, so that no sum of a product passes 2 ** 24
 _QUESTIONS = 512
 _NONE = np.uint64(0xFFFFFFFFFFFFFFFF)  # the key of no node
 _LOW = np.uint64(0xFFFFFFFF)
+_S, _N, _F = pa.string(), pa.int32(), pa.float32()
+STANDING = pa.schema(
+    [
+        ("question_id", _S),
+        ("bounds", pa.list_(_F)),
+        ("having", pa.list_(_N)),
+        ("floor", _F),
+        ("last", _S),
+        ("listed", _N),
+        ("above", _N),
+        ("answers", pa.list_(_S)),
+        ("answer_scores", pa.list_(_F)),
+    ]
+)
+"""What is known of a question's list: the lowest and highest cosine and BM25 score of all nodes and
+how many have them; the score and id of the last that was listed (score -1: all are); how many are;
+how many of these are before the one that answers, -1 where it is none of them, or not one that
+answers; the nodes that answer and their scores, of 0 to 1 as the list's.
+"""
+ENTRIES = pa.schema(
+    [
+        ("question_id", _S),
+        ("whole", pa.bool_()),
+        ("node_ids", pa.list_(_S)),
+        ("scores", pa.list_(_F)),
+    ]
+)
+"""Entries of lists, whole ones or what is added to them."""
 
 
 def rounded(vectors: np.ndarray) -> np.ndarray:
@@ -68,86 +99,34 @@ class Searched:
 
 
 @dataclass(frozen=True)
-class BestLists:
-    """The lists of questions.
+class Part:
+    """What a change made of lists: the nodes that left, and then ENTRIES, here or in a file."""
 
-    Attributes:
-        ids: the questions'.
-        names: the nodes' ids that entries are places of, ascending; string array.
-        nodes: int64 (questions, entries): the best of all nodes, best first, of equally good ones
-            the first by id; -1 where there are no more.
-        scores: float32 (questions, entries), 0..1; -1 where there is no node.
-        asking, answers, answer_scores: pairs of a question, ascending, a node that answers it, and
-            that node's score.
-        bounds: float32 (questions, 4): the lowest and the highest cosine and BM25 score.
-        having: int64 (questions, 4): how many nodes have them.
-    """
+    gone: Sequence[str]
+    entries: pa.Table | Path
 
-    ids: Sequence[str]
-    names: pa.Array
-    nodes: np.ndarray
-    scores: np.ndarray
-    asking: np.ndarray
-    answers: np.ndarray
-    answer_scores: np.ndarray
-    bounds: np.ndarray
-    having: np.ndarray
+    def read(self) -> pa.Table:
+        """Return the entries."""
+        if isinstance(self.entries, Path):
+            return pq.read_table(self.entries, read_dictionary=["node_ids.list.element"])
+        return self.entries
 
     @property
-    def ranked(self) -> np.ndarray:
-        """How long each list is, int (questions,)."""
-        return np.asarray((self.nodes >= 0).sum(axis=1))
-
-    def at(self, questions: np.ndarray) -> BestLists:
-        """Return those of some questions, in that order."""
-        place = np.full(len(self.ids), -1)
-        place[questions] = np.arange(len(questions))
-        asking = place[self.asking]
-        pairs = np.argsort(asking, kind="stable")[np.count_nonzero(asking < 0) :]
-        return BestLists(
-            [self.ids[one] for one in questions], self.names,
-            self.nodes[questions], self.scores[questions],
-            asking[pairs], self.answers[pairs], self.answer_scores[pairs],
-            self.bounds[questions], self.having[questions],
-        )  # fmt: skip
-
-    def over(self, names: pa.Array) -> BestLists:
-        """Return them as places of other names, which have all that are listed."""
-        place = np.append(pc.fill_null(pc.index_in(self.names, names), -1).to_numpy(), -1)
-        return BestLists(
-            self.ids, names, place[self.nodes], self.scores,
-            self.asking, place[self.answers], self.answer_scores, self.bounds, self.having,
-        )  # fmt: skip
-
-    @classmethod
-    def joined(cls, parts: Sequence[BestLists]) -> BestLists:
-        """Return the lists of different questions as one."""
-        names = _ascending(*(part.names for part in parts))
-        width = max(part.nodes.shape[1] for part in parts)
-        starts = np.cumsum([0, *(len(part.ids) for part in parts)])
-        moved = [part.over(names) for part in parts]
-
-        def padded(values: np.ndarray) -> np.ndarray:
-            spare = width - values.shape[1]
-            return np.pad(values, ((0, 0), (0, spare)), constant_values=-1) if spare else values
-
-        return cls(
-            [one for part in parts for one in part.ids],
-            names,
-            np.concatenate([padded(part.nodes) for part in moved]),
-            np.concatenate([padded(part.scores) for part in moved]),
-            np.concatenate([part.asking + start for part, start in zip(moved, starts)]),
-            np.concatenate([part.answers for part in moved]),
-            np.concatenate([part.answer_scores for part in moved]),
-            np.concatenate([part.bounds for part in moved]),
-            np.concatenate([part.having for part in moved]),
-        )
+    def size(self) -> int:
+        """How many entries there are."""
+        if isinstance(self.entries, Path):
+            groups = pq.read_metadata(self.entries)
+            each = range(groups.num_row_groups)
+            return sum(int(groups.row_group(one).column(2).num_values) for one in each)
+        return len(_flat(self.entries, "node_ids"))
 
 
-def search(asked: Asked, nodes: Searched, dense_weight: float, depth: int) -> BestLists:
-    """Return each question's best `depth` nodes and some to spare, for one question at least."""
+def search(
+    asked: Asked, nodes: Searched, dense_weight: float, depth: int
+) -> tuple[pa.Table, pa.Table]:
+    """Return the STANDING of questions, one at least, and the ENTRIES of their lists."""
     size = rows_at_once(len(nodes.ids), _QUESTIONS)
-    names = pa.array(nodes.ids, pa.string())
+    names = pa.array(nodes.ids, _S)
     parts = []
     for start in range(0, len(asked.ids), size):
         block = asked.at(np.arange(start, min(start + size, len(asked.ids))))
@@ -158,92 +137,181 @@ def search(asked: Asked, nodes: Searched, dense_weight: float, depth: int) -> Be
             for scores, end in zip((dense, dense, words, words), ends)
         ]
         bounds = np.stack(ends, axis=1)
-        mixed = _mixed(dense, words, bounds[:, None], dense_weight)
+        mixed = _mixed(dense, words, bounds, dense_weight)
         best = top_k(mixed, depth + SPARE)
-        pairs = _pairs(block.answers, names)
-        parts.append(
-            BestLists(
-                block.ids, names, best, np.take_along_axis(mixed, best, axis=1),
-                *pairs, mixed[pairs], bounds, np.stack(having, axis=1),
-            )
-        )  # fmt: skip
-    return BestLists.joined(parts)
+        scores = np.take_along_axis(mixed, best, axis=1)
+        asking = np.repeat(np.arange(len(block.ids)), [len(own) for own in block.answers])
+        answers = pc.index_in(pa.array(chain.from_iterable(block.answers), _S), names).to_numpy()
+        above = np.full(len(block.ids), -1)
+        alone = (np.bincount(asking, minlength=len(above)) == 1)[asking]
+        found = best[asking[alone]] == answers[alone, None]
+        above[asking[alone]] = np.where(found.any(axis=1), found.argmax(axis=1), -1)
+        every = best.shape[1] == len(nodes.ids)
+        standing = [
+            block.ids, _lists(bounds), _lists(np.stack(having, axis=1), np.int32),
+            np.full(len(best), -1) if every else scores[:, -1], names.take(pa.array(best[:, -1])),
+            np.full(len(best), best.shape[1]), above, block.answers,
+            _runs(mixed[asking, answers], asking, len(best)),
+        ]  # fmt: skip
+        entries = [
+            block.ids,
+            np.full(len(best), True),
+            _runs(names.take(pa.array(best.reshape(-1))), *_each(best)),
+            _lists(scores),
+        ]
+        parts.append((_table(standing, STANDING), _table(entries, ENTRIES)))
+    standings, lists = zip(*parts)
+    return pa.concat_tables(standings), pa.concat_tables(lists)
 
 
 def follow(
-    kept: BestLists,
+    kept: pa.Table,
     asked: Asked,
     gone: Searched,
     came: Searched,
     nodes: int,
     dense_weight: float,
     depth: int,
-) -> tuple[BestLists, np.ndarray]:
-    """Return lists as they are after a change, and which of them must be searched for anew.
+) -> tuple[pa.Table, pa.Table, np.ndarray]:
+    """Return the STANDING of questions after a change, what it adds, and who is searched for anew.
 
     Args:
-        kept: the lists before, by the same weight and statistics.
-        asked: the questions that they are of.
+        kept: the STANDING before, by the same weight and statistics.
+        asked: the questions that it is of.
         gone, came: nodes of the texts that left and that came.
-        nodes: how many there were.
+        nodes: how many there are now.
     """
-    kept = kept.over(_ascending(kept.names, pa.array(came.ids, pa.string())))
-    new = pc.index_in(pa.array(came.ids, pa.string()), kept.names).to_numpy()
-    struck = pc.is_in(kept.names, pa.array(gone.ids, pa.string())).to_numpy(False)
-    struck = np.append(struck, False)
-    having, passed = kept.having.copy(), np.zeros(kept.bounds.shape, bool)
-    scores = {}
+    bounds, having = _fours(kept, "bounds"), _fours(kept, "having").copy()
+    floor, listed, above = (kept.column(name).to_numpy() for name in ("floor", "listed", "above"))
+    last, (best, answer) = np.array(kept.column("last").to_pylist(), str), _answering(kept, above)
+    passed = np.zeros(bounds.shape, bool)
     for sign, part in ((-1, gone), (1, came)):
-        scores[sign] = part.scores(asked)
-        for place in range(4):
-            own, bound = scores[sign][place // 2], kept.bounds[:, place, None]
+        dense, words = part.scores(asked)
+        for place, own in enumerate((dense, dense, words, words)):
+            bound = bounds[:, place, None]
             having[:, place] += sign * np.count_nonzero(own == bound, axis=1)
             if sign > 0:
                 passed[:, place] = (own > bound if place % 2 else own < bound).any(axis=1)
-    mixed = _mixed(*scores[1], kept.bounds[:, None], dense_weight)
-    keys, coming = _keys(kept.nodes, kept.scores), _keys(new, mixed)
-    ranked = kept.ranked
-    last = np.take_along_axis(keys, np.maximum(ranked - 1, 0)[:, None], axis=1)
-    coming[(coming > last) & (ranked < nodes)[:, None]] = _NONE
-    keys[struck[kept.nodes]] = _NONE
-    found, found_scores = _entries(np.sort(np.concatenate([keys, coming], axis=1), axis=1))
-
-    asking, answers = _pairs(asked.answers, kept.names)
-    held = ~struck[kept.answers]
-    rows, which = np.indices(mixed.shape).reshape(2, -1)
-    known = _codes(np.append(kept.asking[held], rows), np.append(kept.answers[held], new[which]))
-    order = np.argsort(known)
-    values = np.append(kept.answer_scores[held], mixed.reshape(-1))[order]
-    wanted = _codes(asking, answers)
-    at = np.searchsorted(known[order], wanted).clip(max=max(0, len(known) - 1))
-    told = known[order][at] == wanted if len(known) else np.zeros(len(wanted), bool)
+        mixed, ids = _mixed(dense, words, bounds, dense_weight), np.array(part.ids, str)
+        within = _up_to(mixed, ids, floor, last) | (floor < 0)[:, None]
+        listed = listed + sign * within.sum(axis=1)
+        above = above + sign * (_up_to(mixed, ids, best, answer).sum(axis=1) * (above >= 0))
+    rows, which = np.nonzero(within)
+    changed, at = np.unique(rows, return_inverse=True)
+    names = pa.array(came.ids, _S)
+    entries = [
+        [asked.ids[row] for row in changed],
+        np.full(len(changed), False),
+        _runs(names.take(pa.array(which)), at, len(changed)),
+        _runs(mixed[rows, which], at, len(changed)),
+    ]
     used = [dense_weight > 0] * 2 + [dense_weight < 1] * 2
-    anew = np.asarray(((having <= 0) | passed)[:, used].any(axis=1))
-    anew[asking[~told]] = True
-    width = depth + SPARE
-    lists = BestLists(
-        kept.ids, kept.names, found[:, :width], found_scores[:, :width],
-        asking[told], answers[told], values[at[told]], kept.bounds, having,
-    )  # fmt: skip
-    return lists, anew | (lists.ranked < min(depth, nodes - len(gone.ids) + len(came.ids)))
+    anew = ((having <= 0) | passed)[:, used].any(axis=1) | (listed < min(depth, nodes))
+    others = {*gone.ids, *came.ids}
+    anew |= [
+        before != now or not others.isdisjoint(now)
+        for before, now in zip(kept.column("answers").to_pylist(), asked.answers)
+    ]
+    standing = kept
+    for name, values in (
+        ("having", _lists(having, np.int32)),
+        ("listed", listed),
+        ("above", above),
+    ):
+        field = STANDING.field(name)
+        standing = standing.set_column(
+            STANDING.get_field_index(name), field, pa.array(values).cast(field.type)
+        )
+    return standing, _table(entries, ENTRIES), np.asarray(anew, bool)
+
+
+def ranked(
+    parts: Sequence[Part], questions: Sequence[str], width: int | None = None
+) -> tuple[pa.Array, np.ndarray, np.ndarray]:
+    """Return the lists of some questions as a search and the changes after it made them.
+
+    Returns the names that entries are places of, ascending; int64 (questions, entries), the best of
+    all nodes, best first, of equally good ones the first by id; and their scores. Longer lists are
+    cut to `width`; -1 where one has no more.
+    """
+    ids = pa.array(questions, _S)
+    read = []
+    begun = np.zeros(len(ids), np.int64)
+    for number, part in enumerate(parts):
+        rows = part.read()
+        at = pc.index_in(rows.column("question_id"), ids)
+        rows, at = rows.filter(pc.is_valid(at)).combine_chunks(), at.drop_null().to_numpy()
+        begun[at[rows.column("whole").to_numpy()]] = number
+        read.append((rows, at))
+    flat = [_flat(rows, "node_ids").dictionary_encode() for rows, _ in read]
+    names = pc.unique(pa.concat_arrays([one.dictionary for one in flat]))
+    names = names.take(pc.sort_indices(names))
+    left = np.full(len(names), -1)
+    for number, part in enumerate(parts):
+        places = pc.index_in(pa.array(part.gone, _S), names).drop_null()
+        left[places.to_numpy()] = number
+    filled = np.zeros(len(ids), np.int64)
+    found = []
+    for number, ((rows, at), ones) in enumerate(zip(read, flat)):
+        lengths = pc.list_value_length(rows.column("node_ids")).to_numpy()
+        own = np.repeat(at, lengths)
+        nodes = pc.index_in(ones.dictionary, names).to_numpy()[ones.indices.to_numpy()]
+        held = (begun[own] <= number) & (left[nodes] <= number)
+        own, nodes, scores = own[held], nodes[held], _flat(rows, "scores").to_numpy()[held]
+        starts = np.flatnonzero(np.diff(own, prepend=-1))
+        column = np.arange(len(own)) - np.repeat(starts, np.diff(starts, append=len(own)))
+        found.append((own, filled[own] + column, _keys(nodes, scores)))
+        filled += np.bincount(own, minlength=len(ids))
+    keys = np.full((len(ids), int(filled.max(initial=0))), _NONE)
+    for own, column, values in found:
+        keys[own, column] = values
+    if len(parts) > 1:
+        keys.sort(axis=1)
+    return names, *_entries(keys[:, :width])
+
+
+def listed(
+    questions: Sequence[str], names: pa.Array, nodes: np.ndarray, scores: np.ndarray
+) -> pa.Table:
+    """Return what `ranked` gave of questions as ENTRIES of whole lists."""
+    held = nodes >= 0
+    rows, number = np.nonzero(held)[0], len(held)
+    ids = names.take(pa.array(nodes[held]))
+    lists = [_runs(ids, rows, number), _runs(scores[held], rows, number)]
+    return _table([questions, np.full(number, True), *lists], ENTRIES)
+
+
+def _answering(kept: pa.Table, above: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the score and id of each question's answer where it is one that is listed."""
+    scores, names = np.full(len(above), 2, np.float32), np.full(len(above), "", object)
+    told = kept.filter(pa.array(above >= 0))
+    scores[above >= 0] = _flat(told, "answer_scores").to_numpy()
+    names[above >= 0] = _flat(told, "answers").to_pylist()
+    return scores, names.astype(str)
+
+
+def _up_to(scores: np.ndarray, ids: np.ndarray, score: np.ndarray, node: np.ndarray) -> np.ndarray:
+    """Say which nodes come no later than one node a question, bool (questions, nodes)."""
+    own = score[:, None]
+    return np.asarray((scores > own) | ((scores == own) & (ids <= node[:, None])))
 
 
 def _mixed(
     dense: np.ndarray, words: np.ndarray, bounds: np.ndarray, dense_weight: float
 ) -> np.ndarray:
-    """Return the mixture of scores scaled to 0..1 between their bounds, float32 (…, 4)."""
+    """Return the mixture of scores scaled to 0..1 between their bounds, float32 (questions, 4)."""
 
     def scaled(scores: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         return np.asarray((scores - low) / np.where(high > low, high - low, np.float32(1)))
 
-    low, high, least, most = np.moveaxis(bounds, -1, 0)
+    low, high, least, most = np.moveaxis(bounds[:, None], -1, 0)
     return mix(scaled(dense, low, high), scaled(words, least, most), dense_weight)
 
 
 def _keys(nodes: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Return whole numbers that ascend as lists do: by falling scores, then by nodes."""
     falling = (~scores.astype(np.float32).view(np.uint32)).astype(np.uint64) << np.uint64(32)
-    return np.where(nodes < 0, _NONE, falling | nodes.astype(np.uint64) & _LOW)
+    return np.asarray(falling | nodes.astype(np.uint64))
 
 
 def _entries(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -253,18 +321,30 @@ def _entries(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return nodes, np.where(keys == _NONE, np.float32(-1), scores)
 
 
-def _pairs(answers: Sequence[Sequence[str]], names: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """Return questions and their answers as places of names, int (pairs,); -1 of other nodes."""
-    asking = np.repeat(np.arange(len(answers)), [len(own) for own in answers])
-    nodes = pa.array(chain.from_iterable(answers), pa.string())
-    return asking, pc.fill_null(pc.index_in(nodes, names), -1).to_numpy()
+def _flat(table: pa.Table, name: str) -> pa.Array:
+    """Return the entries of a table's lists."""
+    return table.column(name).combine_chunks().flatten()
 
 
-def _codes(rows: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    return np.asarray((rows.astype(np.int64) << 32) + nodes)
+def _fours(table: pa.Table, name: str) -> np.ndarray:
+    return np.asarray(_flat(table, name)).reshape(-1, 4)
 
 
-def _ascending(*names: pa.Array) -> pa.Array:
-    """Return all that some arrays hold, each once."""
-    every = pc.unique(pa.concat_arrays(names))
-    return every.take(pc.sort_indices(every))
+def _table(columns: Sequence[object], schema: pa.Schema) -> pa.Table:
+    arrays = [pa.array(one, field.type) for one, field in zip(columns, schema)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _each(values: np.ndarray) -> tuple[np.ndarray, int]:
+    return np.repeat(np.arange(len(values)), values.shape[1]), len(values)
+
+
+def _lists(values: np.ndarray, kind: type = np.float32) -> pa.ListArray:
+    """Return the rows of a matrix as lists."""
+    return _runs(values.reshape(-1).astype(kind), *_each(values))
+
+
+def _runs(values: object, rows: np.ndarray, number: int) -> pa.ListArray:
+    """Return values as the lists of rows, which ascend."""
+    ends = np.append(0, np.cumsum(np.bincount(rows, minlength=number))).astype(np.int32)
+    return pa.ListArray.from_arrays(ends, pa.array(values))

@@ -7,6 +7,8 @@ anew. Only train questions and train nodes enter.
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,7 +17,6 @@ from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.weights import resolve_weights
-from ragft_pipeline.retrieval.best_lists import BestLists
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.reranking import (
@@ -27,7 +28,7 @@ from ragft_pipeline.retrieval.reranking import (
 from ragft_pipeline.settings import RerankerSettings, Settings, TeacherSettings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import Questions
-from ragft_pipeline.tuning.teacher_lists import FirstLook
+from ragft_pipeline.tuning.teacher_lists import FirstLook, Lists
 
 _LATE_DEPTH = 64
 _NO_SOURCE = -1
@@ -47,12 +48,15 @@ def score_with_teacher(
     BM25 and the base embedder are min-max over all nodes; see `judged`.
     """
     questions = Questions.from_table(pairs)
+    if not len(questions):
+        return _NOTHING
     look = FirstLook(lambda: node_texts(nodes), statistics, bm25_weight, settings, work)
-    return judged(look, questions, look.lists(questions))[0] if len(questions) else _NOTHING
+    lists = look.lists(questions)
+    return lists.scores(judged(look, questions, lists))
 
 
-def judged(look: FirstLook, questions: Questions, lists: BestLists) -> tuple[pa.Table, np.ndarray]:
-    """Return the TEACHER_SCORES of the first look's lists, and which are these as they were.
+def judged(look: FirstLook, questions: Questions, lists: Lists) -> pa.Table:
+    """Return TEACHER_SCORES: null where they are the best of the first look's lists, as they are.
 
     The `teacher.depth` best are kept, and always the source node of a question that has one. Where
     several nodes answer it, each has the score of the best of them: none is a negative. Late
@@ -61,63 +65,86 @@ def judged(look: FirstLook, questions: Questions, lists: BestLists) -> tuple[pa.
     `teacher.reranked` are ordered by both.
     """
     settings, work, recipe = look.settings, look.work, look.settings.teacher
-    listed, listed_scores, as_listed = _shortlists(lists, recipe.depth)
-    names = lists.names
     late = min(recipe.late_questions, len(questions)) if recipe.late_interaction else 0
+    above = lists.standing.column("above").to_numpy()
+    answers, answer_scores = (
+        lists.standing.column(name).to_pylist() for name in ("answers", "answer_scores")
+    )
+    again = np.array([len(own) > 0 for own in answers]) & ((above < 0) | (above >= lists.width))
+    again[: len(again) if recipe.model is not None else late] = True
+    rows = np.flatnonzero(again)
+    if not len(rows):
+        return _with_nulls(_NOTHING, questions.ids, again)
+    names, nodes, worth = lists.best([questions.ids[row] for row in rows], None)
+    own = [answers[row] for row in rows]
+    scores = [answer_scores[row] for row in rows]
+    names, listed, listed_scores = _shortlists(names, nodes, worth, own, scores, lists.width)
+    texts = [questions.texts[row] for row in rows]
     if late or recipe.model is not None:
         ids, passages = (list(part) for part in (look.texts, look.texts.values()))
         every = pa.array(ids, pa.string())
         listed = pc.fill_null(pc.index_in(names, every), -1).to_numpy()[listed]
         names = every
     if late:
-        as_listed[:late] = False
         listed[:late], listed_scores[:late] = _with_late_interaction(
-            questions.texts[:late], passages, listed[:late], listed_scores[:late], settings, work
+            texts[:late], passages, listed[:late], listed_scores[:late], settings, work
         )
     if recipe.model is not None:
-        as_listed[:] = False
         listed, listed_scores = _reranked(
-            questions.texts, passages, listed, listed_scores, recipe, settings, work
+            texts, passages, listed, listed_scores, recipe, settings, work
         )
-    for row, own in enumerate(questions.answers()):  # what a second judge told apart is as good
-        if len(own) > 1:
-            places = pc.index_in(pa.array(own, pa.string()), names)
+    for row, nodes_of in enumerate(own):  # what a second judge told apart is as good
+        if len(nodes_of) > 1:
+            places = pc.index_in(pa.array(nodes_of, pa.string()), names)
             places = np.isin(listed[row], places.drop_null().to_numpy())
             listed_scores[row, places] = listed_scores[row, places].max()
-    again = ~as_listed
-    listed[again], listed_scores[again] = _best_first(listed[again], listed_scores[again])
+    listed, listed_scores = _best_first(listed, listed_scores)
     table = pa.table(
         {
-            "question_id": questions.ids,
+            "question_id": [questions.ids[row] for row in rows],
             "node_ids": _lists(names.take(pa.array(listed.reshape(-1))), listed),
             "scores": _lists(pa.array(listed_scores.reshape(-1)), listed),
         },
         schema=schemas.TEACHER_SCORES.schema,
     )
-    return table, as_listed
+    return _with_nulls(table, questions.ids, again)
 
 
-def _shortlists(lists: BestLists, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return each question's best nodes, their scores, and where these are the first of its list.
+def _with_nulls(table: pa.Table, ids: list[str], there: np.ndarray) -> pa.Table:
+    """Return a table of some questions as one of all, null where the others are."""
+    places = pa.array(np.cumsum(there) - 1, mask=~there)
+    return table.take(places).set_column(0, "question_id", pa.array(ids, pa.string()))
+
+
+def _shortlists(
+    names: pa.Array,
+    nodes: np.ndarray,
+    worth: np.ndarray,
+    answers: list[list[str]],
+    answer_scores: list[list[float]],
+    width: int,
+) -> tuple[pa.Array, np.ndarray, np.ndarray]:
+    """Return names, and each question's best nodes as places of these, and their scores.
 
     The nodes that answer a question are among them, each with the score of the best of these.
     """
-    width = min(depth, int(lists.ranked.min()))
-    listed, scores = lists.nodes[:, :width].copy(), lists.scores[:, :width].copy()
-    single = np.bincount(lists.asking, minlength=len(listed)) < 2
-    there = (listed[lists.asking] == lists.answers[:, None]).any(axis=1)
-    as_listed = single.copy()
-    as_listed[lists.asking[~there]] = False
-    for row in np.flatnonzero(~as_listed):
-        pairs = slice(*np.searchsorted(lists.asking, (row, row + 1)))
-        own = np.unique(lists.answers[pairs])[:width]
-        others = np.isin(lists.nodes[row], own, invert=True) & (lists.nodes[row] >= 0)
-        nodes = np.append(own, lists.nodes[row][others])[:width]
-        best = np.full(len(own), lists.answer_scores[pairs].max(), np.float32)
-        worth = np.append(best, lists.scores[row][others])[:width]
-        order = np.lexsort((nodes, -worth))
-        listed[row], scores[row] = nodes[order], worth[order]
-    return listed, scores, as_listed
+    every = pc.unique(
+        pa.concat_arrays([names, pa.array(chain.from_iterable(answers), pa.string())])
+    )
+    every = every.take(pc.sort_indices(every))
+    nodes = np.where(nodes < 0, -1, pc.index_in(names, every).to_numpy()[nodes])
+    listed, scores = nodes[:, :width].copy(), worth[:, :width].copy()
+    for row, (own, own_scores) in enumerate(zip(answers, answer_scores)):
+        if not own:
+            continue
+        places = np.unique(pc.index_in(pa.array(own, pa.string()), every).to_numpy())[:width]
+        others = np.isin(nodes[row], places, invert=True) & (nodes[row] >= 0)
+        best = np.full(len(places), max(own_scores), np.float32)
+        both = np.append(places, nodes[row][others])[:width]
+        values = np.append(best, worth[row][others])[:width]
+        order = np.lexsort((both, -values))
+        listed[row], scores[row] = both[order], values[order]
+    return every, listed, scores
 
 
 def _with_late_interaction(

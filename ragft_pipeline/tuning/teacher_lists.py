@@ -1,33 +1,77 @@
-"""The teacher's first look: each question's best nodes, kept so that a later version can follow."""
+"""The teacher's first look: each question's best nodes, kept so that a later version can follow.
+
+An artifact shares the parts of the lists with those before it and adds one. Its table has the lists
+of questions that were looked at again, and nothing where the teacher's are the best of these lists.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ragft_pipeline.retrieval.best_lists import Asked, BestLists, Searched, follow, rounded, search
+from ragft_pipeline.digests import file_sha256
+from ragft_pipeline.retrieval.best_lists import (
+    ENTRIES,
+    STANDING,
+    Asked,
+    Part,
+    Searched,
+    follow,
+    listed,
+    ranked,
+    rounded,
+    search,
+)
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import rows_at_once
-from ragft_pipeline.retrieval.terms import Terms, cached_terms, runs
+from ragft_pipeline.retrieval.terms import Terms, cached_terms
 from ragft_pipeline.retrieval.words import language_of
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, Workspace
-from ragft_pipeline.store.tables import encodings, segments_of
+from ragft_pipeline.store.tables import encodings
 from ragft_pipeline.tuning.data import Questions
 
-FILES = _LISTS, _COUNTED = "best_lists.parquet", "best_lists.json"
-_IDS = "node_ids.list.element"
+FILES = _STANDING, _PARTS = "standing_lists.parquet", "best_lists.json"
 _WHOLE = 2  # where more than one node in so many left or came, all questions are searched for
+_ADDED = 4  # where more than one entry in so many was added, lists are written as one part
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The lists of questions: what is known of them, and the parts that they are made of.
+
+    Attributes:
+        standing: STANDING, by ascending ids.
+        width: how many of each list's best the teacher keeps.
+    """
+
+    standing: pa.Table
+    parts: Sequence[Part]
+    width: int
+
+    def best(
+        self, questions: Sequence[str], width: int | None
+    ) -> tuple[pa.Array, np.ndarray, np.ndarray]:
+        """Return the best nodes of some questions, as `ranked` does."""
+        return ranked(self.parts, questions, width)
+
+    def scores(self, judged: pa.Table) -> pa.Table:
+        """Return TEACHER_SCORES whole: `judged`, and the best of the lists where it has none."""
+        plain = pc.is_null(judged.column("node_ids"))
+        ids = judged.column("question_id").filter(plain).to_pylist()
+        best = listed(ids, *self.best(ids, self.width)).select(judged.column_names)
+        both = pa.concat_tables([judged.filter(pc.invert(plain)), best.cast(judged.schema)])
+        return both.take(pc.index_in(judged.column("question_id"), both.column("question_id")))
 
 
 @dataclass(frozen=True)
@@ -38,7 +82,7 @@ class KeptLists:
         languages: how many nodes were in each language.
     """
 
-    lists: BestLists
+    lists: Lists
     bm25_weight: float
     languages: Counter[str]
     gone: Mapping[str, str]
@@ -46,54 +90,26 @@ class KeptLists:
 
     @classmethod
     def load(
-        cls, artifact: Artifact, gone: Mapping[str, str], came: Mapping[str, str]
+        cls, artifact: Path, gone: Mapping[str, str], came: Mapping[str, str]
     ) -> KeptLists | None:
-        """Read what `FirstLook.save` wrote, and what it left to the artifact's table.
-
-        None where there was no question.
-        """
-        if not (artifact.path / _COUNTED).is_file():
+        """Read what `FirstLook.save` wrote; None where there was no question."""
+        if not (artifact / _PARTS).is_file():
             return None
-        counted = json.loads((artifact.path / _COUNTED).read_text(encoding="utf-8"))
-        kept = pq.read_table(artifact.path / _LISTS).combine_chunks()
-        taught = [
-            pq.read_table(file, columns=["node_ids", "scores"], read_dictionary=[_IDS])
-            for file in segments_of(artifact.table_path())
-        ]
-        heads = [chunk.flatten() for part in taught for chunk in part.column("node_ids").chunks]
-        tails, own = (_flat(kept, name) for name in ("node_ids", "own_ids"))
-        names = pc.unique(pa.concat_arrays([*(head.dictionary for head in heads), tails, own]))
-        names = names.take(pc.sort_indices(names))
-        head = [pc.index_in(one.dictionary, names).to_numpy()[one.indices] for one in heads]
-        nodes = np.concatenate(head).reshape(kept.num_rows, -1)
-        scores = np.concatenate([_flat(part, "scores") for part in taught]).reshape(nodes.shape)
-        as_listed = kept.column("as_listed").to_numpy()
-        lengths = pc.list_value_length(kept.column("node_ids")).to_numpy()
-        before = np.where(as_listed, nodes.shape[1], 0)
-        shape = (kept.num_rows, int((before + lengths).max()))
-        lists = np.full(shape, -1), np.full(shape, -1, np.float32)
-        rows = np.repeat(np.arange(len(lengths)), lengths)
-        columns = runs(before, lengths)
-        for whole, first, rest in zip(
-            lists,
-            (nodes, scores),
-            (pc.index_in(tails, names).to_numpy(), _flat(kept, "scores").to_numpy()),
-        ):
-            whole[as_listed, : nodes.shape[1]] = first[as_listed]
-            whole[rows, columns] = rest
-        answers = pc.list_value_length(kept.column("own_ids")).to_numpy()
-        found = BestLists(
-            kept.column("question_id").to_pylist(), names, *lists,
-            np.repeat(np.arange(len(answers)), answers),
-            pc.index_in(own, names).to_numpy(), _flat(kept, "own_scores").to_numpy(),
-            *(np.asarray(_flat(kept, name)).reshape(-1, 4) for name in ("bounds", "having")),
-        )  # fmt: skip
-        return cls(found, counted["bm25_weight"], Counter(counted["languages"]), gone, came)
+        held = json.loads((artifact / _PARTS).read_text(encoding="utf-8"))
+        parts = [Part(gone, artifact / name) for name, gone in held["parts"]]
+        lists = Lists(pq.read_table(artifact / _STANDING), parts, held["width"])
+        return cls(lists, held["bm25_weight"], Counter(held["languages"]), gone, came)
 
     def stand(self, questions: Questions, bm25_weight: float) -> bool:
         """Say whether nothing is otherwise."""
-        same = self.lists.ids == questions.ids and self.bm25_weight == bm25_weight
-        return same and not (self.gone or self.came)
+        same = self.lists.standing.column("question_id").to_pylist() == questions.ids
+        return same and self.bm25_weight == bm25_weight and not (self.gone or self.came)
+
+
+def read_scores(artifact: Artifact) -> pa.Table:
+    """Return the TEACHER_SCORES of an artifact, whole."""
+    kept, judged = KeptLists.load(artifact.path, {}, {}), artifact.table()
+    return kept.lists.scores(judged) if kept else judged
 
 
 @dataclass
@@ -112,62 +128,67 @@ class FirstLook:
     work: Workspace
     kept: KeptLists | None = None
 
-    def lists(self, questions: Questions) -> BestLists:
-        """Return the best nodes of some questions, following a change where that can be."""
+    def lists(self, questions: Questions) -> Lists:
+        """Return the lists of questions by ascending ids, following a change where that can be."""
         kept = self._usable()
         vectors = cached_vectors(self.work, self._encoder, questions.by_id(), "query")[1]
         asked = Asked(questions.ids, questions.texts, rounded(vectors), questions.answers())
-        place = {key: row for row, key in enumerate(kept.lists.ids)} if kept else {}
-        known = np.array([key in place for key in asked.ids], bool)
-        if kept is None or not known.any():
-            return self._searched(asked)
-        old = kept.lists.at(np.array([place[key] for key in asked.ids if key in place], int))
-        ours = asked.at(np.flatnonzero(known))
-        gone, came = (self._nodes(texts) for texts in (kept.gone, kept.came))
-        size = rows_at_once(len(gone.ids) + len(came.ids), len(old.ids))
         weight, depth = 1 - self.bm25_weight, self.settings.teacher.depth
-        parts = [
-            follow(old.at(rows), ours.at(rows), gone, came, kept.languages.total(), weight, depth)
-            for rows in np.split(np.arange(len(old.ids)), range(size, len(old.ids), size))
-        ]
-        found = BestLists.joined([lists for lists, _ in parts])
-        anew = np.concatenate([rows for _, rows in parts])
-        again = np.append(np.flatnonzero(known)[anew], np.flatnonzero(~known))
+        number = self.languages.total()
+        width = min(depth, number)
+        if kept is None:
+            standing, entries = search(asked, self._all, weight, depth)
+            return Lists(standing, [Part([], entries)], width)
+        before = kept.lists.standing
+        at = pc.index_in(pa.array(asked.ids), before.column("question_id"))
+        known = pc.is_valid(at).to_numpy(False)
+        ours, old = asked.at(np.flatnonzero(known)), before.take(at.drop_null())
+        gone, came = (self._nodes(texts) for texts in (kept.gone, kept.came))
+        size = rows_at_once(len(gone.ids) + len(came.ids), max(1, len(ours.ids)))
+        again, found = np.flatnonzero(~known), []
+        for rows in np.split(np.arange(len(ours.ids)), range(size, len(ours.ids), size)):
+            standing, entries, anew = follow(
+                old.take(rows), ours.at(rows), gone, came, number, weight, depth
+            )
+            left = pc.is_in(entries.column("question_id"), pa.array(ours.at(rows[anew]).ids, "str"))
+            found.append((standing.filter(pa.array(~anew)), entries.filter(pc.invert(left))))
+            again = np.append(again, np.flatnonzero(known)[rows[anew]])
         self.work.count("questions_followed", len(asked.ids) - len(again))
         self.work.count("questions_searched", len(again))
-        if not len(again):
-            return found
-        order = np.argsort(np.append(np.flatnonzero(known)[~anew], again))
-        whole = self._searched(asked.at(again))
-        return BestLists.joined([found.at(np.flatnonzero(~anew)), whole]).at(order)
+        if len(again):
+            found.append(search(asked.at(np.sort(again)), self._all, weight, depth))
+        standing, entries = (pa.concat_tables(tables) for tables in zip(*found))
+        standing = standing.take(pc.index_in(pa.array(asked.ids), standing.column("question_id")))
+        return Lists(standing, [*kept.lists.parts, Part(list(gone.ids), entries)], width)
 
-    def save(self, lists: BestLists, as_listed: np.ndarray, width: int) -> None:
-        """Keep lists in the artifact for a later version.
+    def save(self, lists: Lists) -> None:
+        """Keep lists in the artifact for a later version; where parts have grown, as one.
 
-        Args:
-            as_listed: whose first `width` entries the table of scores has as they are.
+        The artifact has the earlier parts.
         """
-        rest = lists.nodes >= 0
-        rest[as_listed, :width] = False
-        fours = np.full(len(lists.ids), 4)
-        own = np.bincount(lists.asking, minlength=len(lists.ids))
-        names = lists.names
-        columns = {
-            "question_id": lists.ids,
-            "as_listed": as_listed,
-            "node_ids": _lists(names.take(pa.array(lists.nodes[rest])), rest.sum(axis=1)),
-            "scores": _lists(lists.scores[rest], rest.sum(axis=1)),
-            "own_ids": _lists(names.take(pa.array(lists.answers)), own),
-            "own_scores": _lists(lists.answer_scores, own),
-            "bounds": _lists(lists.bounds.reshape(-1), fours),
-            "having": _lists(lists.having.reshape(-1), fours),
+        folder, (*parts, last) = self.work.folder, lists.parts
+        if parts and _ADDED * sum(part.size for part in (*parts[1:], last)) > parts[0].size:
+            ids = lists.standing.column("question_id").to_pylist()
+            parts, last = [], Part([], listed(ids, *lists.best(ids, None)))
+        new = folder / ".part"
+        pq.write_table(last.entries, new, compression="zstd", **encodings(ENTRIES))
+        names = [
+            *(Path(part.entries).name for part in parts),
+            f"best_lists.{file_sha256(new)}.parquet",
+        ]
+        new.replace(folder / names[-1])
+        for file in folder.glob("best_lists.*.parquet"):
+            if file.name not in names:
+                file.unlink()
+        held = {
+            "parts": [[name, list(part.gone)] for name, part in zip(names, (*parts, last))],
+            "width": lists.width,
+            "bm25_weight": self.bm25_weight,
+            "languages": self.languages,
         }
-        table = pa.table(columns)
-        place = self.work.folder / _LISTS
-        pq.write_table(table, place, compression="zstd", **encodings(table.schema))
-        counted = {"languages": self.languages, "bm25_weight": self.bm25_weight}
-        text = json.dumps(counted, sort_keys=True)
-        (self.work.folder / _COUNTED).write_text(text, encoding="utf-8")
+        (folder / _PARTS).write_text(json.dumps(held, sort_keys=True), encoding="utf-8")
+        standing = encodings(STANDING)
+        pq.write_table(lists.standing, folder / _STANDING, compression="zstd", **standing)
 
     @cached_property
     def languages(self) -> Counter[str]:
@@ -210,9 +231,9 @@ class FirstLook:
     def _terms(self) -> Terms:
         return cached_terms(self.work, list(self.texts.values()), self.statistics.language)
 
-    def _searched(self, asked: Asked) -> BestLists:
-        nodes = self._nodes(self.texts, self._terms)
-        return search(asked, nodes, 1 - self.bm25_weight, self.settings.teacher.depth)
+    @cached_property
+    def _all(self) -> Searched:
+        return self._nodes(self.texts, self._terms)
 
     def _nodes(self, texts: Mapping[str, str], terms: Terms | None = None) -> Searched:
         ids = sorted(texts)
@@ -226,13 +247,3 @@ class FirstLook:
             self.work, self._encoder, {key: texts[key] for key in ids}, "document"
         )
         return Searched(ids, rounded(vectors), lexical)
-
-
-def _flat(table: pa.Table, name: str) -> Any:
-    """Return the entries of a table's lists."""
-    return table.column(name).combine_chunks().flatten()
-
-
-def _lists(values: Any, lengths: np.ndarray) -> pa.ListArray:
-    ends = np.append(0, np.cumsum(lengths)).astype(np.int32)
-    return pa.ListArray.from_arrays(ends, pa.array(values))

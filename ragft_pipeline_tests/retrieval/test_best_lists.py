@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragft_pipeline.retrieval import best_lists
-from ragft_pipeline.retrieval.best_lists import Asked, BestLists, Searched, follow, rounded, search
+from ragft_pipeline.retrieval.best_lists import (
+    Asked,
+    Part,
+    Searched,
+    follow,
+    ranked,
+    rounded,
+    search,
+)
 from ragft_pipeline.retrieval.encoder import normalise_rows
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import fuse, top_k
@@ -41,19 +51,26 @@ def asked_about(places: Sequence[int]) -> Asked:
     return Asked([f"q{row}" for row in range(5)], QUESTIONS, rounded(QUERIES), own)
 
 
-def listed(lists: BestLists) -> list[list[tuple[str, float]]]:
-    """Return the best nodes of each question, without those to spare."""
-    names = lists.names.to_pylist()
+Row = list[tuple[str, float]]
+
+
+def rows_of(parts: list[Part]) -> list[Row]:
+    """Return the lists of all questions, longest first as parts have them."""
+    names, nodes, scores = ranked(parts, [f"q{row}" for row in range(5)])
+    ids = names.to_pylist()
     return [
-        [(names[node], score) for node, score in zip(nodes, scores) if node >= 0]
-        for nodes, scores in zip(lists.nodes.tolist(), lists.scores.tolist())
+        [(ids[node], score) for node, score in zip(*row) if node >= 0]
+        for row in zip(nodes.tolist(), scores.tolist())
     ]
 
 
-def answering(lists: BestLists) -> dict[tuple[int, str], float]:
-    names = lists.names.to_pylist()
-    pairs = zip(lists.asking.tolist(), lists.answers.tolist(), lists.answer_scores.tolist())
-    return {(row, names[node]): score for row, node, score in pairs}
+def places_of(rows: list[Row], answers: Sequence[Sequence[str]]) -> list[int]:
+    """Return where each question's one answer stands in its list, -1 where it does not."""
+    ids = [[node for node, _ in row] for row in rows]
+    return [
+        row.index(own[0]) if len(own) == 1 and own[0] in row else -1
+        for row, own in zip(ids, answers)
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -68,33 +85,38 @@ def test_following_equals_searching(
     first: set[int], changes: list[set[int]], depth: int, weight: float
 ) -> None:
     before = sorted(first or {0})
-    asked = asked_about(before)
-    kept = search(asked, nodes_of(before), weight, depth)
+    standing, entries = search(asked_about(before), nodes_of(before), weight, depth)
+    parts = [Part([], entries)]
     for change in changes:
         now = sorted(set(before) ^ change) or [1]
-        asked = asked_about(now)
-        whole = search(asked, nodes_of(now), weight, depth)
-        gone, came = (sorted(set(a) - set(b)) for a, b in ((before, now), (now, before)))
-        kept, anew = follow(kept, asked, nodes_of(gone), nodes_of(came), len(before), weight, depth)
-        for row, (ours, theirs) in enumerate(zip(listed(kept), listed(whole))):
-            if anew[row]:
-                continue
-            size = int(kept.ranked[row])
-            assert size >= min(depth, len(now))
-            assert ours[:size] == theirs[:size]
-        ours, theirs = answering(kept), answering(whole)
-        assert all(ours[pair] == theirs[pair] for pair in theirs if not anew[pair[0]])
-        some, rest = np.flatnonzero(anew), np.flatnonzero(~anew)
-        if len(some):
-            kept = BestLists.joined(
-                [kept.at(rest), search(asked.at(some), nodes_of(now), weight, depth)]
-            ).at(np.argsort(np.append(rest, some)))
+        asked, nodes = asked_about(now), nodes_of(now)
+        known, whole = search(asked, nodes, weight, depth)
+        gone, came = (nodes_of(sorted(set(a) - set(b))) for a, b in ((before, now), (now, before)))
+        standing, added, anew = follow(standing, asked, gone, came, len(now), weight, depth)
+        left = pc.is_in(added.column("question_id"), pa.array(np.array(asked.ids)[anew]))
+        added = [added.filter(pc.invert(left))]
+        if anew.any():
+            again, entries = search(asked.at(np.flatnonzero(anew)), nodes, weight, depth)
+            standing = pa.concat_tables([standing.filter(pa.array(~anew)), again])
+            standing = standing.sort_by("question_id")
+            added.append(entries)
+        parts.append(Part(gone.ids, pa.concat_tables(added)))
+        ours, theirs = rows_of(parts), rows_of([Part([], whole)])
+        assert [len(row) for row in ours] == standing.column("listed").to_pylist()
+        assert standing.column("above").to_pylist() == places_of(ours, asked.answers)
+        for one, other in zip(ours, theirs):
+            assert len(one) >= min(depth, len(now))
+            size = min(len(one), len(other))
+            assert one[:size] == other[:size]
+        used = ("bounds", "having") if weight == 0.5 else ()
+        for name in ("answers", "answer_scores", *used):
+            assert standing.column(name).equals(known.column(name)), name
         before = now
 
 
 def test_lists_are_the_best_of_the_fused_scores() -> None:
     nodes, asked = nodes_of(range(60)), asked_about(range(60))
-    lists = listed(search(asked, nodes, 0.5, 10))
+    lists = rows_of([Part([], search(asked, nodes, 0.5, 10)[1])])
     mixed = fuse(QUERIES @ VECTORS.T, nodes.lexical.scores(asked.texts), 0.5)
     for row, best in enumerate(top_k(mixed, 10)):
         found = [score for _, score in lists[row][:10]]
@@ -113,6 +135,7 @@ def test_few_are_searched_for_anew_after_a_small_change() -> None:
         return Searched([ids[place] for place in places], rounded(vectors[places]), lexical)
 
     asked = Asked([f"q{n}" for n in range(50)], QUESTIONS * 10, rounded(queries), [[]] * 50)
-    kept = search(asked, nodes(range(5, 2000)), 0.5, 20)
-    _, anew = follow(kept, asked, nodes(range(5, 10)), nodes(range(5)), 1995, 0.5, 20)
+    kept, _ = search(asked, nodes(range(5, 2000)), 0.5, 20)
+    _, added, anew = follow(kept, asked, nodes(range(5, 10)), nodes(range(5)), 1995, 0.5, 20)
+    assert added.num_rows < 20
     assert anew.sum() < 10

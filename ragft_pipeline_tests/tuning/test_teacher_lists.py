@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline import schemas
@@ -13,7 +12,7 @@ from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, ArtifactStore, Workspace
 from ragft_pipeline.tuning.data import Questions
 from ragft_pipeline.tuning.teacher import judged
-from ragft_pipeline.tuning.teacher_lists import FirstLook, KeptLists
+from ragft_pipeline.tuning.teacher_lists import FirstLook, KeptLists, read_scores
 from ragft_pipeline_tests.corpora import prose
 
 TEXTS = {f"{n:032x}": f"{prose(n, 12)} {prose(n % 5, 6)}" for n in range(48)}
@@ -42,41 +41,61 @@ def look(folder: Path, nodes: list[str], kept: KeptLists | None = None) -> First
 
 def taught(one: FirstLook, asked: Questions) -> pa.Table:
     lists = one.lists(asked)
-    table, as_listed = judged(one, asked, lists)
-    one.save(lists, as_listed, len(table.column("node_ids")[0]))
+    table = judged(one, asked, lists)
+    one.save(lists)
     schemas.TEACHER_SCORES.keyed.write(table, one.work.folder / "teacher_scores.parquet")
-    return table
+    return read_scores(artifact_at(one.work.folder))
+
+
+def artifact_at(place: Path) -> Artifact:
+    return Artifact("teacher_scores", "", str(place), place, "", {}, {})
+
+
+def kept_at(place: Path, before: list[str], now: list[str]) -> KeptLists:
+    gone, came = ({n: TEXTS[n] for n in a if n not in b} for a, b in ((before, now), (now, before)))
+    kept = KeptLists.load(place, gone, came)
+    assert kept is not None
+    return kept
 
 
 def test_lists_that_were_kept_teach_what_a_search_of_all_teaches(tmp_path: Path) -> None:
-    before, now = NAMES[:44], NAMES[2:]
-    first = look(tmp_path / "first", before)
-    taught(first, questions_about(before))
-    place = tmp_path / "first"
-    artifact = Artifact("teacher_scores", "", str(place), place, "", {}, {})
-    kept = KeptLists.load(artifact, {}, {})
-    assert kept is not None
+    place, before = tmp_path / "first", NAMES[:40]
+    taught(look(place, before), questions_about(before))
+    kept = kept_at(place, before, before)
     assert kept.stand(questions_about(before), 0.5)
     assert not kept.stand(questions_about(before), 0.25)
-    gone = {node: TEXTS[node] for node in before if node not in now}
-    came = {node: TEXTS[node] for node in now if node not in before}
-    asked = questions_about(now)
-    follower = look(tmp_path / "followed", now, KeptLists.load(artifact, gone, came))
-    followed, whole = taught(follower, asked), taught(look(tmp_path / "whole", now), asked)
-    assert followed.equals(whole)
-    counts = follower.work.counts
-    assert counts["questions_followed"] + counts["questions_searched"] == len(asked)
-    assert counts["questions_followed"] > 5
-    assert counts["questions_searched"] > 1
-    ours, theirs = (
-        KeptLists.load(Artifact("teacher_scores", "", "", tmp_path / name, "", {}, {}), {}, {})
-        for name in ("followed", "whole")
-    )
-    assert ours is not None
-    assert theirs is not None
-    assert ours.languages == theirs.languages
-    for name in ("bounds", "having", "asking", "answer_scores"):
-        one, other = (getattr(kept.lists, name) for kept in (ours, theirs))
-        np.testing.assert_array_equal(one, other, err_msg=name)
-    one, other = (kept.lists.names.take(pa.array(kept.lists.answers)) for kept in (ours, theirs))
-    assert one.equals(other)
+    parts, searched = [], 0
+    for number, now in enumerate((NAMES[:39], NAMES[1:41], NAMES[2:], NAMES[2:42], NAMES[2:41])):
+        kept, asked = kept_at(place, before, now), questions_about(now)
+        follower = look(tmp_path / f"followed{number}", now, kept)
+        follower.work.inherit(place)
+        whole = taught(look(tmp_path / f"whole{number}", now), asked)
+        assert taught(follower, asked).equals(whole)
+        counts = follower.work.counts
+        assert counts["questions_followed"] + counts["questions_searched"] == len(asked)
+        assert counts["questions_followed"] > 5
+        searched += counts["questions_searched"]
+        place, before = tmp_path / f"followed{number}", now
+        held = kept_at(place, now, now)
+        assert held.languages == kept_at(tmp_path / f"whole{number}", now, now).languages
+        files = {part.entries for part in held.lists.parts}
+        assert files == set(place.glob("best_lists.*.parquet"))
+        parts.append(len(files))
+    assert searched > 1
+    assert max(parts) > 1
+    assert 1 in parts  # what grew was made one
+
+
+def test_only_what_changed_is_written(tmp_path: Path) -> None:
+    before, now = NAMES[:40], NAMES[:39]
+    taught(look(tmp_path / "first", before), questions_about(before))
+    follower = look(tmp_path / "second", now, kept_at(tmp_path / "first", before, now))
+    follower.work.inherit(tmp_path / "first")
+    lists = follower.lists(questions_about(before))
+    table = judged(follower, questions_about(before), lists)
+    first, *_, last = lists.parts
+    assert last.gone == NAMES[39:40]
+    assert last.size < first.size / 4
+    held = table.column("node_ids").is_valid().to_pylist()
+    assert held[:4] == [True] * 4  # looked at again
+    assert sum(held) < len(held)

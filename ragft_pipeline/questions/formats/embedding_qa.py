@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ragft_pipeline.errors import RagftError, one_line
 from ragft_pipeline.questions.formats.labelled import LabelledSet, Text, read_text
-from ragft_pipeline.store.files import write_json
+from ragft_pipeline.store.files import json_bytes
 
 FIELDS = ("queries", "corpus", "relevant_docs")
 
@@ -57,12 +57,10 @@ def write_embedding_qa(found: LabelledSet, path: Path) -> None:
     """Write the JSON as `EmbeddingQAFinetuneDataset.from_json` reads it, the best grades first."""
     relevant = {name: found.positives(name) for name in found.questions}
     used = sorted({one for own in relevant.values() for one in own})
-    write_json(
-        path,
-        {
-            "queries": found.questions,
-            "corpus": {one: found.texts[one].text for one in used},
-            "relevant_docs": relevant,
-            "mode": "text",
-        },
-    )
+    held = {
+        "queries": found.questions,
+        "corpus": {one: found.texts[one].text for one in used},
+        "relevant_docs": relevant,
+        "mode": "text",
+    }
+    path.write_bytes(json_bytes(held))
