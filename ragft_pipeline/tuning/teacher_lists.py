@@ -41,7 +41,7 @@ from ragft_pipeline.store import Artifact, Workspace
 from ragft_pipeline.store.tables import encodings
 from ragft_pipeline.tuning.data import Questions
 
-FILES = _STANDING, _PARTS = "standing_lists.parquet", "best_lists.json"
+FILES = _STANDING, _PARTS = "standing_lists.parquet", "list_parts.json"
 _WHOLE = 2  # where more than one node in so many left or came, all questions are searched for
 _ADDED = 4  # where more than one entry in so many was added, lists are written as one part
 
