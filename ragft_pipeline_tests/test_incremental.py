@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, example, given, settings
+from hypothesis import HealthCheck, Phase, assume, event, example, given, settings
 from hypothesis import strategies as st
 
 from ragft_pipeline import schemas
@@ -154,6 +154,8 @@ class History:
         shutil.rmtree(self.folder / "corpus" / "docs", ignore_errors=True)
         write_corpus(self.folder / "corpus/docs", {p: doc.text for p, doc in self.docs.items()})
         before, self.version = self.version, self.snapshots.freeze(self.settings).version
+        documents = self.snapshots.load(self.version).table(schemas.DOCUMENTS)
+        assume("train" in documents.column("split").to_pylist())  # else it is refused, rightly
         if materialized:
             self.materialize(self.version)
             if before in self.complete:

@@ -43,7 +43,8 @@ from ragft_pipeline.tuning.data import Questions
 
 FILES = _STANDING, _PARTS = "standing_lists.parquet", "list_parts.json"
 _WHOLE = 2  # where more than one node in so many left or came, all questions are searched for
-_ADDED = 4  # where more than one entry in so many was added, lists are written as one part
+_ADDED = 4  # where more than one entry in so many was added, lists are written as one part,
+_MOST = 32  # and where there are more parts
 
 
 @dataclass(frozen=True)
@@ -136,15 +137,15 @@ class FirstLook:
         weight, depth = 1 - self.bm25_weight, self.settings.teacher.depth
         number = self.languages.total()
         width = min(depth, number)
-        if kept is None:
-            standing, entries = search(asked, self._all, weight, depth)
-            return Lists(standing, [Part([], entries)], width)
-        before = kept.lists.standing
+        before = kept.lists.standing if kept else STANDING.empty_table()
         at = pc.index_in(pa.array(asked.ids), before.column("question_id"))
         known = pc.is_valid(at).to_numpy(False)
+        if kept is None or not known.any():
+            standing, entries = search(asked, self._all, weight, depth)
+            return Lists(standing, [Part([], entries)], width)
         ours, old = asked.at(np.flatnonzero(known)), before.take(at.drop_null())
         gone, came = (self._nodes(texts) for texts in (kept.gone, kept.came))
-        size = rows_at_once(len(gone.ids) + len(came.ids), max(1, len(ours.ids)))
+        size = rows_at_once(len(gone.ids) + len(came.ids), len(ours.ids))
         again, found = np.flatnonzero(~known), []
         for rows in np.split(np.arange(len(ours.ids)), range(size, len(ours.ids), size)):
             standing, entries, anew = follow(
@@ -167,7 +168,8 @@ class FirstLook:
         The artifact has the earlier parts.
         """
         folder, (*parts, last) = self.work.folder, lists.parts
-        if parts and _ADDED * sum(part.size for part in (*parts[1:], last)) > parts[0].size:
+        added = sum(part.size for part in (*parts[1:], last))
+        if parts and (_ADDED * added > parts[0].size or len(parts) >= _MOST):
             ids = lists.standing.column("question_id").to_pylist()
             parts, last = [], Part([], listed(ids, *lists.best(ids, None)))
         new = folder / ".part"
