@@ -14,20 +14,21 @@ from datetime import date
 from typing import Any
 
 Value = str | int | float | bool
+Metadata = dict[str, Value | list[Value]]
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _KEYS, _LISTED, _LONGEST = 32, 64, 500  # keys, values of a list, characters of a value
 _OWN = ("title", "path", "heading")  # what is known of a document, or of a passage, anyway
 _LARGEST = 2**53
 
 
-def kept_metadata(said: Mapping[str, Any]) -> tuple[dict[str, Value | list[Value]], list[str]]:
+def kept_metadata(said: Mapping[str, Any]) -> tuple[Metadata, list[str]]:
     """Return what is kept of a document's front matter, and the keys of what is not.
 
     Kept are the first 32 keys, texts of at most 500 characters, lists of at most 64 values; dates
     are text. What is nested, too long or has a key of other characters than a-z, 0-9, _ and - is
     left out; an empty value is none.
     """
-    kept: dict[str, Value | list[Value]] = {}
+    kept: Metadata = {}
     left_out = []
     for key, value in said.items():
         if key in _OWN or value is None or value in ("", [], {}):
@@ -52,9 +53,9 @@ def to_json(metadata: Mapping[str, Any]) -> str:
     return json.dumps(metadata, ensure_ascii=False, sort_keys=True) if metadata else ""
 
 
-def from_json(text: str | None) -> dict[str, Value | list[Value]]:
+def from_json(text: str | None) -> Metadata:
     """Return the metadata that `to_json` wrote."""
-    found: dict[str, Value | list[Value]] = json.loads(text) if text else {}
+    found: Metadata = json.loads(text) if text else {}
     return found
 
 

@@ -17,7 +17,6 @@ from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.weights import folder_digest
 from ragft_pipeline.publishing.content import About, Content
 from ragft_pipeline.publishing.extras import Extras, Tokens
-from ragft_pipeline.publishing.fields import fields_of, typed
 from ragft_pipeline.publishing.manifest import DENSE, TOKENS, WORDS, Manifest
 from ragft_pipeline.publishing.opening import open_target
 from ragft_pipeline.publishing.planning import Plan, plan
@@ -27,6 +26,7 @@ from ragft_pipeline.publishing.target import Target
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, prompt_of
 from ragft_pipeline.retrieval.evidence import LATE_INTERACTION
+from ragft_pipeline.retrieval.metadata_fields import fields_of, typed
 from ragft_pipeline.serving.bundle import Bundle, read
 from ragft_pipeline.serving.index import BundleIndex
 from ragft_pipeline.serving.index_parts import retriever_parts

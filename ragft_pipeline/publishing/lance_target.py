@@ -23,13 +23,13 @@ import pyarrow as pa
 
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError, one_line
-from ragft_pipeline.publishing.fields import LIST, NUMBER, TEXT
-from ragft_pipeline.publishing.filters import condition, literal
 from ragft_pipeline.publishing.locks import only_writer
 from ragft_pipeline.publishing.manifest import DENSE, Manifest, State
 from ragft_pipeline.publishing.points import Point
 from ragft_pipeline.publishing.rows import node_payload
+from ragft_pipeline.publishing.sql_filters import condition, literal
 from ragft_pipeline.publishing.target import Found, Origin
+from ragft_pipeline.retrieval.metadata_fields import LIST, NUMBER, TEXT
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import MetadataFilters

@@ -50,7 +50,7 @@ class Manifest:
         dense_weight: the system's weight of the dense score beside BM25's; None without BM25.
         place: where it stands in the store: a collection, or a table and its version.
         points_per_second: how fast it was written; 0 where nothing was.
-        fields: what documents say about themselves, by key its type (publishing.fields).
+        fields: what documents say about themselves, by key its type (retrieval.metadata_fields).
     """
 
     number: int

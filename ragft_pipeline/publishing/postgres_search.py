@@ -14,10 +14,10 @@ import numpy as np
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.publishing.extras import TERM_IDS, question_terms, term_id
-from ragft_pipeline.publishing.fields import TEXT
-from ragft_pipeline.publishing.filters import literal
 from ragft_pipeline.publishing.manifest import WORDS, Manifest
 from ragft_pipeline.publishing.points import Point
+from ragft_pipeline.publishing.sql_filters import literal
+from ragft_pipeline.retrieval.metadata_fields import TEXT
 
 _LONGEST_TERM = 2_000  # bytes; a tsvector takes 2,046
 

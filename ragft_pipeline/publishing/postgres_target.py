@@ -19,7 +19,6 @@ import numpy as np
 
 from ragft_pipeline.errors import RagftError, TransientError, one_line, redacted
 from ragft_pipeline.publishing.extras import TERM_IDS
-from ragft_pipeline.publishing.filters import condition
 from ragft_pipeline.publishing.manifest import DENSE, WORDS, Manifest, State
 from ragft_pipeline.publishing.points import Point
 from ragft_pipeline.publishing.postgres_search import (
@@ -31,6 +30,7 @@ from ragft_pipeline.publishing.postgres_search import (
     words_asked,
 )
 from ragft_pipeline.publishing.rows import node_payload
+from ragft_pipeline.publishing.sql_filters import condition
 from ragft_pipeline.publishing.target import Found, Origin
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.publishing.fields import NUMBER
-from ragft_pipeline.publishing.filters import Asked, read_filters
+from ragft_pipeline.retrieval.metadata_fields import NUMBER
+from ragft_pipeline.retrieval.metadata_filters import Asked, read_filters
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import MetadataFilters

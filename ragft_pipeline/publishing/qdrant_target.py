@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ragft_pipeline.errors import RagftError, TransientError, one_line
-from ragft_pipeline.publishing.fields import KNOWN, NUMBER
 from ragft_pipeline.publishing.locks import only_writer
 from ragft_pipeline.publishing.manifest import DENSE, TOKENS, WORDS, Manifest, State
 from ragft_pipeline.publishing.points import Point
@@ -36,6 +35,7 @@ from ragft_pipeline.publishing.qdrant_points import (
     words_asked,
 )
 from ragft_pipeline.publishing.target import Found, Origin
+from ragft_pipeline.retrieval.metadata_fields import KNOWN, NUMBER
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import MetadataFilters

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from ragft_pipeline.corpus.document_metadata import Metadata, Value
 from ragft_pipeline.retrieval.metrics import DEPTH
 from ragft_pipeline.serving.following import Now
 from ragft_pipeline.serving.searcher import Hit
+
+_MOST = 32  # conditions of one question
 
 
 class Asked(BaseModel):
@@ -18,6 +21,41 @@ class Asked(BaseModel):
     model_config = ConfigDict(extra="forbid")
     question: str
     top: Annotated[int, Field(ge=1, le=DEPTH)] = 10
+
+
+class Condition(BaseModel):
+    """What the metadata is to be; operators as LlamaIndex names them."""
+
+    model_config = ConfigDict(extra="forbid")
+    key: str
+    value: Value | list[Value] | None = None
+    operator: str = "=="
+
+
+class Conditions(BaseModel):
+    """Filters on the metadata, as LlamaIndex's MetadataFilters are in JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+    filters: list[Condition | Conditions]
+    condition: Literal["and", "or", "not"] | None = "and"
+
+    @property
+    def number(self) -> int:
+        """How many conditions there are."""
+        return sum(getattr(each, "number", 1) for each in self.filters)
+
+
+class AskedWithFilters(Asked):
+    """A question about the passages whose metadata match."""
+
+    filters: Conditions | None = None
+
+    @field_validator("filters")
+    @classmethod
+    def _few(cls, filters: Conditions | None) -> Conditions | None:
+        if filters is not None and filters.number > _MOST:
+            raise ValueError(f"{filters.number} conditions, at most {_MOST}")
+        return filters
 
 
 class Served(BaseModel):
@@ -40,6 +78,7 @@ class Passage(BaseModel):
     title: str
     heading: str
     path: str
+    metadata: Metadata
 
 
 class Answer(BaseModel):
@@ -66,9 +105,9 @@ class Comparison(BaseModel):
     champion: list[ComparedPassage]
 
 
-def answer(now: Now, asked: Asked) -> Answer:
+def answer(now: Now, asked: Asked, filters: Conditions | None = None) -> Answer:
     """Search with what is served."""
-    hits = now.searcher.search(asked.question, asked.top)
+    hits = now.searcher.search(asked.question, asked.top, filters)
     passages = [Passage(**vars(hit), rank=rank) for rank, hit in enumerate(hits, start=1)]
     return Answer(question=asked.question, served=_served(now), hits=passages)
 

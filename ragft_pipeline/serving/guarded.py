@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from ragft_pipeline.errors import RagftError, one_line
+from ragft_pipeline.retrieval.metadata_filters import FilterError
 from ragft_pipeline.serving.limits import OnlyWith, SameOrigin, SmallBodies, refusal
 from ragft_pipeline.serving.pages import page_with_headers
 
@@ -54,6 +55,7 @@ def guarded_app(
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
     app.add_exception_handler(RequestValidationError, _explain)
     app.add_exception_handler(RagftError, _conflict)
+    app.add_exception_handler(FilterError, _unfit)
     text, headers = page_with_headers(page)
 
     @app.get("/", include_in_schema=False)
@@ -80,6 +82,11 @@ async def _explain(request: Request, error: Exception) -> JSONResponse:
         for fault in error.errors()
     ]
     return refusal(422, "; ".join(faults))
+
+
+async def _unfit(request: Request, error: Exception) -> JSONResponse:
+    """Say in one line what a filter does not ask."""
+    return refusal(422, one_line(error))
 
 
 async def _conflict(request: Request, error: Exception) -> JSONResponse:

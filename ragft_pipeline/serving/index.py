@@ -28,6 +28,7 @@ from ragft_pipeline.retrieval.mapped_vectors import MappedVectors, mapped_matrix
 from ragft_pipeline.retrieval.terms import Terms
 from ragft_pipeline.retrieval.token_vectors import MappedTokens, StoredTokens, TokenStore
 from ragft_pipeline.serving.bundle import Bundle
+from ragft_pipeline.serving.filtering import FilterableNodes
 from ragft_pipeline.serving.index_files import NODES, TERMS, TOKENS, VECTORS, index_files
 from ragft_pipeline.serving.index_parts import (
     ALONE,
@@ -213,9 +214,14 @@ class BundleIndex:
         at = bisect_left(self.node_ids, node_id)
         return at if at < len(self.node_ids) and self.node_ids[at] == node_id else None
 
-    def shown(self, place: int) -> list[dict[str, Any]]:
-        """Return the NODES rows of a node, with the column `path`: where its text stands."""
+    def shown(self, place: int, among: np.ndarray | None = None) -> list[dict[str, Any]]:
+        """Return the NODES rows of a node, with the columns of its document: where its text stands.
+
+        Args:
+            among: the rows to look at, bool (rows,); all of them by default.
+        """
         rows = self._order[self._starts[place] : self._starts[place + 1]]
+        rows = rows if among is None else rows[among[rows]]
         # `take` would put all chunks together first
         return [self.nodes.slice(row, 1).to_pylist()[0] for row in rows.tolist()]
 
@@ -225,10 +231,20 @@ class BundleIndex:
         numbers[self._order] = np.repeat(np.arange(len(self.node_ids)), np.diff(self._starts))
         return numbers
 
-    def within(self, documents: Collection[str]) -> np.ndarray:
-        """Return the places of the nodes that stand in some documents, int (nodes,)."""
-        wanted = pc.is_in(self.nodes.column("doc_key"), pa.array(sorted(documents), pa.string()))
-        return np.unique(self._node_of_row[wanted.to_numpy()])
+    def of_documents(self, documents: Collection[str]) -> np.ndarray:
+        """Return which rows of the nodes are of some documents, bool (rows,)."""
+        wanted = pa.array(sorted(documents), pa.string())
+        found: np.ndarray = pc.is_in(self.nodes.column("doc_key"), wanted).to_numpy()
+        return found
+
+    @cached_property
+    def filterable(self) -> FilterableNodes:
+        """The rows of the nodes, by what metadata filters ask."""
+        return FilterableNodes(self.nodes)
+
+    def within(self, rows: np.ndarray) -> np.ndarray:
+        """Return the places of the nodes that have one of some rows, int (nodes,)."""
+        return np.unique(self._node_of_row[rows])
 
     def places_of(self, texts: Sequence[str]) -> dict[str, int]:
         """Return the places of the nodes that have these texts, as far as they are here."""

@@ -21,6 +21,7 @@ from llama_index.core.llms import LLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from llama_index.core.vector_stores.types import MetadataFilters
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.serving.live import Champion
@@ -40,17 +41,22 @@ class ChampionRetriever(BaseRetriever):
     Args:
         store: the store's folder, or what `champion` returns.
         similarity_top_k: passages to return, at most 100.
+        filters: on the nodes' metadata: path, title, heading, and what documents say.
     """
 
     def __init__(
-        self, store: str | Path | Champion, similarity_top_k: int = 10, **kwargs: Any
+        self,
+        store: str | Path | Champion,
+        similarity_top_k: int = 10,
+        filters: MetadataFilters | None = None,
+        **kwargs: Any,
     ) -> None:
         self._champion = store if isinstance(store, Champion) else champion(store)
-        self._top = similarity_top_k
+        self._top, self._filters = similarity_top_k, filters
         super().__init__(**kwargs)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        hits = self._champion.searcher.search(query_bundle.query_str, self._top)
+        hits = self._champion.searcher.search(query_bundle.query_str, self._top, self._filters)
         return [NodeWithScore(node=_node(hit), score=hit.score) for hit in hits]
 
 
@@ -135,4 +141,4 @@ def query_engine(
 
 def _node(hit: Hit) -> TextNode:
     about = {"title": hit.title, "heading": hit.heading, "path": hit.path}
-    return TextNode(id_=hit.node_id, text=hit.text, metadata=about)
+    return TextNode(id_=hit.node_id, text=hit.text, metadata={**about, **hit.metadata})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ragft_pipeline.corpus.document_metadata import Metadata, from_json
 from ragft_pipeline.corpus.nodes import nearest_heading
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.ranking import Ranking
@@ -17,6 +18,7 @@ from ragft_pipeline.evaluation.second_stages import by_scores
 from ragft_pipeline.evaluation.systems import BASE
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.mapped_vectors import MappedVectors
+from ragft_pipeline.retrieval.metadata_filters import Filters
 from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.retrieval.search import MIDDLE, fuse
 from ragft_pipeline.retrieval.threads import on_one_thread
@@ -37,7 +39,8 @@ class Hit:
     """A passage that answers: its score, and the same passage's score in each part.
 
     Scores of different questions or bundles do not compare. With a ranker the parts are what each
-    piece of evidence adds to the score, so that they sum to it.
+    piece of evidence adds to the score, so that they sum to it. `metadata` is what the passage's
+    document says about itself, empty in a bundle of before that was kept.
     """
 
     node_id: str
@@ -46,6 +49,7 @@ class Hit:
     title: str
     heading: str
     path: str
+    metadata: Metadata
     parts: dict[str, float]
 
 
@@ -101,20 +105,31 @@ class Searcher:
     def __deepcopy__(self, memo: dict[int, Any]) -> Searcher:
         return self
 
-    def search(self, question: str, top: int = 10) -> list[Hit]:
-        """Return the best `top` passages (at most 100), best first."""
-        return self._hits(*self._ranked(question), top)
+    def search(self, question: str, top: int = 10, filters: Filters | None = None) -> list[Hit]:
+        """Return the best `top` passages (at most 100), best first.
+
+        Args:
+            filters: on the metadata; others are not looked at, as in `search_within`.
+
+        Raises FilterError for filters that ask nothing.
+        """
+        if filters is None or not filters.filters:
+            return self._hits(*self._ranked(question), top)
+        return self._within(question, self._index.filterable.matching(filters), top)
 
     def search_within(self, question: str, documents: Collection[str], top: int = 10) -> list[Hit]:
         """Return the best passages of some documents, by their doc_keys; others are not looked at.
 
         Scores are scaled within these documents, so they do not compare with those of `search`.
         """
-        wanted = set(documents)
-        nodes = self._index.within(wanted)
+        return self._within(question, self._index.of_documents(documents), top)
+
+    def _within(self, question: str, rows: np.ndarray, top: int) -> list[Hit]:
+        """Return the best passages of some rows of the nodes, bool (rows,)."""
+        nodes = self._index.within(rows)
         if not len(nodes):
             return []
-        return self._hits(*self._ranked(question, nodes), top, wanted)
+        return self._hits(*self._ranked(question, nodes), top, rows)
 
     def route(self, question: str) -> tuple[Route, list[str]]:
         """Return where the router sends a question, and the documents to search, best first.
@@ -226,16 +241,15 @@ class Searcher:
         ranking: Ranking,
         parts: Mapping[str, Mapping[int, float] | np.ndarray],
         top: int,
-        wanted: Collection[str] | None = None,
+        among: np.ndarray | None = None,
     ) -> list[Hit]:
         """Return the first `top` of one question's ranking; `parts` are scores by node.
 
-        A passage that stands in several documents is shown in one of the wanted.
+        A passage that stands in several documents is shown in one of the rows that were searched.
         """
         hits = []
         for node, score in zip(ranking.nodes[0, :top].tolist(), ranking.scores[0, :top].tolist()):
-            places = self._index.shown(node)
-            about = next((row for row in places if wanted and row["doc_key"] in wanted), places[-1])
+            about = self._index.shown(node, among)[-1]
             found = {name: float(values[node]) for name, values in parts.items()}
             hits.append(
                 Hit(
@@ -245,6 +259,7 @@ class Searcher:
                     about["title"],
                     nearest_heading(about),
                     about["path"],
+                    from_json(about.get("metadata")),
                     found,
                 )
             )

@@ -15,7 +15,14 @@ from typing import Annotated, Any
 from fastapi import FastAPI, HTTPException, Query, Request
 
 from ragft_pipeline.questions.votes import Votes
-from ragft_pipeline.serving.answers import Answer, Asked, Comparison, answer, comparison
+from ragft_pipeline.serving.answers import (
+    Answer,
+    Asked,
+    AskedWithFilters,
+    Comparison,
+    answer,
+    comparison,
+)
 from ragft_pipeline.serving.bundle import describe
 from ragft_pipeline.serving.feedback import add_feedback
 from ragft_pipeline.serving.following import Follower
@@ -77,10 +84,10 @@ def create_app(
         return await turns.run(request, lambda: answer(follower.now, question))
 
     @app.post("/search")
-    async def search_posted(request: Request, asked: Asked) -> Answer:
-        """Answer a question with the passages that the champion finds."""
+    async def search_posted(request: Request, asked: AskedWithFilters) -> Answer:
+        """Answer a question with the passages that the champion finds, of those that match."""
         question = checked(asked)
-        return await turns.run(request, lambda: answer(follower.now, question))
+        return await turns.run(request, lambda: answer(follower.now, question, asked.filters))
 
     @app.get("/compare")
     async def compare(request: Request, asked: Annotated[Asked, Query()]) -> Comparison:

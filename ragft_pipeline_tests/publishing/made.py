@@ -10,9 +10,9 @@ import numpy as np
 
 from ragft_pipeline.publishing.content import About, Content
 from ragft_pipeline.publishing.extras import Extras
-from ragft_pipeline.publishing.fields import fields_of, typed
 from ragft_pipeline.publishing.points import Passage
 from ragft_pipeline.publishing.publication import Ask
+from ragft_pipeline.retrieval.metadata_fields import fields_of, typed
 
 
 def vectors_of(texts: Sequence[str], embedder: str, width: int) -> np.ndarray:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
+from ragft_pipeline.corpus.document_metadata import to_json
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.publishing.publication import publish
 from ragft_pipeline.publishing.target import Target
+from ragft_pipeline.serving.filtering import FilterableNodes
 from ragft_pipeline_tests.publishing.made import asker, content
 
 NUMBER = 24
+KEPT = ("path", "title", "heading", "metadata")
 SAID: dict[int, dict[str, Any]] = {
     number: {
         "product": "P20" if number % 2 else "P10",
@@ -64,6 +68,19 @@ def test_every_operator_finds_the_same_in_every_store(target: Target) -> None:
         one = MetadataFilter(key=key, operator=FilterOperator(operator), value=value)
         found = count("and", one), count("not", one)
         assert (key, operator, value, *found) == (key, operator, value, expected, 24 - expected)
+
+
+def test_what_is_served_is_filtered_as_the_stores_are() -> None:
+    rows = [
+        {**passage.metadata, "metadata": to_json(SAID.get(number, {}))}
+        for number, passage in enumerate(content(NUMBER, said=SAID).passages)
+    ]
+    nodes = FilterableNodes(pa.Table.from_pylist([{k: row[k] for k in KEPT} for row in rows]))
+    for key, operator, value, expected in COUNTS:
+        one = MetadataFilter(key=key, operator=FilterOperator(operator), value=value)
+        for condition, wanted in (("and", expected), ("not", 24 - expected)):
+            chosen = MetadataFilters(filters=[one], condition=condition)  # type: ignore[arg-type]
+            assert (key, operator, nodes.matching(chosen).sum()) == (key, operator, wanted)
 
 
 REFUSED: list[tuple[str, str, Any, str]] = [

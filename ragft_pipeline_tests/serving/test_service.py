@@ -133,7 +133,7 @@ class Slow:
         self.fails: Exception | None = None
         self.lock = threading.Lock()
 
-    def search(self, question: str, top: int) -> list[Any]:
+    def search(self, question: str, top: int, filters: Any = None) -> list[Any]:
         with self.lock:
             self.running += 1
             self.asked += 1

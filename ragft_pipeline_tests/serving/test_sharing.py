@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
 from ragft_pipeline import schemas
 from ragft_pipeline.digests import digest_of
@@ -134,13 +135,13 @@ def test_a_searcher_that_follows_reads_what_is_new_and_finds_the_same(
 
 
 def as_format_2(bundle: Bundle, folder: Path, store: ArtifactStore) -> Bundle:
-    """Write a bundle as releases before segments did."""
+    """Write a bundle as releases before segments did, and before metadata was kept."""
     from ragft_pipeline.serving.router_files import copy_folder
 
     folder.mkdir()
     copy_folder(bundle.folder / "models", folder / "models")
     stored = BundleIndex(bundle, SETTINGS)
-    pq.write_table(bundle.nodes(), folder / "nodes.parquet")
+    pq.write_table(bundle.nodes().drop_columns(["metadata"]), folder / "nodes.parquet")
     for name in ("vectors", "base_vectors", "read_vectors"):
         table = vectors_table(stored.node_ids, stored.node_ids, stored.vectors(name)[:])
         pq.write_table(table, folder / f"{name}.parquet")
@@ -171,6 +172,9 @@ def test_a_bundle_of_before_segments_is_searched(
     within = [one.search_within(QUESTIONS[1], keys) for one in (searcher, new)]
     assert [hit.node_id for hit in within[0]] == [hit.node_id for hit in within[1]]
     assert {hit.path for hit in within[1]} == {"house-03.md", "house-07.md"}
+    chosen = MetadataFilters(filters=[MetadataFilter(key="path", value="house-03.md")])
+    assert {hit.path for hit in searcher.search(QUESTIONS[1], 5, chosen)} == {"house-03.md"}
+    assert {str(hit.metadata) for hit in within[0]} == {"{}"}
 
 
 def test_terms_of_another_cut_are_made_anew(

@@ -29,7 +29,7 @@ def fields_of(documents: Iterable[Mapping[str, Any]]) -> dict[str, str]:
             if isinstance(value, list):
                 listed.add(key)
             of_key = kinds.setdefault(key, set())
-            of_key |= {_kind(one) for one in (value if isinstance(value, list) else [value])}
+            of_key |= {_kind(one) for one in _several(value)}
     return {
         key: (LIST if key in listed else "") + (found.pop() if len(found) == 1 else TEXT)
         for key, found in sorted(kinds.items())
@@ -42,7 +42,8 @@ def typed(said: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in sorted(said.keys() & fields.keys()):
         value, kind = said[key], fields[key]
-        values = [_as(one, kind.removeprefix(LIST)) for one in _several(value)]
+        number = kind.endswith(NUMBER)
+        values = [one if number else as_text(one) for one in _several(value)]
         found[key] = values if kind.startswith(LIST) else values[0]
     return found
 
@@ -60,7 +61,6 @@ def _kind(value: Any) -> str:
     return NUMBER if isinstance(value, int | float) and not isinstance(value, bool) else TEXT
 
 
-def _as(value: Any, kind: str) -> Any:
-    if kind != TEXT or isinstance(value, str):
-        return value
+def as_text(value: Any) -> str:
+    """Return a value as text; `true` and `false` for truths."""
     return str(value).lower() if isinstance(value, bool) else str(value)
