@@ -116,6 +116,7 @@ class Bench:
             name = f"syncs {kind}/{step}"
             self.results.add(f"{name}/rows written", done.written, "rows")
             self.results.add(f"{name}/rows copied", done.copied, "rows")
+            self.results.add(f"{name}/rows deleted", done.deleted, "rows")
             self.results.add(f"{name}/seconds", seconds, "s")
             self.results.add(f"{name}/as planned", float(same), "", at_least=1)
         target.close()

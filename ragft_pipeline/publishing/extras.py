@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.publishing.manifest import TOKENS, WORDS
+from ragft_pipeline.errors import RagftError
+from ragft_pipeline.publishing.manifest import TOKENS, WORDS, Manifest
 from ragft_pipeline.publishing.points import Passage, Point
 from ragft_pipeline.retrieval.lexical import K1, B
 from ragft_pipeline.retrieval.words import TERMS_VERSION, language_of, lexical_terms, words_of
@@ -34,10 +35,15 @@ def term_id(term: str) -> int:
     return int(digest_of(term)[:15], 16) % TERM_IDS
 
 
-def question_terms(question: str, languages: Sequence[str]) -> Counter[str]:
-    """Return a question's terms in each form that the passages' languages give them."""
+def question_terms(question: str, manifest: Manifest) -> Counter[str]:
+    """Return a question's terms in each form that the passages' languages give them.
+
+    Raises RagftError where the generation holds no words.
+    """
+    if WORDS not in manifest.parts:
+        raise RagftError(f"{manifest.name} holds no words: `parts: all` publishes them")
     words = words_of(question)
-    forms = zip(*(lexical_terms(words, language) for language in languages or [""]))
+    forms = zip(*(lexical_terms(words, language) for language in manifest.languages or [""]))
     return Counter(term for each in forms for term in dict.fromkeys(each))
 
 

@@ -10,8 +10,8 @@ kept are tagged, so that no clean-up takes them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from ragft_pipeline.publishing.manifest import DENSE, Manifest, State
 from ragft_pipeline.publishing.points import Point
 from ragft_pipeline.publishing.rows import node_payload
 from ragft_pipeline.publishing.sql_filters import condition, literal
-from ragft_pipeline.publishing.target import Found, Origin
+from ragft_pipeline.publishing.target import Found, Origin, Target
 from ragft_pipeline.retrieval.metadata_fields import LIST, NUMBER, TEXT
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _POINTER_VERSIONS = 50  # of the pointer table, before they are cleaned up
 
 
-class LanceTarget:
+class LanceTarget(Target):
     """A collection in a LanceDB database.
 
     Args:
@@ -66,11 +66,9 @@ class LanceTarget:
         except Exception as error:
             raise RagftError(f"LanceDB {uri}: {one_line(error)}") from None
 
-    @contextmanager
-    def writer(self) -> Iterator[None]:
+    def writer(self) -> AbstractContextManager[None]:
         """Be the only writer of this machine."""
-        with only_writer(self._locks, f"lancedb {self._uri} {self.collection}"):
-            yield
+        return only_writer(self._locks, f"lancedb {self._uri} {self.collection}")
 
     def state(self) -> State:
         """Return what the pointer table says."""
@@ -137,8 +135,7 @@ class LanceTarget:
 
     def prune(self) -> int:
         """Drop tables that nothing points to, and versions of the others."""
-        state = self.state()
-        kept = [made for made in (state.live, state.previous, state.building) if made]
+        kept = self.state().generations
         tables = {_name_of(made) for made in kept}
         removed = 0
         for name in self._names():
@@ -167,10 +164,9 @@ class LanceTarget:
         filters: MetadataFilters | None = None,
     ) -> list[Found]:
         """Search a generation's version: exactly, unless somebody has built an index on it."""
-        asked = filters is not None and bool(filters.filters)
-        where = condition(filters, manifest.fields, _Metadata()) if filters and asked else "TRUE"
+        where = condition(filters, manifest.fields, _Metadata()) if filters else ""
         query = self._table(manifest).search(np.asarray(vector, np.float32)).distance_type("dot")
-        query = query.where(where) if asked else query
+        query = query.where(where) if where else query
         try:
             rows = query.select(["id", "text", "metadata", "_distance"]).limit(top).to_list()
         except Exception as error:
@@ -179,25 +175,6 @@ class LanceTarget:
             Found(row["id"], 1.0 - float(row["_distance"]), row["text"], row["metadata"])
             for row in rows
         ]
-
-    def search_words(
-        self, manifest: Manifest, question: str, top: int, filters: MetadataFilters | None = None
-    ) -> list[Found]:
-        """LanceDB's text search weighs its own terms, not ours."""
-        raise RagftError("a lancedb target holds dense vectors alone: no search by words")
-
-    def search_hybrid(
-        self,
-        manifest: Manifest,
-        question: str,
-        vector: np.ndarray,
-        top: int,
-        filters: MetadataFilters | None = None,
-        tokens: np.ndarray | None = None,
-        depth: int = 100,
-    ) -> list[Found]:
-        """There are no words to fuse with."""
-        raise RagftError("a lancedb target holds dense vectors alone: no hybrid search")
 
     def table(self, manifest: Manifest) -> Any:
         """Return a generation's LanceTable, for `LanceDBVectorStore.from_table`; read only."""

@@ -140,10 +140,14 @@ class State:
     building: Manifest | None = None
 
     @property
+    def generations(self) -> list[Manifest]:
+        """All that there are; a store keeps nothing else."""
+        return [each for each in (self.live, self.previous, self.building) if each]
+
+    @property
     def number(self) -> int:
         """The highest number that a generation has."""
-        found = (self.live, self.previous, self.building)
-        return max((each.number for each in found if each), default=0)
+        return max((each.number for each in self.generations), default=0)
 
     def next_number(self, family: str) -> int:
         """Return the number of the generation to build: of one that was begun, else the next."""

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragft_pipeline.errors import RagftError
 from ragft_pipeline.publishing.extras import TERM_IDS, question_terms, term_id
-from ragft_pipeline.publishing.manifest import WORDS, Manifest
+from ragft_pipeline.publishing.manifest import Manifest
 from ragft_pipeline.publishing.points import Point
-from ragft_pipeline.publishing.sql_filters import literal
+from ragft_pipeline.publishing.sql_filters import condition, literal
 from ragft_pipeline.retrieval.metadata_fields import TEXT
+
+if TYPE_CHECKING:
+    from llama_index.core.vector_stores.types import MetadataFilters
 
 _LONGEST_TERM = 2_000  # bytes; a tsvector takes 2,046
 
@@ -25,6 +27,17 @@ _LONGEST_TERM = 2_000  # bytes; a tsvector takes 2,046
 def valid_in(manifest: Manifest) -> str:
     """Return the condition that a row is of a generation."""
     return f"since <= {manifest.number} AND until > {manifest.number}"
+
+
+def rows_of(manifest: Manifest, filters: MetadataFilters | None) -> str:
+    """Return the rows of a generation that filters leave, as what follows a SELECT's columns."""
+    kept = "" if filters is None else f" AND ({condition(filters, manifest.fields, Metadata())})"
+    return f'FROM "{manifest.place}" WHERE {valid_in(manifest)}{kept}'
+
+
+def near_to(vector: np.ndarray) -> str:
+    """Return a row's cosine distance from a vector."""
+    return f"embedding <=> '{vector_literal(vector)}'::vector"
 
 
 def vector_literal(vector: Iterable[np.floating[Any]]) -> str:
@@ -45,9 +58,7 @@ def words_asked(cursor: Any, manifest: Manifest, question: str) -> tuple[str, st
 
     Raises RagftError where the generation holds no words.
     """
-    counts = question_terms(question, manifest.languages)
-    if WORDS not in manifest.parts:
-        raise RagftError(f"{manifest.name} holds no words: `parts: all` publishes them")
+    counts = question_terms(question, manifest)
     frequency = {}
     for term in counts:
         cursor.execute(
@@ -68,18 +79,19 @@ def words_asked(cursor: Any, manifest: Manifest, question: str) -> tuple[str, st
     return near, f"terms @@ {literal(any_term)}::tsquery"
 
 
-def fused(dense: str, words: tuple[str, str], weight: float, table: str, where: str) -> str:
+def fused(dense: str, words: tuple[str, str], weight: float, rows: str) -> str:
     """Return a SELECT of rows and their fused scores, each part scaled to 0..1 over all rows.
 
     Args:
         dense: a row's score by its vector.
         words: as `words_asked` gives them.
         weight: of the dense score.
+        rows: as `rows_of` gives them.
     """
     near, any_term = words
     scores = (
         f"SELECT row, {dense} AS dense, CASE WHEN {any_term} THEN -({near}) ELSE 0 END AS said "
-        f"FROM {table} WHERE {where}"
+        f"{rows}"
     )
     scaled = (
         "({0} - min({0}) OVER ()) / greatest(max({0}) OVER () - min({0}) OVER (), 1e-9) * {1}"

@@ -22,16 +22,16 @@ from ragft_pipeline.publishing.extras import TERM_IDS
 from ragft_pipeline.publishing.manifest import DENSE, WORDS, Manifest, State
 from ragft_pipeline.publishing.points import Point
 from ragft_pipeline.publishing.postgres_search import (
-    Metadata,
     fused,
+    near_to,
+    rows_of,
     terms_of,
     valid_in,
     vector_literal,
     words_asked,
 )
 from ragft_pipeline.publishing.rows import node_payload
-from ragft_pipeline.publishing.sql_filters import condition
-from ragft_pipeline.publishing.target import Found, Origin
+from ragft_pipeline.publishing.target import Found, Origin, Target
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import MetadataFilters
@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS ragft_live (
 """
 
 
-class PostgresTarget:
+class PostgresTarget(Target):
     """A collection in a PostgreSQL database.
 
     Args:
@@ -77,8 +77,7 @@ class PostgresTarget:
         self._opened: list[Any] = []
         self._view = f"data_{collection}"
         with self._cursor() as cursor:
-            cursor.execute("SELECT to_regclass('ragft_live') IS NOT NULL")
-            if not cursor.fetchone()[0]:
+            if not _is_there(cursor, "ragft_live"):
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ragft setup'))")
                 cursor.execute(_SETUP)
 
@@ -132,9 +131,7 @@ class PostgresTarget:
         """A generation goes on from the rows of its family that have not ended."""
         table = self._table_name(manifest)
         with self._cursor() as cursor:
-            cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (f'"{table}"',))
-            there = cursor.fetchone()[0]
-        return Origin(manifest.at(table)) if there else Origin()
+            return Origin(manifest.at(table) if _is_there(cursor, table) else None)
 
     def begin(self, manifest: Manifest, state: State) -> Manifest:
         """Make the family's table, and write down that a generation is being built."""
@@ -169,7 +166,7 @@ class PostgresTarget:
             return dict(cursor.fetchall())
 
     def write(self, manifest: Manifest, points: Sequence[Point]) -> None:
-        """End the rows of the same ids and begin new ones, in one transaction."""
+        """Begin rows in place of those of the same ids, in one transaction."""
         from psycopg2.extras import execute_values
 
         words = WORDS in manifest.parts
@@ -187,7 +184,7 @@ class PostgresTarget:
             for point in points
         ]  # fmt: skip
         with self._cursor() as cursor:
-            self._end(cursor, manifest, [point.id for point in points])
+            self._remove(cursor, manifest, [point.id for point in points])
             execute_values(
                 cursor,
                 f'INSERT INTO "{manifest.place}" ({columns}) VALUES %s',
@@ -201,45 +198,38 @@ class PostgresTarget:
 
         place, number = f'"{manifest.place}"', manifest.number
         held = "embedding, terms, words" if WORDS in manifest.parts else "embedding"
-        rows = [(p.id, p.digest, json.dumps(node_payload(p))) for p in points]
-        given = "(VALUES %s) AS given (id, digest, metadata_)"
+        given = [(p.id, p.digest, json.dumps(node_payload(p))) for p in points]
         with self._cursor() as cursor:
-            execute_values(
-                cursor,
-                f"UPDATE {place} SET digest = given.digest, metadata_ = given.metadata_::json "
-                f"FROM {given} WHERE {place}.id = given.id AND until = {_OPEN} AND since = {number}"
-                f" RETURNING {place}.id",
-                rows,
-            )
-            begun = {id_ for (id_,) in cursor.fetchall()}
-            if not (rest := [row for row in rows if row[0] not in begun]):
-                return
-            cursor.execute(
-                f"UPDATE {place} SET until = %s WHERE id = ANY(%s) AND until = {_OPEN}",
-                (number, [row[0] for row in rest]),
-            )
+            self._end(cursor, manifest, [point.id for point in points])
             execute_values(
                 cursor,
                 f"INSERT INTO {place} (id, digest, since, node_id, text, metadata_, {held}) "
-                f"SELECT given.id, given.digest, {number}, node_id, text, given.metadata_::json, "
-                f"{held} FROM {given} JOIN {place} AS old ON old.id = given.id "
-                f"WHERE old.until = {number}",
-                rest,
+                f"SELECT DISTINCT ON (id) id, given.digest, {number}, node_id, text, "
+                f"given.metadata_::json, {held} FROM {place} AS old "
+                "JOIN (VALUES %s) AS given (id, digest, metadata_) USING (id) "
+                f"WHERE until IN ({_OPEN}, {number}) ON CONFLICT (id, until) "
+                "DO UPDATE SET digest = excluded.digest, metadata_ = excluded.metadata_",
+                given,
             )
 
     def delete(self, manifest: Manifest, ids: Sequence[str]) -> None:
         """End rows: those of older generations stay for these."""
         with self._cursor() as cursor:
-            self._end(cursor, manifest, list(ids))
+            self._remove(cursor, manifest, list(ids))
 
     def _end(self, cursor: Any, manifest: Manifest, ids: list[str]) -> None:
-        open_rows = f"id = ANY(%s) AND until = {_OPEN}"
+        """End the rows of older generations; those that began with this one stay."""
         cursor.execute(
-            f'DELETE FROM "{manifest.place}" WHERE {open_rows} AND since = %s',
-            (ids, manifest.number),
+            f'UPDATE "{manifest.place}" SET until = %s '
+            f"WHERE id = ANY(%s) AND until = {_OPEN} AND since < %s",
+            (manifest.number, ids, manifest.number),
         )
+
+    def _remove(self, cursor: Any, manifest: Manifest, ids: list[str]) -> None:
+        """End rows, and delete those that began with this generation."""
+        self._end(cursor, manifest, ids)
         cursor.execute(
-            f'UPDATE "{manifest.place}" SET until = %s WHERE {open_rows}', (manifest.number, ids)
+            f'DELETE FROM "{manifest.place}" WHERE id = ANY(%s) AND until = {_OPEN}', (ids,)
         )
 
     def finish(self, manifest: Manifest) -> Manifest:
@@ -272,8 +262,7 @@ class PostgresTarget:
 
     def prune(self) -> int:
         """Delete rows that are valid in no generation that is kept, and tables of no family."""
-        state = self.state()
-        kept = [made for made in (state.live, state.previous, state.building) if made]
+        kept = self.state().generations
         removed = 0
         with self._cursor() as cursor:
             cursor.execute(
@@ -282,8 +271,7 @@ class PostgresTarget:
             )
             for (place,) in cursor.fetchall():
                 if all(made.place != place for made in kept):
-                    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (f'"{place}"',))
-                    if cursor.fetchone()[0]:
+                    if _is_there(cursor, place):
                         cursor.execute(f'SELECT count(*) FROM "{place}"')
                         removed += int(cursor.fetchone()[0])
                         cursor.execute(f'DROP TABLE "{place}"')
@@ -305,8 +293,8 @@ class PostgresTarget:
         filters: MetadataFilters | None = None,
     ) -> list[Found]:
         """Search the rows of a generation; by the HNSW index where there is one."""
-        near = f"embedding <=> '{vector_literal(vector)}'::vector"
-        return self._rows(manifest, f"1 - ({near})", f"{near}", top, filters)
+        near = near_to(vector)
+        return self._best(manifest, f"1 - ({near})", near, top, rows_of(manifest, filters))
 
     def search_words(
         self,
@@ -324,7 +312,8 @@ class PostgresTarget:
         if asked is None:
             return []
         near, any_term = asked
-        return self._rows(manifest, f"-({near})", near, top, filters, any_term)
+        rows = f"{rows_of(manifest, filters)} AND {any_term}"
+        return self._best(manifest, f"-({near})", near, top, rows)
 
     def search_hybrid(
         self,
@@ -345,37 +334,18 @@ class PostgresTarget:
             asked = words_asked(cursor, manifest, question)
         if weight is None or asked is None:
             return self.search(manifest, vector, top, filters)
-        where = valid_in(manifest)
-        if filters is not None and filters.filters:
-            where += f" AND ({condition(filters, manifest.fields, Metadata())})"
-        dense = f"1 - (embedding <=> '{vector_literal(vector)}'::vector)"
-        scores = fused(dense, asked, weight, f'"{manifest.place}"', where)
-        with self._cursor() as cursor:
-            cursor.execute(
-                f"SELECT id, score, text, metadata_ FROM ({scores} ORDER BY score DESC "
-                f"LIMIT {int(top)}) AS best "
-                f'JOIN "{manifest.place}" USING (row) ORDER BY score DESC'
-            )
-            return [Found(id_, float(value), *rest) for id_, value, *rest in cursor.fetchall()]
+        scores = fused(f"1 - ({near_to(vector)})", asked, weight, rows_of(manifest, filters))
+        best = f"{scores} ORDER BY score DESC LIMIT {int(top)}"
+        rows = f'FROM ({best}) AS best JOIN "{manifest.place}" USING (row)'
+        return self._best(manifest, "score", "score DESC", top, rows)
 
-    def _rows(
-        self,
-        manifest: Manifest,
-        score: str,
-        order: str,
-        top: int,
-        filters: MetadataFilters | None,
-        where: str = "TRUE",
-    ) -> list[Found]:
-        if filters is not None and filters.filters:
-            where += f" AND ({condition(filters, manifest.fields, Metadata())})"
+    def _best(self, manifest: Manifest, score: str, order: str, top: int, rows: str) -> list[Found]:
         with self._cursor() as cursor:
             if manifest.points >= _INDEXED:
                 cursor.execute("SET LOCAL hnsw.ef_search = 200")
                 cursor.execute("SET LOCAL hnsw.iterative_scan = strict_order")
             cursor.execute(
-                f'SELECT id, {score}, text, metadata_ FROM "{manifest.place}" '
-                f"WHERE {valid_in(manifest)} AND {where} ORDER BY {order} LIMIT {int(top)}"
+                f"SELECT id, {score}, text, metadata_ {rows} ORDER BY {order} LIMIT {int(top)}"
             )
             return [Found(id_, float(value), *rest) for id_, value, *rest in cursor.fetchall()]
 
@@ -418,3 +388,8 @@ class PostgresTarget:
             raise TransientError(f"PostgreSQL: {one_line(error, self._url)}") from None
         except self._library.Error as error:
             raise RagftError(f"PostgreSQL: {one_line(error, self._url)}") from None
+
+
+def _is_there(cursor: Any, table: str) -> bool:
+    cursor.execute("SELECT to_regclass(%s) IS NOT NULL", (f'"{table}"',))
+    return bool(cursor.fetchone()[0])

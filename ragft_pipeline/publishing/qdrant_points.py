@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ragft_pipeline.errors import RagftError
 from ragft_pipeline.publishing.extras import question_terms, term_id
 from ragft_pipeline.publishing.manifest import TOKENS, WORDS, Manifest
 from ragft_pipeline.publishing.points import Point
@@ -66,9 +65,7 @@ def words_asked(manifest: Manifest, question: str) -> Any:
     """
     from qdrant_client.models import SparseVector
 
-    counts = question_terms(question, manifest.languages)
-    if WORDS not in manifest.parts:
-        raise RagftError(f"{manifest.name} holds no words: `parts: all` publishes them")
+    counts = question_terms(question, manifest)
     if not counts:
         return None
     values: dict[int, float] = {}
@@ -76,6 +73,26 @@ def words_asked(manifest: Manifest, question: str) -> Any:
         values[term_id(term)] = values.get(term_id(term), 0.0) + count
     ids = sorted(values)
     return SparseVector(indices=ids, values=[values[at] for at in ids])
+
+
+def fusion(weight: float, low: float, high: float, most: float) -> Any:
+    """Return the sum of a dense and a lexical score, prefetched in this order, each in 0..1.
+
+    Args:
+        weight: of the dense score.
+        low, high: the least and the greatest dense score of all points.
+        most: the greatest lexical one; the least is 0.
+    """
+    from qdrant_client import models
+
+    dense = weight / max(high - low, 1e-9)
+    lexical = (1 - weight) / most if most > 0 else 0.0
+    parts: list[Any] = [
+        models.MultExpression(mult=[dense, models.SumExpression(sum=["$score[0]", -low])]),
+        models.MultExpression(mult=[lexical, "$score[1]"]),
+    ]
+    defaults = {"$score[0]": low, "$score[1]": 0.0}
+    return models.FormulaQuery(formula=models.SumExpression(sum=parts), defaults=defaults)
 
 
 def found_in(answer: Any) -> list[Found]:

@@ -13,7 +13,7 @@ multivector, compared by MaxSim), so the hybrid and a second stage run inside.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,13 @@ from ragft_pipeline.publishing.qdrant_points import (
     DIGEST,
     floats,
     found_in,
+    fusion,
     payload_of,
     vectors_config,
     vectors_of,
     words_asked,
 )
-from ragft_pipeline.publishing.target import Found, Origin
+from ragft_pipeline.publishing.target import Found, Origin, Target
 from ragft_pipeline.retrieval.metadata_fields import KNOWN, NUMBER
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _PAGE = 2_000
 _FIRST_STAGE = 1_000  # points that a part hands to the fusion
 
 
-class QdrantTarget:
+class QdrantTarget(Target):
     """A collection in Qdrant: a server's, or a folder in this process (local mode).
 
     Args:
@@ -67,6 +68,7 @@ class QdrantTarget:
                 "targets of kind qdrant: pip install 'ragft-pipeline[qdrant]' first"
             ) from None
         self.collection = collection
+        self._alias_of = {"live": collection, "previous": f"{collection}--previous"}
         self._where, self._locks, self._key = where, locks, key
         self._models = models
         self._remote = where.startswith(("http://", "https://"))
@@ -75,13 +77,10 @@ class QdrantTarget:
                 self.client = QdrantClient(url=where, api_key=key or None, timeout=60)
             else:
                 self.client = QdrantClient(path=where, force_disable_check_same_thread=True)
-        self._manifests: dict[str, Manifest] = {}
 
-    @contextmanager
-    def writer(self) -> Iterator[None]:
+    def writer(self) -> AbstractContextManager[None]:
         """Be the only writer among those who share the folder of the locks."""
-        with only_writer(self._locks, f"qdrant {self._where} {self.collection}"):
-            yield
+        return only_writer(self._locks, f"qdrant {self._where} {self.collection}")
 
     def state(self) -> State:
         """Return what the aliases point to, and what was begun."""
@@ -186,8 +185,7 @@ class QdrantTarget:
 
     def prune(self) -> int:
         """Delete collections that are neither live, previous nor begun."""
-        state = self.state()
-        kept = {made.place for made in (state.live, state.previous, state.building) if made}
+        kept = {made.place for made in self.state().generations}
         removed = 0
         with self._asked():
             for name in self._collections():
@@ -204,32 +202,23 @@ class QdrantTarget:
         filters: MetadataFilters | None = None,
     ) -> list[Found]:
         """Search a generation's dense vectors."""
-        with self._asked():
-            return found_in(
-                self.client.query_points(
-                    manifest.place,
-                    query=floats(vector),
-                    using=DENSE_NAME,
-                    limit=top,
-                    query_filter=qdrant_filter(filters, manifest.fields),
-                )
-            )
+        return self._nearest(manifest, floats(vector), DENSE_NAME, top, filters)
 
     def search_words(
         self, manifest: Manifest, question: str, top: int, filters: MetadataFilters | None = None
     ) -> list[Found]:
         """Search by BM25, with our terms and saturation and the server's inverse frequency."""
         asked = words_asked(manifest, question)
-        if asked is None:
-            return []
+        return [] if asked is None else self._nearest(manifest, asked, WORDS, top, filters)
+
+    def _nearest(
+        self, manifest: Manifest, asked: Any, part: str, top: int, filters: MetadataFilters | None
+    ) -> list[Found]:
+        chosen = qdrant_filter(filters, manifest.fields)
         with self._asked():
             return found_in(
                 self.client.query_points(
-                    manifest.place,
-                    query=asked,
-                    using=WORDS,
-                    limit=top,
-                    query_filter=qdrant_filter(filters, manifest.fields),
+                    manifest.place, query=asked, using=part, limit=top, query_filter=chosen
                 )
             )
 
@@ -274,19 +263,7 @@ class QdrantTarget:
                 return []
             low, high = -worst[0].score, best[0].score
             most = said[0].score if said else 0.0
-            dense = weight / max(high - low, 1e-9)
-            lexical = (1 - weight) / most if most > 0 else 0.0
-            fused = models.FormulaQuery(
-                formula=models.SumExpression(
-                    sum=[
-                        models.MultExpression(
-                            mult=[dense, models.SumExpression(sum=["$score[0]", -low])]
-                        ),
-                        models.MultExpression(mult=[lexical, "$score[1]"]),
-                    ]
-                ),
-                defaults={"$score[0]": low, "$score[1]": 0.0},
-            )
+            fused = fusion(weight, low, high, most)
             first = {"filter": chosen, "limit": min(_FIRST_STAGE, max(1, manifest.points))}
             parts = [
                 models.Prefetch(query=floats(vector), using=DENSE_NAME, **first),
@@ -312,25 +289,21 @@ class QdrantTarget:
 
     def _aliases(self) -> dict[str, str]:
         """Return the collections that are live and previous, as far as there are any."""
-        roles = {self.collection: "live", f"{self.collection}--previous": "previous"}
-        return {
-            roles[each.alias_name]: each.collection_name
-            for each in self.client.get_aliases().aliases
-            if each.alias_name in roles
-        }
+        aliases = self.client.get_aliases().aliases
+        places = {each.alias_name: each.collection_name for each in aliases}
+        return {role: places[name] for role, name in self._alias_of.items() if name in places}
 
     def _move(self, roles: dict[str, str | None]) -> None:
         models = self._models
-        names = {"live": self.collection, "previous": f"{self.collection}--previous"}
         known = self._aliases()
         todo: list[Any] = []
         for role, place in roles.items():
             # local mode applies one operation after the other: there an alias is just set anew
             if role in known and (self._remote or place is None):
-                gone = models.DeleteAlias(alias_name=names[role])
+                gone = models.DeleteAlias(alias_name=self._alias_of[role])
                 todo.append(models.DeleteAliasOperation(delete_alias=gone))
             if place is not None:
-                new = models.CreateAlias(collection_name=place, alias_name=names[role])
+                new = models.CreateAlias(collection_name=place, alias_name=self._alias_of[role])
                 todo.append(models.CreateAliasOperation(create_alias=new))
         if todo:
             self.client.update_collection_aliases(change_aliases_operations=todo)
@@ -342,7 +315,6 @@ class QdrantTarget:
     def _say(self, manifest: Manifest, whole: bool) -> None:
         said = {_MANIFEST: manifest.to_json(), _WHOLE: whole}
         self.client.update_collection(manifest.place, metadata=said)
-        self._manifests.pop(manifest.place, None)
 
     def _read(self, place: str) -> tuple[Manifest | None, bool]:
         said = self.client.get_collection(place).config.metadata or {}

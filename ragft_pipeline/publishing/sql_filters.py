@@ -26,7 +26,7 @@ class Dialect(Protocol):
 
 
 def condition(filters: MetadataFilters, fields: Mapping[str, str], dialect: Dialect) -> str:
-    """Return filters as a condition of SQL; see read_filters."""
+    """Return filters as a condition of SQL, TRUE for none; see read_filters."""
 
     def join(kind: str, parts: list[str]) -> str:
         held = [f"({part})" for part in parts]

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from ragft_pipeline.errors import RagftError
 from ragft_pipeline.publishing.manifest import Manifest, State
 from ragft_pipeline.publishing.points import Point
 
 if TYPE_CHECKING:
     from llama_index.core.vector_stores.types import MetadataFilters
+
+_DENSE_ALONE = "this store holds dense vectors alone: no search by words, and none by both"
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Found:
 
 
 class Target(Protocol):
-    """A collection in a store, with its generations."""
+    """A collection in a store, with its generations. A store without words searches by vectors."""
 
     collection: str
     holds: tuple[str, ...]  # the parts that it can hold
@@ -91,6 +94,7 @@ class Target(Protocol):
         self, manifest: Manifest, question: str, top: int, filters: MetadataFilters | None = None
     ) -> list[Found]:
         """Search by BM25 over our terms; RagftError where the store does not hold them."""
+        raise RagftError(_DENSE_ALONE)
 
     def search_hybrid(
         self,
@@ -110,6 +114,7 @@ class Target(Protocol):
 
         Raises RagftError where the store holds no words.
         """
+        raise RagftError(_DENSE_ALONE)
 
     def close(self) -> None:
         """Give back connections."""
