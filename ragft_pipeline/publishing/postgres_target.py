@@ -10,17 +10,16 @@ in one transaction, which is the switch. The view is replaced, not dropped, so g
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ragft_pipeline.errors import RagftError, TransientError, one_line, redacted
 from ragft_pipeline.publishing.extras import TERM_IDS
 from ragft_pipeline.publishing.manifest import DENSE, WORDS, Manifest, State
 from ragft_pipeline.publishing.points import Point
+from ragft_pipeline.publishing.postgres_connections import Connections
 from ragft_pipeline.publishing.postgres_search import (
     fused,
     near_to,
@@ -38,8 +37,6 @@ if TYPE_CHECKING:
 
 _OPEN = 9223372036854775807  # `until` of a row that has not ended
 _INDEXED = 50_000  # rows from which an HNSW index is built; fewer are searched exactly
-_PATIENCE = 3_000  # milliseconds that another writer's lock is waited for
-_NOT_AVAILABLE = "55P03"  # what PostgreSQL calls a lock that was waited for in vain
 _WIDEST = 2_000  # numbers of a vector that pgvector can index
 _SETUP = """
 CREATE EXTENSION IF NOT EXISTS vector;
@@ -64,47 +61,18 @@ class PostgresTarget(Target):
     holds: tuple[str, ...] = (DENSE, WORDS)
 
     def __init__(self, url: str, collection: str, password: str = "") -> None:
-        try:
-            import psycopg2
-        except ImportError:
-            raise RagftError(
-                "targets of kind pgvector: pip install 'ragft-pipeline[pgvector]' first"
-            ) from None
-        self._library = psycopg2
         self.collection = collection
-        self._url, self._password = url, password
-        self._local = threading.local()
-        self._opened: list[Any] = []
+        self._connections = Connections(url, password)
+        self._cursor = self._connections.cursor
         self._view = f"data_{collection}"
         with self._cursor() as cursor:
             if not _is_there(cursor, "ragft_live"):
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtext('ragft setup'))")
                 cursor.execute(_SETUP)
 
-    @contextmanager
-    def writer(self) -> Iterator[None]:
-        """Hold an advisory lock of the database, which goes with the connection.
-
-        A server may take a moment to see that a connection is gone, so that long is waited.
-        """
-        connection = self._connect()
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute(f"SET lock_timeout = {_PATIENCE}")
-                name = f"ragft {self.collection}"
-                cursor.execute("SELECT pg_advisory_lock(hashtext(%s))", (name,))
-        except self._library.OperationalError as error:
-            connection.close()
-            if error.pgcode != _NOT_AVAILABLE:
-                raise TransientError(f"PostgreSQL: {one_line(error, self._url)}") from None
-            raise TransientError(
-                f"{redacted(self._url)} {self.collection}: another process is publishing; "
-                "wait for it"
-            ) from None
-        try:
-            yield
-        finally:
-            connection.close()
+    def writer(self) -> AbstractContextManager[None]:
+        """Hold an advisory lock of the database."""
+        return self._connections.only_writer(self.collection)
 
     def state(self) -> State:
         """Return what `ragft_live` and the manifests say."""
@@ -351,10 +319,7 @@ class PostgresTarget(Target):
 
     def close(self) -> None:
         """Close every connection."""
-        for connection in self._opened:
-            connection.close()
-        self._opened.clear()
-        self._local = threading.local()
+        self._connections.close()
 
     def _table_name(self, manifest: Manifest) -> str:
         return f"ragft_{self.collection}_{manifest.family[:12]}"
@@ -365,29 +330,6 @@ class PostgresTarget(Target):
             "ON CONFLICT (collection, number) DO UPDATE SET manifest = excluded.manifest",
             (self.collection, manifest.number, json.dumps(manifest.to_json())),
         )
-
-    def _connect(self) -> Any:
-        more = {"password": self._password} if self._password else {}
-        try:
-            return self._library.connect(self._url, connect_timeout=10, **more)
-        except self._library.Error as error:
-            raise TransientError(f"PostgreSQL: {one_line(error, self._url)}") from None
-
-    @contextmanager
-    def _cursor(self) -> Iterator[Any]:
-        """Give a cursor of this thread's connection; what is done with it is one transaction."""
-        connection = getattr(self._local, "connection", None)
-        if connection is None or connection.closed:
-            connection = self._local.connection = self._connect()
-            self._opened.append(connection)
-        try:
-            with connection, connection.cursor() as cursor:
-                yield cursor
-        except self._library.OperationalError as error:
-            connection.close()
-            raise TransientError(f"PostgreSQL: {one_line(error, self._url)}") from None
-        except self._library.Error as error:
-            raise RagftError(f"PostgreSQL: {one_line(error, self._url)}") from None
 
 
 def _is_there(cursor: Any, table: str) -> bool:

@@ -231,7 +231,7 @@ def test_vectors_that_are_not_the_bundles_are_not_made_live(
 
 
 def test_one_writer_at_a_time(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ragft_pipeline.publishing.postgres_target._PATIENCE", 10)
+    monkeypatch.setattr("ragft_pipeline.publishing.postgres_connections._PATIENCE", 10)
     refused = []
 
     def second() -> None:
