@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ragft_pipeline.commands.publishing import follow
 from ragft_pipeline.commands.serving import add_ask_command, add_serve_command
+from ragft_pipeline.corpus.document_metadata import to_json
 from ragft_pipeline.instance import BoundCorpus
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ def _search(options: argparse.Namespace, corpus: BoundCorpus) -> int:
         parts = ", ".join(f"{name} {value:.3f}" for name, value in hit.parts.items())
         heading = " > ".join(part for part in (hit.title, hit.heading) if part)
         print(f"\n{place}. {hit.score:.3f}  {hit.path}  {heading}\n   ({parts})")
+        if hit.metadata:
+            print(f"   {to_json(hit.metadata)}")
         print(textwrap.fill(hit.text, 100, initial_indent="   ", subsequent_indent="   "))
     return 0
 

@@ -11,6 +11,7 @@ import pytest
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
 from ragft_pipeline import schemas
+from ragft_pipeline.cli import main
 from ragft_pipeline.corpus.document_metadata import to_json
 from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
@@ -76,7 +77,9 @@ def asked(*conditions: tuple[str, str, Any], join: str = "and") -> MetadataFilte
     return MetadataFilters(filters=filters, condition=join)  # type: ignore[arg-type]
 
 
-def test_an_answer_and_a_node_say_what_their_document_says(store: ArtifactStore) -> None:
+def test_an_answer_and_a_node_say_what_their_document_says(
+    store: ArtifactStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with service(store) as client:
         hits = client.get("/search", params={"question": QUESTION}).json()["hits"]
         compared = client.get("/compare", params={"question": QUESTION}).json()
@@ -89,6 +92,9 @@ def test_an_answer_and_a_node_say_what_their_document_says(store: ArtifactStore)
     node = ChampionRetriever(store.root, 1).retrieve(QUESTION)[0].node
     place = {"path": "pump.md", "title": "pump", "heading": "About pump"}
     assert node.metadata == {**place, **P20}
+    monkeypatch.setenv("RAGFT_STORE", str(store.root))
+    assert main(["search", QUESTION, "--top", "1"]) == 0
+    assert to_json(P20) in capsys.readouterr().out
 
 
 def test_a_running_service_takes_over_what_was_edited(tmp_path: Path) -> None:
