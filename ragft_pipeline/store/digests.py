@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import duckdb
 import pyarrow as pa
 
 from ragft_pipeline.digests import digest_of
+from ragft_pipeline.store import database
 
 
 def table_digest(table: pa.Table | pa.RecordBatchReader, leave_out: tuple[str, ...] = ()) -> str:
@@ -16,7 +16,7 @@ def table_digest(table: pa.Table | pa.RecordBatchReader, leave_out: tuple[str, .
     """
     names = [name for name in table.schema.names if name not in leave_out]
     columns = ", ".join(f'"{name}"' for name in names)
-    with duckdb.connect() as connection:
+    with database.connection() as connection:
         connection.register("given", table)
         row = connection.execute(
             "SELECT sha256(string_agg(h, '' ORDER BY h)) FROM "

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from ragft_pipeline.store import database
 
 PART = 1024  # rows read at once
 OPEN_FILES = 64  # of rows at once; a process may have 256 or 1,024 of all kinds
@@ -52,7 +53,7 @@ def find_rows(files: list[str], keys: pa.Array) -> list[HeldRows]:
     At most `OPEN_FILES` files may be asked for at once.
     """
     wanted = pa.table({"row_key": keys})
-    with duckdb.connect() as connection:
+    with database.connection() as connection:
         connection.register("wanted", wanted)
         places: Any = connection.sql(
             "SELECT row_key, max(place) AS file, arg_max(file_row_number, place) AS row FROM ("

@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ragft_pipeline.digests import digest_of, file_sha256
+from ragft_pipeline.store import database
 from ragft_pipeline.store.segments import digest_in, share
 
 DIGEST = "row_digest"
@@ -73,7 +74,7 @@ class Layout:
         """Write a table, a reader's batch by batch; return the number of its rows."""
         folder.mkdir()
         segments = _Segments(folder, self.group, self.rows)
-        with duckdb.connect() as connection:
+        with database.connection() as connection:
             if isinstance(table, Splice):
                 self._splice(table, segments, connection)
             else:
