@@ -20,7 +20,7 @@ _CPU_TEXTS = 32  # more at once do not make a CPU faster
 _SHARE = 0.1  # of a card's memory, that the states of a batch may take
 _MOST_TOKENS = 1 << 17  # more do not make the largest cards faster
 _PASSING, _KEPT = 16, 10  # times the width: what a token takes, and in each layer where all is kept
-_HELD, _KEPT_THERE = 3 << 29, 30  # bytes that a step keeps on a CPU; the same, in attention too
+_HELD, _KEPT_THERE = 1 << 30, 30  # bytes that a step keeps on a CPU; the same, in attention too
 _WIDTH, _LAYERS = 1024, 24  # of a model that does not say
 _UNKNOWN_GIB = 8.0  # of memory, on a device that does not say
 
@@ -83,7 +83,7 @@ def texts_at_once(
 def tokens_kept(compute: ComputeSettings, transformer: Any) -> int:
     """Return for how many tokens a training step keeps what its backward pass needs.
 
-    A card's batches are by its memory already. On a CPU it is about 1.5 GB of activations: other
+    A card's batches are by its memory already. On a CPU it is about 1 GB of activations: other
     programs want memory too, and what is not kept is computed again.
     """
     if pick_device(compute) != "cpu":

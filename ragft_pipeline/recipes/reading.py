@@ -27,9 +27,9 @@ passage_context = Recipe(
     code=2,
     heavy=True,
     inputs=("train_nodes", "val_nodes", "val_qa_pairs", "gold_questions"),
-    sections=("passages", "embedder"),
+    sections=("passages", "late_interaction", "embedder"),
     weights=("embedder",),
-    calls=("retrieval.encoder", "retrieval.words"),
+    calls=("retrieval.encoder", "retrieval.token_vectors", "retrieval.words"),
 )
 """Its data version is the choice: what reads it becomes stale where that changes."""
 

@@ -27,8 +27,10 @@ from ragft_pipeline.retrieval.encoder import (
     EncodedText,
     Encoder,
     Kind,
+    cached_vectors,
     encoded,
     normalise_rows,
+    units_of,
     vectors_table,
 )
 from ragft_pipeline.store import Workspace
@@ -282,6 +284,15 @@ def encoded_with_tokens(
         )
 
     yield from encoded(work, encoder, units, "document", _EncodeBoth(encoder, bits), keep)
+
+
+def vectors_with_tokens(
+    work: Workspace, encoder: Encoder, passages: dict[str, str], bits: int
+) -> np.ndarray:
+    """Return `cached_vectors` of passages; see `encoded_with_tokens`."""
+    for _ in encoded_with_tokens(work, encoder, units_of(passages), bits):
+        pass
+    return cached_vectors(work, encoder, passages, "document")[1]
 
 
 def token_rows(work: Workspace, encoder: Encoder, passages: Sequence[str], bits: int) -> pa.Table:

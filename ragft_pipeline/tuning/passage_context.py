@@ -21,6 +21,7 @@ from ragft_pipeline.retrieval.metrics import (
 from ragft_pipeline.retrieval.question_sets import PEOPLE, QuestionSet, questions_that_choose
 from ragft_pipeline.retrieval.search import MIDDLE, fuse, rows_at_once, top_k
 from ragft_pipeline.retrieval.terms import cached_terms
+from ragft_pipeline.retrieval.token_vectors import vectors_with_tokens
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 
@@ -79,7 +80,7 @@ def _hybrid_scores(
     texts: dict[str, str], questions: QuestionSet, settings: Settings, work: Workspace
 ) -> np.ndarray:
     encoder = Encoder.base(settings.embedder, settings.compute)
-    _, vectors = cached_vectors(work, encoder, texts, "document")
+    vectors = vectors_with_tokens(work, encoder, texts, settings.late_interaction.bits)
     _, queries = cached_vectors(work, encoder, questions.by_id(), "query")
     passages, language = list(texts.values()), settings.passages.language
     terms = cached_terms(work, passages, language)

@@ -35,6 +35,7 @@ from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import rows_at_once
 from ragft_pipeline.retrieval.terms import Terms, cached_terms
+from ragft_pipeline.retrieval.token_vectors import vectors_with_tokens
 from ragft_pipeline.retrieval.words import language_of
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, Workspace
@@ -245,7 +246,7 @@ class FirstLook:
             asked_in=sorted(self.languages),
             terms=terms,
         )
-        _, vectors = cached_vectors(
-            self.work, self._encoder, {key: texts[key] for key in ids}, "document"
-        )
+        passages = {key: texts[key] for key in ids}
+        bits = self.settings.late_interaction.bits
+        vectors = vectors_with_tokens(self.work, self._encoder, passages, bits)
         return Searched(ids, rounded(vectors), lexical)

@@ -19,6 +19,7 @@ from ragft_pipeline.retrieval.token_vectors import (
     encode_tokens,
     store_tokens,
     text_key,
+    vectors_with_tokens,
 )
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 from ragft_pipeline.store import ArtifactStore, Workspace
@@ -233,3 +234,18 @@ def test_questions_are_remembered_up_to_so_many_bytes(
     assert all(array.base is None for array in kept)  # no slice that keeps the others' memory
     again = [late.score([(question, PASSAGES[0])])[0] for question in (*QUESTIONS, asked[0])]
     np.testing.assert_allclose(again, expected, atol=1e-5)
+
+
+def test_new_passages_are_encoded_once_for_both_kinds_of_vectors(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Workspace(ArtifactStore(tmp_path), "node_embeddings", tmp_path / "made")
+    passages = dict(zip("ab", PASSAGES))
+    vectors = vectors_with_tokens(work, encoder, passages, 4)
+    np.testing.assert_allclose(vectors, encoder.encode(PASSAGES[:2], "document"), atol=1e-5)
+    wanted = store_tokens(encoder, PASSAGES[:2], 4)
+    for name in ("encode", "encode_tokens"):
+        monkeypatch.setattr(encoder, name, None)
+    found = cached_tokens(work, encoder, PASSAGES[:2], 4)
+    assert found.lengths.tolist() == wanted.lengths.tolist()
+    assert np.mean(found.codes == wanted.codes) > 0.99  # but for rounding at a level's edge
