@@ -79,13 +79,12 @@ def evaluate_answers(
     rows, losses, facts = [], [], {}
     for system, opener in open_models.items():
         model = opener()
-        for mode, asked in _modes(questions, settings).items():
-            chats = [_chat(question, mode, settings) for question in asked]
-            replies, rate = _answers(model, chats, settings, work)
-            if rate:
-                facts[f"{system}_{mode}_tokens_a_second"] = round(rate, 1)
-            rows += [_row(q, system, mode, r, settings) for q, r in zip(asked, replies)]
-            work.progress(f"llm_eval: {system}, {mode}: {len(asked)} questions")
+        asked = [(q, mode) for mode, some in _modes(questions, settings).items() for q in some]
+        replies, rate = _answers(model, [_chat(*one, settings) for one in asked], settings, work)
+        if rate:
+            facts[f"{system}_tokens_a_second"] = round(rate, 1)
+        rows += [_row(q, system, mode, r, settings) for (q, mode), r in zip(asked, replies)]
+        work.progress(f"llm_eval: {system}: {len(asked)} answers")
         losses += _losses(model, system, texts)
         del model
     _add_faithfulness(rows, questions, judge, settings, work)

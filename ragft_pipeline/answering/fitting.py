@@ -222,6 +222,8 @@ def _seconds_a_token(
         wait_for(device)
         seconds = time.perf_counter() - start
     model.zero_grad()
+    del loss
+    trim()
     return seconds / (together * length)
 
 
@@ -287,6 +289,9 @@ def _clock(recipe: TunedLLMSettings, plan: Plan) -> Any:
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self._start = self._saved = time.monotonic()
+
+        def on_substep_end(self, *_: Any, **__: Any) -> None:
+            trim()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             trim()

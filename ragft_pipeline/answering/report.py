@@ -60,7 +60,8 @@ def sentences(summary: AnsweringSummary, facts: dict[str, Any]) -> list[str]:
     found = [f"Measured on {shown}; none of their documents trained anything."]
     found += [f"{test.name}: {_PASSED[test.passed]}, {test.finding}." for test in verdict.tests]
     found += [verdict.power] if verdict.power else []
-    rates = [f"{s} {facts[key]:.0f}" for s in (BASE, TUNED) if (key := _rate(s)) in facts]
+    keys = {system: f"{system}_tokens_a_second" for system in (BASE, TUNED)}
+    rates = [f"{system} {facts[key]:.0f}" for system, key in keys.items() if key in facts]
     if rates:
         found.append(f"Tokens written a second: {', '.join(rates)}.")
     if "judge_accuracy" in facts:
@@ -69,10 +70,6 @@ def sentences(summary: AnsweringSummary, facts: dict[str, Any]) -> list[str]:
             f"{facts['judge_accuracy']:.0%} of known cases."
         )
     return found
-
-
-def _rate(system: str) -> str:
-    return f"{system}_{PASSAGES}_tokens_a_second"
 
 
 def answering_table(summary: AnsweringSummary) -> list[list[str]]:

@@ -50,7 +50,7 @@ class ChatSettings(Section):
 class Budget(Section):
     """What a training may cost; whichever ends first, 0 meaning no limit."""
 
-    minutes: Annotated[float, Field(ge=0, le=100_000)] = 0.4
+    minutes: Annotated[float, Field(ge=0, le=100_000)] = 0.3
     steps: Count = 0
     tokens: Count = 0
 
