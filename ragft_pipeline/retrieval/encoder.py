@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -146,8 +146,12 @@ class Encoder:
 
     @property
     def one_pass(self) -> bool:
-        """Whether documents' vectors and token vectors come out of one pass: not in integers."""
-        return self._compute.dtype != "int8" and self._documents is None
+        """Whether documents' vectors and token vectors come out of one pass.
+
+        Not in integers, and not of a model without token states, such as a mean of word vectors.
+        """
+        has_states = self.model.transformers_model is not None
+        return has_states and self._compute.dtype != "int8" and self._documents is None
 
     @cached_property
     def _packed(self) -> PackedEncoder | None:
@@ -321,6 +325,13 @@ def cached_vectors(
     from a file where they are many.
     """
     units = units_of(texts)
+    return list(texts), gathered(work, units, encoded(work, encoder, units, kind))
+
+
+def gathered(
+    work: Workspace, units: Sequence[EncodedText], parts: Iterable[pa.Table]
+) -> np.ndarray:
+    """Return the vectors of units out of their VECTORS rows, in the units' order."""
     place: dict[str, int] = {}
     again = [  # of a text that stands there before: its place, and the first one's
         (row, first)
@@ -328,7 +339,7 @@ def cached_vectors(
         if (first := place.setdefault(unit.row_key, row)) != row
     ]
     matrix = np.zeros((0, 0), np.float32)
-    for rows in encoded(work, encoder, units, kind):
+    for rows in parts:
         if not matrix.size:
             width = len(rows.column("vector")[0])
             matrix = scratch_array(work.store.root, (len(units), width))
@@ -337,7 +348,7 @@ def cached_vectors(
         )
     for row, first in again:
         matrix[row] = matrix[first]
-    return list(texts), matrix
+    return matrix
 
 
 def vectors_table(ids: Sequence[str], row_keys: Sequence[str], vectors: np.ndarray) -> pa.Table:

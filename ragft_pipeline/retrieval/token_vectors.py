@@ -24,11 +24,12 @@ from ragft_pipeline.compute.mapping import batches
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import (
+    Encode,
     EncodedText,
     Encoder,
     Kind,
-    cached_vectors,
     encoded,
+    gathered,
     normalise_rows,
     units_of,
     vectors_table,
@@ -235,15 +236,16 @@ class _Store(RowFunction[str]):
 
 @dataclass(frozen=True)
 class _EncodeBoth(RowFunction[EncodedText]):
-    """VECTORS rows of passages, beside columns of TOKENS, of one pass through the model."""
+    """VECTORS rows of passages, beside columns of TOKENS where one pass gives both."""
 
     seconds: ClassVar[float] = 0.02
     encoder: Encoder
     bits: int
 
     def __call__(self, units: Sequence[EncodedText]) -> pa.Table:
-        parts = [self._rows(block) for block in batches(units, _BLOCK)]
-        return pa.concat_tables(parts)
+        if not self.encoder.one_pass:  # asked here, where the model is needed: it loads it
+            return Encode(self.encoder, "document")(units)
+        return pa.concat_tables([self._rows(block) for block in batches(units, _BLOCK)])
 
     def _rows(self, units: Sequence[EncodedText]) -> pa.Table:
         vectors, found = self.encoder.encode_tokens([unit.text for unit in units], "document")
@@ -268,12 +270,14 @@ def encoded_with_tokens(
     They come out of the same pass, which late interaction would make again. Of very many passages
     they are not kept: it reads those of candidates alone.
     """
-    if len(units) > _BOTH or not encoder.one_pass:
+    if len(units) > _BOTH:
         yield from encoded(work, encoder, units, "document")
         return
     cache = _token_cache(work, encoder, bits)
 
     def keep(_: int, rows: pa.Table) -> None:
+        if "codes" not in rows.column_names:
+            return
         found = rows.select(TOKENS.names)
         keys = found.column("row_key")
         cache.complete(
@@ -289,10 +293,9 @@ def encoded_with_tokens(
 def vectors_with_tokens(
     work: Workspace, encoder: Encoder, passages: dict[str, str], bits: int
 ) -> np.ndarray:
-    """Return `cached_vectors` of passages; see `encoded_with_tokens`."""
-    for _ in encoded_with_tokens(work, encoder, units_of(passages), bits):
-        pass
-    return cached_vectors(work, encoder, passages, "document")[1]
+    """Return the vectors of passages (id to text), in their order; see `encoded_with_tokens`."""
+    units = units_of(passages)
+    return gathered(work, units, encoded_with_tokens(work, encoder, units, bits))
 
 
 def token_rows(work: Workspace, encoder: Encoder, passages: Sequence[str], bits: int) -> pa.Table:

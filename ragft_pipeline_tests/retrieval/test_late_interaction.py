@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sentence_transformers import SentenceTransformer
 
+from benchmarks.scale_corpus import save_mean_of_words
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval import late_interaction, maxsim
@@ -249,3 +250,17 @@ def test_new_passages_are_encoded_once_for_both_kinds_of_vectors(
     found = cached_tokens(work, encoder, PASSAGES[:2], 4)
     assert found.lengths.tolist() == wanted.lengths.tolist()
     assert np.mean(found.codes == wanted.codes) > 0.99  # but for rounding at a level's edge
+
+
+def test_a_model_without_token_states_still_has_vectors(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_mean_of_words(encoder.weights, tmp_path / "words")
+    words = Encoder.base(EmbedderSettings(model=str(tmp_path / "words")), ComputeSettings())
+    work = Workspace(ArtifactStore(tmp_path), "node_embeddings", tmp_path / "made")
+    passages = dict(zip("ab", PASSAGES))
+    wanted = words.encode(PASSAGES[:2], "document")
+    np.testing.assert_allclose(vectors_with_tokens(work, words, passages, 4), wanted, atol=1e-6)
+    assert not list((tmp_path / "made").glob("tokens_document*"))
+    monkeypatch.setattr(Encoder, "model", None)  # what is known loads nothing
+    np.testing.assert_allclose(vectors_with_tokens(work, words, passages, 4), wanted, atol=1e-6)
