@@ -32,7 +32,7 @@ from ragft_pipeline.retrieval.late_interaction import LateInteraction
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.reranking import cached_pair_scores
 from ragft_pipeline.retrieval.terms import cached_terms
-from ragft_pipeline.retrieval.token_vectors import cached_tokens
+from ragft_pipeline.retrieval.token_rows import cached_tokens
 from ragft_pipeline.routing.catalog import make_catalog, write_summaries
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.searcher import Searcher

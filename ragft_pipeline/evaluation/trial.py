@@ -271,7 +271,7 @@ def _late_interaction(
     if models.late_interaction is None:
         return None
     from ragft_pipeline.retrieval.late_interaction import LateInteraction
-    from ragft_pipeline.retrieval.token_vectors import CachedTokens
+    from ragft_pipeline.retrieval.token_rows import CachedTokens
 
     encoder = Encoder.base(settings.embedder, settings.compute)
     stored = CachedTokens(work, encoder, settings.late_interaction.bits)

@@ -25,7 +25,7 @@ from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.reading import read_nodes, read_statistics, reading
 from ragft_pipeline.retrieval.encoder import EncodedText, Encoder, units_of
 from ragft_pipeline.retrieval.lexical import TermStatistics
-from ragft_pipeline.retrieval.token_vectors import encoded_with_tokens
+from ragft_pipeline.retrieval.token_rows import encoded_with_tokens
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact
 from ragft_pipeline.store.tables import Change, Splice

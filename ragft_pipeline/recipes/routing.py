@@ -121,7 +121,7 @@ router_questions = Recipe(
 def _scorers(step: Step) -> Scorers:
     from ragft_pipeline.retrieval.late_interaction import LateInteraction
     from ragft_pipeline.retrieval.reranking import PairScorer, Reranker
-    from ragft_pipeline.retrieval.token_vectors import CachedTokens
+    from ragft_pipeline.retrieval.token_rows import CachedTokens
     from ragft_pipeline.routing.choosing import LATE_INTERACTION, RERANKER
 
     settings, folders = step.settings, scorer_folders(step)

@@ -2,47 +2,30 @@
 
 Special tokens and the prompt's are left out. Stored vectors are turned by a fixed rotation, which
 makes their coordinates alike and nearly normal for any model, and every coordinate becomes the
-nearest of 2, 4, 16 or 256 levels; the length, always 1, need not be stored. A stored row depends on
-the text and the model alone, so it is reused for as long as both stand.
+nearest of 2, 4, 16 or 256 levels; the length, always 1, need not be stored.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ragft_pipeline.compute import RowFunction
-from ragft_pipeline.compute.mapping import batches
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.retrieval.encoder import (
-    Encode,
-    EncodedText,
-    Encoder,
-    Kind,
-    encoded,
-    gathered,
-    normalise_rows,
-    units_of,
-    vectors_table,
-)
-from ragft_pipeline.store import Workspace
-from ragft_pipeline.store.rows import RowCache
+from ragft_pipeline.retrieval.encoder import Encoder, Kind, normalise_rows
 
 if TYPE_CHECKING:
     import torch
 
 STORAGE_VERSION = 1  # raise it when a vector would be stored as other bytes
-_BLOCK = 128  # texts whose hidden states are held at once
-_BOTH = 20_000  # passages whose token vectors are kept as they are first encoded
+BLOCK = 128  # texts whose hidden states are held at once
 _SEED = 20
 TOKENS = pa.schema([("row_key", pa.string()), ("tokens", pa.int64()), ("codes", pa.large_binary())])
 _CODES_FILE, _KEYS_FILE = "token_codes.safetensors", "token_codes.json"  # bundles of format 2
@@ -81,8 +64,8 @@ def encode_tokens(encoder: Encoder, texts: Sequence[str], kind: Kind) -> TokenVe
     """Return the token vectors of `texts`; each distinct text is encoded once."""
     order = sorted(dict.fromkeys(texts), key=len, reverse=True)
     found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-    for start in range(0, len(order), _BLOCK):
-        block = order[start : start + _BLOCK]
+    for start in range(0, len(order), BLOCK):
+        block = order[start : start + BLOCK]
         for text, (ids, states) in zip(block, encoder.encode_tokens(block, kind)[1]):
             found[text] = ids.astype(np.int64), normalise_rows(states)
     return TokenVectors(
@@ -137,6 +120,16 @@ class StoredTokens:
         flat = np.concatenate([np.empty(0, np.uint8), *codes])
         shape = (int(lengths.sum()), -1) if len(flat) else (0, 0)
         return cls(flat.reshape(shape), lengths, rows.column("row_key").to_pylist(), bits, identity)
+
+    def rows_table(self) -> pa.Table:
+        """Return them as TOKENS, one row a passage."""
+        starts = np.cumsum(self.lengths) - self.lengths
+        codes = [
+            self.codes[start : start + length].tobytes()
+            for start, length in zip(starts, self.lengths)
+        ]
+        columns = {"row_key": self.keys, "tokens": self.lengths, "codes": codes}
+        return pa.table(columns, schema=TOKENS)
 
     def of(self, passages: Sequence[str]) -> StoredTokens:
         """Return itself: all of them are at hand."""
@@ -208,145 +201,8 @@ def store_tokens(encoder: Encoder, passages: Sequence[str], bits: int) -> Stored
     """Encode passages and return their token vectors as codes."""
     tokens = encode_tokens(encoder, passages, "document")
     keys = [text_key(passage) for passage in passages]
-    codes = _codes(tokens.vectors, bits)
+    codes = codes_of(tokens.vectors, bits)
     return StoredTokens(codes, tokens.lengths, keys, bits, encoder.identity("document"))
-
-
-def _rows_of(stored: StoredTokens) -> pa.Table:
-    starts = np.cumsum(stored.lengths) - stored.lengths
-    codes = [
-        stored.codes[start : start + length].tobytes()
-        for start, length in zip(starts, stored.lengths)
-    ]
-    columns = {"row_key": stored.keys, "tokens": stored.lengths, "codes": codes}
-    return pa.table(columns, schema=TOKENS)
-
-
-@dataclass(frozen=True)
-class _Store(RowFunction[str]):
-    """Rows of the token vectors of passages."""
-
-    seconds: ClassVar[float] = 0.02
-    encoder: Encoder
-    bits: int
-
-    def __call__(self, units: Sequence[str]) -> pa.Table:
-        return _rows_of(store_tokens(self.encoder, units, self.bits))
-
-
-@dataclass(frozen=True)
-class _EncodeBoth(RowFunction[EncodedText]):
-    """VECTORS rows of passages, beside columns of TOKENS where one pass gives both."""
-
-    seconds: ClassVar[float] = 0.02
-    encoder: Encoder
-    bits: int
-
-    def __call__(self, units: Sequence[EncodedText]) -> pa.Table:
-        if not self.encoder.one_pass:  # asked here, where the model is needed: it loads it
-            return Encode(self.encoder, "document")(units)
-        return pa.concat_tables([self._rows(block) for block in batches(units, _BLOCK)])
-
-    def _rows(self, units: Sequence[EncodedText]) -> pa.Table:
-        vectors, found = self.encoder.encode_tokens([unit.text for unit in units], "document")
-        ids, keys = [unit.text_id for unit in units], [unit.row_key for unit in units]
-        rows = vectors_table(ids, keys, vectors)
-        lengths = np.array([len(states) for _, states in found], np.int64)
-        tokens = normalise_rows(np.concatenate([states for _, states in found]))
-        identity = self.encoder.identity("document")
-        stored = _rows_of(
-            StoredTokens(_codes(tokens, self.bits), lengths, keys, self.bits, identity)
-        )
-        for name in ("tokens", "codes"):
-            rows = rows.append_column(TOKENS.field(name), stored.column(name))
-        return rows
-
-
-def encoded_with_tokens(
-    work: Workspace, encoder: Encoder, units: Sequence[EncodedText], bits: int
-) -> Iterator[pa.Table]:
-    """Yield `encoded` of passages; the token vectors of those that are new are kept as well.
-
-    They come out of the same pass, which late interaction would make again. Of very many passages
-    they are not kept: it reads those of candidates alone.
-    """
-    if len(units) > _BOTH:
-        yield from encoded(work, encoder, units, "document")
-        return
-    cache = _token_cache(work, encoder, bits)
-
-    def keep(_: int, rows: pa.Table) -> None:
-        if "codes" not in rows.column_names:
-            return
-        found = rows.select(TOKENS.names)
-        keys = found.column("row_key")
-        cache.complete(
-            keys.to_pylist(),
-            str,
-            lambda new: found.filter(pc.is_in(keys, pa.array(new))),
-            len(rows),
-        )
-
-    yield from encoded(work, encoder, units, "document", _EncodeBoth(encoder, bits), keep)
-
-
-def vectors_with_tokens(
-    work: Workspace, encoder: Encoder, passages: dict[str, str], bits: int
-) -> np.ndarray:
-    """Return the vectors of passages (id to text), in their order; see `encoded_with_tokens`."""
-    units = units_of(passages)
-    return gathered(work, units, encoded_with_tokens(work, encoder, units, bits))
-
-
-def token_rows(work: Workspace, encoder: Encoder, passages: Sequence[str], bits: int) -> pa.Table:
-    """Return the stored token vectors of the distinct passages, in their first order, as rows.
-
-    Only passages that no artifact holds are encoded; the rows are shared by every asset.
-    """
-    cache = _token_cache(work, encoder, bits)
-    rows = cache.complete(list(dict.fromkeys(passages)), text_key, _Store(encoder, bits))
-    places = dict(zip(rows.column("row_key").to_pylist(), range(rows.num_rows)))
-    keys = list(dict.fromkeys(text_key(passage) for passage in passages))
-    return rows.take([places[key] for key in keys])
-
-
-def _token_cache(work: Workspace, encoder: Encoder, bits: int) -> RowCache:
-    settings = digest_of(STORAGE_VERSION, encoder.identity("document"), bits)
-    return work.rows("tokens_document", settings, TOKENS, family="*")
-
-
-def cached_tokens(
-    work: Workspace, encoder: Encoder, passages: Sequence[str], bits: int
-) -> StoredTokens:
-    """Return `token_rows` of passages."""
-    rows = token_rows(work, encoder, passages, bits)
-    return StoredTokens.of_rows(rows, bits, encoder.identity("document"))
-
-
-@dataclass(frozen=True)
-class CachedTokens:
-    """The token vectors of any passages, encoded where no artifact holds them.
-
-    They are brought as they are asked for: all of a corpus would not fit into memory.
-    """
-
-    work: Workspace
-    encoder: Encoder
-    bits: int
-
-    @property
-    def identity(self) -> str:
-        """Of the encoder."""
-        return self.encoder.identity("document")
-
-    @property
-    def width(self) -> int:
-        """How many numbers a vector has."""
-        return int(self.encoder.model.get_embedding_dimension() or 0)
-
-    def of(self, passages: Sequence[str]) -> StoredTokens:
-        """Return those of some passages."""
-        return cached_tokens(self.work, self.encoder, passages, self.bits)
 
 
 class MappedTokens:
@@ -397,7 +253,8 @@ def rotation(width: int) -> np.ndarray:
     return (orthogonal * np.sign(np.diag(triangle))).astype(np.float32)
 
 
-def _codes(vectors: np.ndarray, bits: int) -> np.ndarray:
+def codes_of(vectors: np.ndarray, bits: int) -> np.ndarray:
+    """Return unit vectors as codes, uint8 of shape (tokens, width * bits / 8)."""
     width = vectors.shape[1]
     if width * bits % 8:
         raise RagftError(f"token vectors of width {width} do not fill bytes at {bits} bits")

@@ -20,7 +20,8 @@ from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.evidence import headings_text
 from ragft_pipeline.retrieval.terms import Terms, cached_terms
-from ragft_pipeline.retrieval.token_vectors import STORAGE_VERSION, token_rows
+from ragft_pipeline.retrieval.token_rows import token_rows
+from ragft_pipeline.retrieval.token_vectors import STORAGE_VERSION
 from ragft_pipeline.retrieval.words import TERMS_VERSION
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.index_files import (

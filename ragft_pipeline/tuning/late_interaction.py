@@ -16,7 +16,7 @@ from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionT
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings, smallest_sufficient
 from ragft_pipeline.retrieval.reranking import blend
-from ragft_pipeline.retrieval.token_vectors import CachedTokens
+from ragft_pipeline.retrieval.token_rows import CachedTokens
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.candidates import hybrid_candidates

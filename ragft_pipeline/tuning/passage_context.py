@@ -21,7 +21,7 @@ from ragft_pipeline.retrieval.metrics import (
 from ragft_pipeline.retrieval.question_sets import PEOPLE, QuestionSet, questions_that_choose
 from ragft_pipeline.retrieval.search import MIDDLE, fuse, rows_at_once, top_k
 from ragft_pipeline.retrieval.terms import cached_terms
-from ragft_pipeline.retrieval.token_vectors import vectors_with_tokens
+from ragft_pipeline.retrieval.token_rows import vectors_with_tokens
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 

@@ -157,7 +157,7 @@ def _with_late_interaction(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Order the first 64 of each list by the blend with late interaction's scores."""
     from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
-    from ragft_pipeline.retrieval.token_vectors import CachedTokens
+    from ragft_pipeline.retrieval.token_rows import CachedTokens
     from ragft_pipeline.tuning.late_interaction import token_frequency
 
     encoder = Encoder.base(settings.embedder, settings.compute)

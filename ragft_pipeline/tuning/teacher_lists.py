@@ -35,7 +35,7 @@ from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import rows_at_once
 from ragft_pipeline.retrieval.terms import Terms, cached_terms
-from ragft_pipeline.retrieval.token_vectors import vectors_with_tokens
+from ragft_pipeline.retrieval.token_rows import vectors_with_tokens
 from ragft_pipeline.retrieval.words import language_of
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, Workspace

@@ -16,7 +16,7 @@ from ragft_pipeline import recipes
 from ragft_pipeline.lineage.steps import Recipe, materialize
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.reranking import Reranker, cached_pair_scores, new_cross_encoder
-from ragft_pipeline.retrieval.token_vectors import cached_tokens
+from ragft_pipeline.retrieval.token_rows import cached_tokens
 from ragft_pipeline.settings import ComputeSettings, RerankerSettings, Settings
 from ragft_pipeline.store import Artifact, ArtifactStore, Workspace
 from ragft_pipeline_tests.conftest import Project, copy_sample

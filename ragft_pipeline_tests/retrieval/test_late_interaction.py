@@ -14,13 +14,12 @@ from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval import late_interaction, maxsim
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
+from ragft_pipeline.retrieval.token_rows import cached_tokens, vectors_with_tokens
 from ragft_pipeline.retrieval.token_vectors import (
     StoredTokens,
-    cached_tokens,
     encode_tokens,
     store_tokens,
     text_key,
-    vectors_with_tokens,
 )
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 from ragft_pipeline.store import ArtifactStore, Workspace

@@ -18,7 +18,7 @@ from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.retrieval.encoder import Encoder, vectors_table
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
 from ragft_pipeline.retrieval.ranker import Ranker
-from ragft_pipeline.retrieval.token_vectors import cached_tokens
+from ragft_pipeline.retrieval.token_rows import cached_tokens
 from ragft_pipeline.serving import index
 from ragft_pipeline.serving.bundle import Bundle, BundleStore
 from ragft_pipeline.serving.configuration import Configuration
