@@ -14,10 +14,12 @@ from ragft_pipeline.corpus import watching
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.corpus.sources import open_source
 from ragft_pipeline.corpus.watching import Watch, listing_digest
+from ragft_pipeline.defs import conditions
 from ragft_pipeline.defs.assets import ASSETS
 from ragft_pipeline.defs.policy import build_asset
 from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.settings import load_settings
+from ragft_pipeline.versions.staleness import FRESH, out_of_date, states
 from ragft_pipeline_tests.conftest import VERSIONS, Project, make_project
 
 Tick = Callable[[dg.DagsterInstance, str | None], dg.SensorResult | dg.SkipReason]
@@ -137,11 +139,30 @@ def test_condition_requests_a_new_version_whole_and_a_fresh_one_not_at_all(
         assert fresh.total_requested == 0
 
 
-def test_condition_asks_for_what_a_setting_made_stale_and_what_follows(
+def test_an_asset_that_is_finished_during_a_tick_is_not_asked_for_again(
     copied: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ragft_pipeline.versions.staleness import out_of_date, states
+    version = copied.snapshots.versions()[-1]
+    link = copied.store.root / "versions" / version / "reranker.json"
+    finished = link.read_bytes()
+    link.unlink()
 
+    def then_it_is_there(*arguments: Any) -> dict[str, str]:
+        found = states(*arguments)
+        link.write_bytes(finished)
+        return found
+
+    monkeypatch.setattr(conditions, "states", then_it_is_there)
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions(VERSIONS, [version])
+        result = dg.evaluate_automation_conditions(copied.bound.definitions(), instance)
+        assert result.total_requested == 0
+    assert states(version, copied.snapshots, copied.settings)["reranker"] in FRESH
+
+
+def test_condition_asks_for_what_a_setting_made_stale_and_what_follows(
+    copied: Project,
+) -> None:
     copied.configure(adapter={"checkpoints": 2, "seed": 99})
     settings = load_settings(copied.settings_file)
     snapshots = SnapshotStore(copied.store)

@@ -41,10 +41,12 @@ class CurrentVersionBehind(dg.AutomationCondition):
 
     def evaluate(self, context: dg.AutomationContext) -> dg.AutomationResult:
         """Return the current version where this asset is behind."""
+        settings, asset = self.corpus.settings, asset_name(context.key)
         candidates = context.candidate_subset.expensively_compute_partition_keys()
-        version, assets = _current_state(self.corpus.settings, context.evaluation_time)
-        here = version in candidates and asset_name(context.key) in assets
-        behind = {version} if here else set()
+        version, assets = _state_at_tick(settings, context.evaluation_time)
+        if asset in assets:  # its run may have made it since that look, and be over
+            version, assets = _current_state(settings)
+        behind = {version} if version in candidates and asset in assets else set()
         subset = context.asset_graph_view.get_subset_from_partition_keys(
             context.key, partitions_of(self.corpus), behind
         )
@@ -86,11 +88,13 @@ def _asked_for(asset: str, settings: Settings) -> str:
 
 
 @lru_cache(maxsize=16)  # corpora of a deployment
-def _current_state(settings: Settings, moment: datetime) -> tuple[str, frozenset[str]]:
-    """Return the current version, "" before the first, and its assets that are behind.
+def _state_at_tick(settings: Settings, moment: datetime) -> tuple[str, frozenset[str]]:
+    """Return `_current_state` at a moment, a tick: one look at the store for all its assets."""
+    return _current_state(settings)
 
-    All assets of a tick, which is a moment, are judged by one look at the store.
-    """
+
+def _current_state(settings: Settings) -> tuple[str, frozenset[str]]:
+    """Return the current version, "" before the first, and its assets that are behind."""
     snapshots = SnapshotStore(ArtifactStore(settings.store))
     current = snapshots.current()
     if current is None:
@@ -102,15 +106,16 @@ def keep_current_up_to_date(corpus: BoundCorpus) -> dg.AutomationCondition:
     """Return the condition of every asset.
 
     A failed asset is left alone until its inputs, the code or the settings change: a training that
-    fails must not start again every quarter of a minute.
+    fails must not start again every quarter of a minute. What runs is looked at before the store:
+    an asset that is finished in between is then fresh, and not asked for a second time.
     """
     condition = dg.AutomationCondition
     retry = (condition.any_deps_match(condition.newly_updated()) | SettingsChanged(corpus)).since(
         condition.newly_requested()
     )
     return (
-        CurrentVersionBehind(corpus)
-        & (~condition.execution_failed() | retry)
-        & ~condition.in_progress()
+        ~condition.in_progress()
         & ~condition.any_deps_in_progress()
+        & CurrentVersionBehind(corpus)
+        & (~condition.execution_failed() | retry)
     ).with_label("keep the current version up to date")
