@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ _JSON = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":
 
 def digest_of(*parts: Any) -> str:
     """Return the SHA-256 (hex) of JSON-serialisable values, told apart by position."""
-    return hashlib.sha256(_JSON.encode(parts).encode("utf-8", "surrogatepass")).hexdigest()
+    if len(parts) == 1 and type(parts[0]) is str:  # as below, for a text a chunk, in half the time
+        data = f"[{encode_basestring(parts[0])}]"
+    else:
+        data = _JSON.encode(parts)
+    return hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

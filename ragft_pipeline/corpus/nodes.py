@@ -43,6 +43,11 @@ def with_context(nodes: pa.Table) -> pa.Table:
     return nodes.set_column(place, nodes.schema.field(place), pa.array(texts, pa.string()))
 
 
+def anything_above(nodes: pa.RecordBatchReader) -> bool:
+    """Say whether any text is another with its context; reads no further than it must."""
+    return any(contextual(row) != row["text"] for batch in nodes for row in batch.to_pylist())
+
+
 def contextual(row: Mapping[str, Any]) -> str:
     """Return the text of a NODES row below its title and headings, outermost first."""
     title, text = row["title"].strip(), str(row["text"])

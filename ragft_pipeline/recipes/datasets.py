@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
-from ragft_pipeline.corpus.nodes import node_texts, with_context
+from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.identities import SCORING
 from ragft_pipeline.lineage.foresight import require_measurable
@@ -21,8 +22,15 @@ from ragft_pipeline.questions.intake import intake
 from ragft_pipeline.questions.log_parts import TRAIN, log_parts
 from ragft_pipeline.questions.pairs import make_qa_pairs
 from ragft_pipeline.questions.round_trip import Kept
+from ragft_pipeline.recipes.changes import changed_texts, kept_lists, unchanged
 from ragft_pipeline.recipes.corpus import SPLITS
-from ragft_pipeline.recipes.reading import read_nodes, read_statistics, reading
+from ragft_pipeline.recipes.reading import (
+    choosing_look,
+    choosing_questions,
+    read_nodes,
+    read_statistics,
+    reading,
+)
 from ragft_pipeline.retrieval.encoder import EncodedText, Encoder, units_of
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.token_rows import encoded_with_tokens
@@ -62,52 +70,10 @@ def _pairs_recipe(split: str) -> Recipe:
 
 def _kept_ranks(step: Step, asset: str) -> Kept | None:
     """Return the round trip's ranks of an earlier version by the same term statistics."""
-    changed = _changed_texts(step, asset, context=False)
-    if step.earlier is None or changed is None or not _unchanged(step, "corpus_statistics"):
+    changed = changed_texts(step, asset)
+    if step.earlier is None or changed is None or not unchanged(step, "corpus_statistics"):
         return None
     return Kept.load(step.earlier.artifact.path, *changed)
-
-
-def _unchanged(step: Step, *assets: str) -> bool:
-    """Say whether inputs are those that `earlier` was made of, and tell where they are not."""
-    assert step.earlier is not None
-    made_of = step.earlier.artifact.inputs
-    others = [asset for asset in assets if made_of[asset] != step.inputs[asset].data_version]
-    if others:
-        what = " and ".join(others)
-        step.work.progress(f"{step.work.asset}: {what} changed: all is searched for anew")
-    return not others
-
-
-def _changed_texts(
-    step: Step, asset: str, context: bool
-) -> tuple[dict[str, str], dict[str, str]] | None:
-    """Return the nodes, id to text, that left and that came since `earlier` was made.
-
-    A node whose text is another below other headings left and came.
-    """
-    earlier, change = step.earlier, step.change(asset, schemas.NODES)
-    if earlier is None or change is None:
-        return None
-    both = [part.column("node_id") for part in (change.before, change.after)]
-    ids = pc.unique(pa.chunked_array([*both[0].chunks, *both[1].chunks], pa.string()))
-    was, now = (
-        _texts(artifact, part, ids, context)
-        for artifact, part in (
-            (earlier.inputs[asset], change.before),
-            (step.artifact(asset), change.after),
-        )
-    )
-    gone = {node: text for node, text in was.items() if now.get(node) != text}
-    return gone, {node: text for node, text in now.items() if was.get(node) != text}
-
-
-def _texts(artifact: Artifact, rows: pa.Table, ids: pa.Array, context: bool) -> dict[str, str]:
-    """Return the texts of some nodes; `rows` has all of them but for what other documents share."""
-    places = pc.is_in(artifact.table(columns=("node_id",)).column(0), ids)
-    if pc.sum(places).as_py() not in (None, rows.num_rows):
-        rows = artifact.table().filter(places)
-    return node_texts(with_context(rows) if context else rows)
 
 
 def _among(nodes: pa.Table, ids: Collection[str]) -> set[str]:
@@ -213,12 +179,15 @@ def read_tables(step: Step) -> TrainingTables:
 
 
 def _teach(step: Step) -> Produced:
-    from ragft_pipeline.tuning.teacher_weight import choose_teacher_weight
+    from ragft_pipeline.tuning.teacher_weight import WEIGHTS, choose_teacher_weight
 
-    tables, statistics, settings = read_tables(step), read_statistics(step), reading(step)
-    gold = step.table("gold_questions")
-    weight = choose_teacher_weight(tables, gold, statistics, settings, step.work)
-    pairs = tables.train_pairs
+    context = reading(step).passages.context == "on"
+    weight = choose_teacher_weight(
+        step.settings.teacher,
+        partial(choosing_questions, step),
+        partial(choosing_look, step, "weight", WEIGHTS, context),
+    )
+    pairs = step.table("train_qa_pairs")
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
     made_of = digest_of(
         sorted(pairs.column("question_id").to_pylist()),
@@ -238,27 +207,24 @@ _SEARCHED = ("train_nodes", "passage_context", "corpus_statistics")
 
 def _taught(step: Step, questions: pa.Table, bm25_weight: float) -> pa.Table | Splice:
     """Return the teacher's scores of questions, by way of an earlier version's."""
-    from ragft_pipeline.tuning.teacher import judged
-    from ragft_pipeline.tuning.teacher_lists import FILES, FirstLook, KeptLists
+    from ragft_pipeline.tuning.teacher import judged, teacher_look
+    from ragft_pipeline.tuning.teacher_lists import LISTS
 
     asked, nothing = Questions.from_table(questions), schemas.TEACHER_SCORES.schema.empty_table()
     if not len(asked):
         return nothing
-    settings, kept = reading(step), None
-    changed = _changed_texts(step, "train_nodes", settings.passages.context == "on")
+    settings = reading(step)
+    kept = kept_lists(step, LISTS, ("train_nodes",), settings.passages.context == "on")
     earlier = step.earlier
-    if earlier is not None and changed is not None and _unchanged(step, *_SEARCHED[1:]):
-        step.work.inherit(earlier.artifact.path)
-        kept = KeptLists.load(earlier.artifact.path, *changed)
-        if kept is not None and kept.stand(asked, bm25_weight):
-            step.work.inherit(earlier.artifact.path, *FILES)
-            return step.spliced(pa.array([], pa.string()), nothing)
-    look = FirstLook(
+    if earlier and kept and kept.stand(asked, [bm25_weight]):
+        step.work.inherit(earlier.artifact.path, *kept.files)
+        return step.spliced(pa.array([], pa.string()), nothing)
+    look = teacher_look(
         lambda: node_texts(read_nodes(step, "train_nodes")),
         read_statistics(step), bm25_weight, settings, step.work, kept,
     )  # fmt: skip
     lists = look.lists(asked)
-    table = judged(look, asked, lists)
+    table = judged(look, asked, lists[0])
     look.save(lists)
     if earlier is None or kept is None:
         return table
@@ -293,7 +259,7 @@ def _teach_log(step: Step) -> Produced:
 log_scores = Recipe(
     "log_scores",
     _teach_log,
-    code=3,
+    code=4,
     heavy=True,
     inputs=(
         "log_questions", "train_nodes", "passage_context", "corpus_statistics", "teacher_scores",
@@ -308,7 +274,7 @@ log_scores = Recipe(
 teacher_scores = Recipe(
     "teacher_scores",
     _teach,
-    code=4,
+    code=5,
     heavy=True,
     inputs=(*TRAINING, "passage_context", "gold_questions", "corpus_statistics"),
     sections=("teacher", "passages", "late_interaction", "embedder"),

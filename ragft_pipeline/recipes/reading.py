@@ -2,31 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ragft_pipeline.corpus.nodes import with_context
+from ragft_pipeline.corpus.nodes import anything_above, node_texts, with_context
 from ragft_pipeline.lineage.steps import Produced, Recipe, Step
+from ragft_pipeline.recipes.changes import kept_lists
 from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.retrieval.search import MIDDLE
 from ragft_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from ragft_pipeline.tuning.choosing_questions import ChoosingQuestions
+    from ragft_pipeline.tuning.followed_lists import FirstLook
+
+_CHOOSING = ("train_nodes", "val_nodes")
 
 
 def _choose(step: Step) -> Produced:
-    from ragft_pipeline.tuning.passage_context import choose_context
+    from ragft_pipeline.tuning.passage_context import ContextChoice, choose_context
 
-    nodes = pa.concat_tables([step.table("train_nodes"), step.table("val_nodes")])
-    gold, val_pairs = step.table("gold_questions"), step.table("val_qa_pairs")
-    choice = choose_context(nodes, gold, val_pairs, step.settings, step.work)
+    given = step.settings.passages.context
+    if given != "auto":
+        return Produced(facts=asdict(ContextChoice(given, "settings")), data_version=given)
+    above = any(anything_above(step.artifact(name).reader()) for name in _CHOOSING)
+    choice = choose_context(above, partial(choosing_questions, step), partial(_context_look, step))
     return Produced(facts=asdict(choice), data_version=choice.context)
+
+
+def _context_look(step: Step, context: bool) -> FirstLook:
+    return choosing_look(step, "with_context" if context else "without", [MIDDLE], context)
+
+
+def choosing_questions(step: Step) -> ChoosingQuestions:
+    """Return what chooses how passages are read and taught."""
+    from ragft_pipeline.tuning.choosing_questions import ChoosingQuestions
+
+    columns = ("node_id", "doc_key", "start_char", "end_char")
+    places = pa.concat_tables([step.table(name, columns) for name in _CHOOSING])
+    gold, pairs = step.table("gold_questions"), step.table("val_qa_pairs")
+    return ChoosingQuestions.of(gold, pairs, places)
+
+
+def choosing_look(
+    step: Step, title: str, bm25_weights: Sequence[float], context: bool
+) -> FirstLook:
+    """Return a look at the nodes of train and val, by way of an earlier version's."""
+    from ragft_pipeline.tuning.choosing_questions import DEPTH
+    from ragft_pipeline.tuning.followed_lists import FirstLook
+
+    def read() -> dict[str, str]:
+        nodes = pa.concat_tables([step.table(name) for name in _CHOOSING])
+        return node_texts(with_context(nodes) if context else nodes)
+
+    statistics = TermStatistics.from_table(step.table("corpus_statistics"), context)
+    kept = kept_lists(step, title, _CHOOSING, context)
+    settings, work = step.settings, step.work
+    return FirstLook(read, statistics, bm25_weights, DEPTH, settings, work, title, kept)
 
 
 passage_context = Recipe(
     "passage_context",
     _choose,
-    code=2,
+    code=3,
     heavy=True,
-    inputs=("train_nodes", "val_nodes", "val_qa_pairs", "gold_questions"),
+    inputs=("train_nodes", "val_nodes", "val_qa_pairs", "gold_questions", "corpus_statistics"),
     sections=("passages", "late_interaction", "embedder"),
     weights=("embedder",),
     calls=("retrieval.encoder", "retrieval.token_vectors", "retrieval.words"),

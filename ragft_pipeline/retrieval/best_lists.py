@@ -122,12 +122,12 @@ class Part:
 
 
 def search(
-    asked: Asked, nodes: Searched, dense_weight: float, depth: int
-) -> tuple[pa.Table, pa.Table]:
-    """Return the STANDING of questions, one at least, and the ENTRIES of their lists."""
+    asked: Asked, nodes: Searched, dense_weights: Sequence[float], depth: int
+) -> list[tuple[pa.Table, pa.Table]]:
+    """Return by weight the STANDING of questions, one at least, and the ENTRIES of their lists."""
     size = rows_at_once(len(nodes.ids), _QUESTIONS)
     names = pa.array(nodes.ids, _S)
-    parts = []
+    found: list[list[tuple[pa.Table, pa.Table]]] = []
     for start in range(0, len(asked.ids), size):
         block = asked.at(np.arange(start, min(start + size, len(asked.ids))))
         dense, words = nodes.scores(block)
@@ -137,31 +137,51 @@ def search(
             for scores, end in zip((dense, dense, words, words), ends)
         ]
         bounds = np.stack(ends, axis=1)
-        mixed = _mixed(dense, words, bounds, dense_weight)
-        best = top_k(mixed, depth + SPARE)
-        scores = np.take_along_axis(mixed, best, axis=1)
-        asking = np.repeat(np.arange(len(block.ids)), [len(own) for own in block.answers])
-        answers = pc.index_in(pa.array(chain.from_iterable(block.answers), _S), names).to_numpy()
-        above = np.full(len(block.ids), -1)
-        alone = (np.bincount(asking, minlength=len(above)) == 1)[asking]
-        found = best[asking[alone]] == answers[alone, None]
-        above[asking[alone]] = np.where(found.any(axis=1), found.argmax(axis=1), -1)
-        every = best.shape[1] == len(nodes.ids)
-        standing = [
-            block.ids, _lists(bounds), _lists(np.stack(having, axis=1), np.int32),
-            np.full(len(best), -1) if every else scores[:, -1], names.take(pa.array(best[:, -1])),
-            np.full(len(best), best.shape[1]), above, block.answers,
-            _runs(mixed[asking, answers], asking, len(best)),
-        ]  # fmt: skip
-        entries = [
-            block.ids,
-            np.full(len(best), True),
-            _runs(names.take(pa.array(best.reshape(-1))), *_each(best)),
-            _lists(scores),
-        ]
-        parts.append((_table(standing, STANDING), _table(entries, ENTRIES)))
-    standings, lists = zip(*parts)
-    return pa.concat_tables(standings), pa.concat_tables(lists)
+        of_all = _lists(bounds), _lists(np.stack(having, axis=1), np.int32)
+        scaled = _scaled(dense, words, bounds)
+        found.append(
+            [_best(block, names, of_all, mix(*scaled, weight), depth) for weight in dense_weights]
+        )
+    return [
+        (pa.concat_tables([one for one, _ in own]), pa.concat_tables([one for _, one in own]))
+        for own in zip(*found)
+    ]
+
+
+def _best(
+    asked: Asked,
+    names: pa.Array,
+    of_all: tuple[pa.ListArray, pa.ListArray],
+    mixed: np.ndarray,
+    depth: int,
+) -> tuple[pa.Table, pa.Table]:
+    """Return the STANDING and the ENTRIES of some questions by their scores of all nodes.
+
+    Args:
+        of_all: the bounds of the scores that were mixed, and how many nodes have them.
+    """
+    best = top_k(mixed, depth + SPARE)
+    scores = np.take_along_axis(mixed, best, axis=1)
+    asking = np.repeat(np.arange(len(asked.ids)), [len(own) for own in asked.answers])
+    answers = pc.index_in(pa.array(chain.from_iterable(asked.answers), _S), names).to_numpy()
+    above = np.full(len(asked.ids), -1)
+    alone = (np.bincount(asking, minlength=len(above)) == 1)[asking]
+    found = best[asking[alone]] == answers[alone, None]
+    above[asking[alone]] = np.where(found.any(axis=1), found.argmax(axis=1), -1)
+    every = best.shape[1] == len(names)
+    standing = [
+        asked.ids, *of_all,
+        np.full(len(best), -1) if every else scores[:, -1], names.take(pa.array(best[:, -1])),
+        np.full(len(best), best.shape[1]), above, asked.answers,
+        _runs(mixed[asking, answers], asking, len(best)),
+    ]  # fmt: skip
+    entries = [
+        asked.ids,
+        np.full(len(best), True),
+        _runs(names.take(pa.array(best.reshape(-1))), *_each(best)),
+        _lists(scores),
+    ]
+    return _table(standing, STANDING), _table(entries, ENTRIES)
 
 
 def follow(
@@ -192,7 +212,7 @@ def follow(
             having[:, place] += sign * np.count_nonzero(own == bound, axis=1)
             if sign > 0:
                 passed[:, place] = (own > bound if place % 2 else own < bound).any(axis=1)
-        mixed, ids = _mixed(dense, words, bounds, dense_weight), np.array(part.ids, str)
+        mixed, ids = mix(*_scaled(dense, words, bounds), dense_weight), np.array(part.ids, str)
         within = _up_to(mixed, ids, floor, last) | (floor < 0)[:, None]
         listed = listed + sign * within.sum(axis=1)
         above = above + sign * (_up_to(mixed, ids, best, answer).sum(axis=1) * (above >= 0))
@@ -296,16 +316,16 @@ def _up_to(scores: np.ndarray, ids: np.ndarray, score: np.ndarray, node: np.ndar
     return np.asarray((scores > own) | ((scores == own) & (ids <= node[:, None])))
 
 
-def _mixed(
-    dense: np.ndarray, words: np.ndarray, bounds: np.ndarray, dense_weight: float
-) -> np.ndarray:
-    """Return the mixture of scores scaled to 0..1 between their bounds, float32 (questions, 4)."""
+def _scaled(
+    dense: np.ndarray, words: np.ndarray, bounds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores scaled to 0..1 between their bounds, float32 (questions, 4)."""
+    low, high, least, most = np.moveaxis(bounds[:, None], -1, 0)
 
-    def scaled(scores: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    def between(scores: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         return np.asarray((scores - low) / np.where(high > low, high - low, np.float32(1)))
 
-    low, high, least, most = np.moveaxis(bounds[:, None], -1, 0)
-    return mix(scaled(dense, low, high), scaled(words, least, most), dense_weight)
+    return between(dense, low, high), between(words, least, most)
 
 
 def _keys(nodes: np.ndarray, scores: np.ndarray) -> np.ndarray:

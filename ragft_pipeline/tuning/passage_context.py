@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
-from ragft_pipeline.corpus.nodes import node_texts, with_context
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
 from ragft_pipeline.retrieval.folds import agreed
-from ragft_pipeline.retrieval.lexical import LexicalIndex
-from ragft_pipeline.retrieval.metrics import (
-    DEPTH,
-    PRIMARY,
-    mean_of,
-    score_rankings,
-    smallest_sufficient,
-)
-from ragft_pipeline.retrieval.question_sets import PEOPLE, QuestionSet, questions_that_choose
-from ragft_pipeline.retrieval.search import MIDDLE, fuse, rows_at_once, top_k
-from ragft_pipeline.retrieval.terms import cached_terms
-from ragft_pipeline.retrieval.token_rows import vectors_with_tokens
-from ragft_pipeline.settings import Settings
-from ragft_pipeline.store import Workspace
+from ragft_pipeline.retrieval.metrics import mean_of, smallest_sufficient
+from ragft_pipeline.retrieval.question_sets import PEOPLE
+from ragft_pipeline.tuning.choosing_questions import ChoosingQuestions
+from ragft_pipeline.tuning.followed_lists import FirstLook
 
-_ENOUGH = 20  # fewer questions choose nothing
 _ON, _OFF = "on", "off"
 
 
@@ -41,7 +28,7 @@ class ContextChoice:
 
 
 def choose_context(
-    nodes: pa.Table, gold: pa.Table, val_pairs: pa.Table, settings: Settings, work: Workspace
+    anything_above: bool, asked: Callable[[], ChoosingQuestions], look: Callable[[bool], FirstLook]
 ) -> ContextChoice:
     """Return whether to read passages with context: yes, unless questions say that it harms.
 
@@ -51,20 +38,17 @@ def choose_context(
     nothing is in a passage's context.
 
     Args:
-        nodes: NODES of train and val.
-        gold: GOLD_QUESTIONS; of these, questions about train and val documents choose.
-        val_pairs: QA_PAIRS of val; those in their own words choose where people's are too few.
+        anything_above: whether anything stands above a passage of train or val.
+        asked: returns the questions that choose.
+        look: returns a look at the nodes of train and val, with context or without.
     """
-    if settings.passages.context != "auto":
-        return ContextChoice(settings.passages.context, "settings")
-    plain, read = node_texts(nodes), node_texts(with_context(nodes))
-    if plain == read:
+    if not anything_above:
         return ContextChoice(_OFF, "nothing stands above the passages")
-    column = {node_id: place for place, node_id in enumerate(plain)}
-    questions = questions_that_choose(gold, val_pairs, nodes, column, _ENOUGH)
+    choosing = asked()
+    questions = choosing.questions
     if not len(questions):
         return ContextChoice(_ON, "nothing")
-    found = [_hybrid_scores(texts, questions, settings, work) for texts in (read, plain)]
+    found = [choosing.scores(look(context))[0] for context in (True, False)]
 
     def choose(rows: np.ndarray) -> str:
         return (_ON, _OFF)[smallest_sufficient((0.0, 1.0), [one[rows] for one in found])]
@@ -74,22 +58,3 @@ def choose_context(
     else:
         best = choose(np.ones(len(questions), bool))
     return ContextChoice(best, questions.name, len(questions), *(mean_of(one) for one in found))
-
-
-def _hybrid_scores(
-    texts: dict[str, str], questions: QuestionSet, settings: Settings, work: Workspace
-) -> np.ndarray:
-    encoder = Encoder.base(settings.embedder, settings.compute)
-    vectors = vectors_with_tokens(work, encoder, texts, settings.late_interaction.bits)
-    _, queries = cached_vectors(work, encoder, questions.by_id(), "query")
-    passages, language = list(texts.values()), settings.passages.language
-    terms = cached_terms(work, passages, language)
-    lexical = LexicalIndex(passages, language=language, terms=terms)
-    scores = np.empty(len(questions))
-    rows = rows_at_once(len(texts), len(questions))
-    for start in range(0, len(questions), rows):
-        part = slice(start, start + rows)
-        words = lexical.scores(questions.texts[part])
-        ranking = top_k(fuse(queries[part] @ vectors.T, words, MIDDLE), DEPTH)
-        scores[part] = score_rankings(ranking, questions.relevant[part])[PRIMARY]
-    return scores

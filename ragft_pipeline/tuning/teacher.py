@@ -7,6 +7,7 @@ anew. Only train questions and train nodes enter.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from itertools import chain
 
 import numpy as np
@@ -28,7 +29,8 @@ from ragft_pipeline.retrieval.reranking import (
 from ragft_pipeline.settings import RerankerSettings, Settings, TeacherSettings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import Questions
-from ragft_pipeline.tuning.teacher_lists import FirstLook, Lists
+from ragft_pipeline.tuning.followed_lists import FirstLook, KeptLists, Lists
+from ragft_pipeline.tuning.teacher_lists import LISTS, whole_scores
 
 _LATE_DEPTH = 64
 _NO_SOURCE = -1
@@ -50,9 +52,22 @@ def score_with_teacher(
     questions = Questions.from_table(pairs)
     if not len(questions):
         return _NOTHING
-    look = FirstLook(lambda: node_texts(nodes), statistics, bm25_weight, settings, work)
-    lists = look.lists(questions)
-    return lists.scores(judged(look, questions, lists))
+    look = teacher_look(lambda: node_texts(nodes), statistics, bm25_weight, settings, work)
+    lists = look.lists(questions)[0]
+    return whole_scores(judged(look, questions, lists), lists)
+
+
+def teacher_look(
+    read: Callable[[], Mapping[str, str]],
+    statistics: TermStatistics,
+    bm25_weight: float,
+    settings: Settings,
+    work: Workspace,
+    kept: KeptLists | None = None,
+) -> FirstLook:
+    """Return the teacher's look at the train nodes, which `read` returns as they are read."""
+    depth = settings.teacher.depth
+    return FirstLook(read, statistics, [bm25_weight], depth, settings, work, LISTS, kept)
 
 
 def judged(look: FirstLook, questions: Questions, lists: Lists) -> pa.Table:

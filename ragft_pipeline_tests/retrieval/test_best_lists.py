@@ -85,18 +85,19 @@ def test_following_equals_searching(
     first: set[int], changes: list[set[int]], depth: int, weight: float
 ) -> None:
     before = sorted(first or {0})
-    standing, entries = search(asked_about(before), nodes_of(before), weight, depth)
+    [(standing, entries)] = search(asked_about(before), nodes_of(before), [weight], depth)
     parts = [Part([], entries)]
     for change in changes:
         now = sorted(set(before) ^ change) or [1]
         asked, nodes = asked_about(now), nodes_of(now)
-        known, whole = search(asked, nodes, weight, depth)
+        [(known, whole)] = search(asked, nodes, [weight], depth)
         gone, came = (nodes_of(sorted(set(a) - set(b))) for a, b in ((before, now), (now, before)))
         standing, added, anew = follow(standing, asked, gone, came, len(now), weight, depth)
         left = pc.is_in(added.column("question_id"), pa.array(np.array(asked.ids)[anew]))
         added = [added.filter(pc.invert(left))]
         if anew.any():
-            again, entries = search(asked.at(np.flatnonzero(anew)), nodes, weight, depth)
+            some = asked.at(np.flatnonzero(anew))
+            [(again, entries)] = search(some, nodes, [weight], depth)
             standing = pa.concat_tables([standing.filter(pa.array(~anew)), again])
             standing = standing.sort_by("question_id")
             added.append(entries)
@@ -116,7 +117,7 @@ def test_following_equals_searching(
 
 def test_lists_are_the_best_of_the_fused_scores() -> None:
     nodes, asked = nodes_of(range(60)), asked_about(range(60))
-    lists = rows_of([Part([], search(asked, nodes, 0.5, 10)[1])])
+    lists = rows_of([Part([], search(asked, nodes, [0.5], 10)[0][1])])
     mixed = fuse(QUERIES @ VECTORS.T, nodes.lexical.scores(asked.texts), 0.5)
     for row, best in enumerate(top_k(mixed, 10)):
         found = [score for _, score in lists[row][:10]]
@@ -135,7 +136,7 @@ def test_few_are_searched_for_anew_after_a_small_change() -> None:
         return Searched([ids[place] for place in places], rounded(vectors[places]), lexical)
 
     asked = Asked([f"q{n}" for n in range(50)], QUESTIONS * 10, rounded(queries), [[]] * 50)
-    kept, _ = search(asked, nodes(range(5, 2000)), 0.5, 20)
+    [(kept, _)] = search(asked, nodes(range(5, 2000)), [0.5], 20)
     _, added, anew = follow(kept, asked, nodes(range(5, 10)), nodes(range(5)), 1995, 0.5, 20)
     assert added.num_rows < 20
     assert anew.sum() < 10

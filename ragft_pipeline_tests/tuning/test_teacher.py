@@ -18,9 +18,11 @@ from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.reranking import new_cross_encoder
 from ragft_pipeline.settings import RerankerSettings, Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
+from ragft_pipeline.tuning.choosing_questions import DEPTH, ChoosingQuestions
 from ragft_pipeline.tuning.data import TrainingTables
+from ragft_pipeline.tuning.followed_lists import FirstLook
 from ragft_pipeline.tuning.teacher import score_with_teacher
-from ragft_pipeline.tuning.teacher_weight import TeacherWeight, choose_teacher_weight
+from ragft_pipeline.tuning.teacher_weight import WEIGHTS, TeacherWeight, choose_teacher_weight
 
 BLANKS = {pa.string(): "", pa.list_(pa.string()): []}
 
@@ -79,12 +81,19 @@ def _by_number() -> TrainingTables:
     return _tables(questions, nodes, "train")
 
 
-def _chosen(tables: TrainingTables, folder: Path, gold: pa.Table | None = None) -> TeacherWeight:
-    settings = Settings(store=str(folder))
+def _chosen(
+    tables: TrainingTables, folder: Path, gold: pa.Table | None = None, **teacher: object
+) -> TeacherWeight:
+    folder.mkdir(exist_ok=True)
+    settings = Settings(store=str(folder), teacher=teacher)
     statistics = TermStatistics.of(list(tables.nodes().values()))
     gold = schemas.GOLD_QUESTIONS.schema.empty_table() if gold is None else gold
     work = Workspace(ArtifactStore(folder), "teacher_scores", folder)
-    return choose_teacher_weight(tables, gold, statistics, settings, work)
+    return choose_teacher_weight(
+        settings.teacher,
+        lambda: ChoosingQuestions.of(gold, tables.val_pairs, tables.train_nodes),
+        lambda: FirstLook(tables.nodes, statistics, WEIGHTS, DEPTH, settings, work, "weight"),
+    )
 
 
 def _gold(tables: TrainingTables, split: str) -> pa.Table:
@@ -122,12 +131,7 @@ def test_peoples_dev_questions_choose_but_never_about_test_documents(tmp_path: P
 
 
 def test_a_weight_in_the_settings_is_taken(tmp_path: Path) -> None:
-    settings = Settings(store=str(tmp_path), teacher={"bm25_weight": 0.3})
-    tables = _by_meaning()
-    statistics = TermStatistics.of(list(tables.nodes().values()))
-    work = Workspace(ArtifactStore(tmp_path), "teacher_scores", tmp_path)
-    gold = schemas.GOLD_QUESTIONS.schema.empty_table()
-    chosen = choose_teacher_weight(tables, gold, statistics, settings, work)
+    chosen = _chosen(_by_meaning(), tmp_path, bm25_weight=0.3)
     assert chosen == TeacherWeight(0.3, "settings")
 
 

@@ -10,9 +10,11 @@ from ragft_pipeline import schemas
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, ArtifactStore, Workspace
+from ragft_pipeline.store.segments import digest_in
 from ragft_pipeline.tuning.data import Questions
-from ragft_pipeline.tuning.teacher import judged
-from ragft_pipeline.tuning.teacher_lists import FirstLook, KeptLists, read_scores
+from ragft_pipeline.tuning.followed_lists import FirstLook, KeptLists
+from ragft_pipeline.tuning.teacher import judged, teacher_look
+from ragft_pipeline.tuning.teacher_lists import LISTS, read_scores
 from ragft_pipeline_tests.corpora import prose
 
 TEXTS = {f"{n:032x}": f"{prose(n, 12)} {prose(n % 5, 6)}" for n in range(48)}
@@ -36,12 +38,12 @@ def look(folder: Path, nodes: list[str], kept: KeptLists | None = None) -> First
     )
     work = Workspace(ArtifactStore(folder), "teacher_scores", folder)
     texts = {node: TEXTS[node] for node in sorted(nodes)}
-    return FirstLook(lambda: texts, STATISTICS, 0.5, settings, work, kept)
+    return teacher_look(lambda: texts, STATISTICS, 0.5, settings, work, kept)
 
 
 def taught(one: FirstLook, asked: Questions) -> pa.Table:
     lists = one.lists(asked)
-    table = judged(one, asked, lists)
+    table = judged(one, asked, lists[0])
     one.save(lists)
     schemas.TEACHER_SCORES.keyed.write(table, one.work.folder / "teacher_scores.parquet")
     return read_scores(artifact_at(one.work.folder))
@@ -53,7 +55,7 @@ def artifact_at(place: Path) -> Artifact:
 
 def kept_at(place: Path, before: list[str], now: list[str]) -> KeptLists:
     gone, came = ({n: TEXTS[n] for n in a if n not in b} for a, b in ((before, now), (now, before)))
-    kept = KeptLists.load(place, gone, came)
+    kept = KeptLists.load(place, LISTS, gone, came)
     assert kept is not None
     return kept
 
@@ -62,8 +64,8 @@ def test_lists_that_were_kept_teach_what_a_search_of_all_teaches(tmp_path: Path)
     place, before = tmp_path / "first", NAMES[:40]
     taught(look(place, before), questions_about(before))
     kept = kept_at(place, before, before)
-    assert kept.stand(questions_about(before), 0.5)
-    assert not kept.stand(questions_about(before), 0.25)
+    assert kept.stand(questions_about(before), [0.5])
+    assert not kept.stand(questions_about(before), [0.25])
     parts, searched = [], 0
     for number, now in enumerate((NAMES[:39], NAMES[1:41], NAMES[2:], NAMES[2:42], NAMES[2:41])):
         kept, asked = kept_at(place, before, now), questions_about(now)
@@ -78,8 +80,8 @@ def test_lists_that_were_kept_teach_what_a_search_of_all_teaches(tmp_path: Path)
         place, before = tmp_path / f"followed{number}", now
         held = kept_at(place, now, now)
         assert held.languages == kept_at(tmp_path / f"whole{number}", now, now).languages
-        files = {part.entries for part in held.lists.parts}
-        assert files == set(place.glob("best_lists.*.parquet"))
+        files = {part.entries for part in held.lists[0].parts}
+        assert files == {file for file in place.glob(f"{LISTS}.*.parquet") if digest_in(file.name)}
         parts.append(len(files))
     assert searched > 1
     assert max(parts) > 1
@@ -91,7 +93,7 @@ def test_only_what_changed_is_written(tmp_path: Path) -> None:
     taught(look(tmp_path / "first", before), questions_about(before))
     follower = look(tmp_path / "second", now, kept_at(tmp_path / "first", before, now))
     follower.work.inherit(tmp_path / "first")
-    lists = follower.lists(questions_about(before))
+    [lists] = follower.lists(questions_about(before))
     table = judged(follower, questions_about(before), lists)
     first, *_, last = lists.parts
     assert last.gone == NAMES[39:40]
