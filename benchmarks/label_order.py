@@ -56,7 +56,7 @@ def measure(folder: Path, store: Path, results: Results) -> list[str]:
         read = reading(Step(bench.settings, artifacts, bench.version, work))
         late = Models(late_interaction=made["late_interaction"].model)
         trial = Trial.of(bench.nodes, late, read, work)
-        relevant = RelevanceIndex(bench.nodes, trial.column)
+        relevant = RelevanceIndex(bench.nodes, trial.places(bench.nodes))
         people = gold_set("people", made["gold_questions"].table(), relevant)
         pair = (trial.prior, trial.untuned)
         every = np.ones(len(people), bool)

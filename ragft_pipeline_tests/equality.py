@@ -16,6 +16,7 @@ from ragft_pipeline.store.rows import read_rows_of
 from ragft_pipeline.tuning.teacher_lists import read_scores
 
 TOLERANCE = 1e-5
+CHOICES = "chosen_on", "questions", "with_context", "without", "bm25_weight"
 
 
 def assert_same_version(
@@ -33,6 +34,8 @@ def assert_same_version(
             assert _ranks(ours) == _ranks(theirs)
         if recipe.name == "node_embeddings":
             assert_same_rows(VECTORS, _vectors(ours), _vectors(theirs), recipe.name)
+        for fact in CHOICES:
+            assert ours.facts.get(fact) == theirs.facts.get(fact), f"{fact} of {recipe.name}"
         assert ours.data_version == theirs.data_version, f"{recipe.name} of {version}"
 
 

@@ -189,6 +189,8 @@ def _inside(source: Source, store: str | None) -> str | None:
 
 
 def _unfit(full: str, top: Path) -> str | None:
+    if os.path.isfile(full) and not os.path.islink(full):  # noqa: PTH113, PTH114
+        return None  # its folder was entered, so that is no link either
     if not lies_within(full, top):
         return "a symbolic link that leads out of the corpus folder"
     real = real_path(full)

@@ -155,7 +155,8 @@ def near_duplicates(
     pairs: set[tuple[int, int]] = set()
     for band in range(_BANDS[0]):
         values = hashes[:, band * _BANDS[1] : (band + 1) * _BANDS[1]]
-        for group in _equal_rows(values):
+        alike = np.flatnonzero(np.isin(values[:, 0], values[is_new, 0]))
+        for group in (alike[rows] for rows in _equal_rows(values[alike])):
             fresh = group[is_new[group]]
             pairs.update((row, other) for row in fresh.tolist() for other in group.tolist())
     return [

@@ -46,9 +46,11 @@ class Scores:
     def best(self, scores: np.ndarray, depth: int = DEPTH) -> Ranking:
         """Return the ranking by scores of these questions and nodes."""
         ranking = Ranking.of(scores, depth)
-        if self.nodes is None:
-            return ranking
-        return Ranking(np.take_along_axis(self.nodes, ranking.nodes, axis=1), ranking.scores)
+        return Ranking(self.named(ranking.nodes), ranking.scores)
+
+    def named(self, columns: np.ndarray) -> np.ndarray:
+        """Return the nodes that some columns of each question are."""
+        return columns if self.nodes is None else np.take_along_axis(self.nodes, columns, axis=1)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ from ragft_pipeline.retrieval.question_sets import (
     QuestionSet,
     RelevanceIndex,
     gold_set,
+    nodes_asked_about,
     synthetic_set,
     unseen,
 )
@@ -54,6 +56,11 @@ class EvaluationData:
     test_pairs: pa.Table
     train_pairs: pa.Table
     gold: pa.Table
+
+    @cached_property
+    def asked_about(self) -> pa.Table:
+        """The nodes of the documents that questions are about."""
+        return nodes_asked_about(self.nodes, self.gold, self.test_pairs)
 
 
 def evaluate_retrieval(
@@ -152,7 +159,7 @@ def rows_of(
 
 def peoples_questions(data: EvaluationData, trial: Trial, settings: Settings) -> QuestionSet:
     """Return the people's questions that some node answers, at most `evaluation.max_questions`."""
-    index = RelevanceIndex(data.nodes, trial.column)
+    index = RelevanceIndex(data.asked_about, trial.places(data.asked_about))
     return gold_set(SERVED, data.gold, index).first(settings.evaluation.max_questions)
 
 
@@ -190,8 +197,9 @@ def synthetic_questions(
     question is scored by weights that it had a part in.
     """
     pairs = unseen(data.test_pairs, data.train_pairs)
-    index = RelevanceIndex(data.nodes, trial.column)
-    questions = synthetic_set(SYNTHETIC, pairs, index, trial.column, True)
+    column = trial.places(data.asked_about)
+    index = RelevanceIndex(data.asked_about, column)
+    questions = synthetic_set(SYNTHETIC, pairs, index, column, True)
     dropped = data.test_pairs.num_rows - pairs.num_rows
     drawn = questions.first(2 * settings.evaluation.max_synthetic)
     asked, telling = (drawn.at(range(start, len(drawn), 2)) for start in (0, 1))

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
 from ragft_pipeline.evaluation.choosing import Fused, Plain, Ranked, System
-from ragft_pipeline.evaluation.ranking import Found, Ranking
+from ragft_pipeline.evaluation.ranking import Found
 from ragft_pipeline.evaluation.second_stages import (
     CROSS_ENCODER_RANKER,
     RANKER,
@@ -38,10 +39,10 @@ from ragft_pipeline.retrieval.evidence import (
     Evidence,
 )
 from ragft_pipeline.retrieval.lexical import LexicalIndex
-from ragft_pipeline.retrieval.metrics import METRICS, POOLED
+from ragft_pipeline.retrieval.metrics import DEPTH, METRICS, POOLED
 from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.reranking import Reranker, is_cross_encoder
-from ragft_pipeline.retrieval.search import min_max, mix
+from ragft_pipeline.retrieval.search import best_mixtures, min_max, top_k
 from ragft_pipeline.retrieval.terms import cached_terms
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
@@ -105,10 +106,11 @@ class Trial:
         cross_encoders = _cross_encoders(evidence.read, models, settings, work)
         return cls(node_ids, stages, late, cross_encoders, evidence, settings)
 
-    @property
-    def column(self) -> dict[str, int]:
-        """The place of each node."""
-        return {node_id: index for index, node_id in enumerate(self.node_ids)}
+    def places(self, nodes: pa.Table) -> dict[str, int]:
+        """Return the places of the nodes of a NODES table."""
+        ids = pc.unique(nodes.column("node_id"))
+        places = pc.index_in(ids, pa.array(self.node_ids, pa.string()))
+        return dict(zip(ids.to_pylist(), places.to_pylist()))
 
     @property
     def untuned(self) -> str:
@@ -134,22 +136,22 @@ class Trial:
         def wanted(name: str) -> bool:
             return not only or any(each == name or each.startswith(f"{name} + ") for each in only)
 
-        def rank(name: str, ranking: Ranking) -> None:
-            ranked.setdefault(name, []).append(ranking.nodes)
+        def rank(name: str, nodes: np.ndarray) -> None:
+            ranked.setdefault(name, []).append(nodes)
 
         for block, words, scored in self.stages.blocks(questions):
             if wanted(BM25):
-                rank(BM25, Ranking.of(words))
+                rank(BM25, top_k(words, DEPTH))
             asked = self.stages.encoded(base, questions)[block]
             for retriever, scores in scored:
                 hybrid = hybrid_name(retriever.name)
                 if wanted(retriever.name):
-                    rank(retriever.name, scores.best(scores.dense))
+                    rank(retriever.name, scores.named(top_k(scores.dense, DEPTH)))
                 if not wanted(hybrid):
                     continue
-                dense, lexical = min_max(scores.dense), min_max(scores.words)
-                for weight in grid:
-                    rank(f"{hybrid} {weight}", scores.best(mix(dense, lexical, weight)))
+                scaled = min_max(scores.dense), min_max(scores.words)
+                for weight, best in zip(grid, best_mixtures(*scaled, grid, DEPTH)):
+                    rank(f"{hybrid} {weight}", scores.named(best))
                 start = time.monotonic()
                 plain = scores.dense if retriever is base else scores.of(asked, base.node_vectors)
                 found = self.evidence.candidates(

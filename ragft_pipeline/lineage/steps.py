@@ -26,7 +26,7 @@ from ragft_pipeline.schemas import Table
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact, ArtifactStore, How, Link, Workspace
 from ragft_pipeline.store.life import at_work
-from ragft_pipeline.store.tables import Change, Splice, segments_of
+from ragft_pipeline.store.tables import Change, Splice
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Produced:
 class Earlier:
     """What an ancestor of this version has of an asset, by the same code and settings.
 
-    Its table is in segments.
+    Its table, where it has one, is in segments.
     """
 
     version: str
@@ -93,7 +93,7 @@ class Step:
     def earlier(self) -> Earlier | None:
         """This asset as the nearest ancestor has it, with the inputs that it was made of."""
         found = nearest(self.work.asset, self.lineage, self.store, self.version)
-        if found is None or not segments_of(found[1].table_path()):
+        if found is None or found[1].table_path().is_file():
             return None
         version, artifact = found
         inputs = {}

@@ -42,7 +42,9 @@ corpus_snapshot = Recipe(
 
 def frozen_documents(step: Step, version: str) -> list[FrozenDocument]:
     """Return a version's documents, one entry a distinct text."""
-    rows = step.snapshots.load(version).table(schemas.DOCUMENTS).sort_by("path").to_pylist()
+    columns = ["path", "doc_key", "markdown", "title", "cluster", "split"]
+    table = step.snapshots.load(version).table(schemas.DOCUMENTS).select(columns)
+    rows, text = table.sort_by("path").to_pylist(), step.snapshots.text
     documents = {
         row["doc_key"]: FrozenDocument(
             row["doc_key"],
@@ -50,7 +52,7 @@ def frozen_documents(step: Step, version: str) -> list[FrozenDocument]:
             row["title"],
             row["cluster"],
             row["split"],
-            partial(step.snapshots.text, row["doc_key"]),
+            partial(text, row["doc_key"]),
         )
         for row in reversed(rows)
     }
@@ -61,6 +63,9 @@ def guarded_documents(step: Step, version: str) -> list[FrozenDocument]:
     """Return the val and test documents of earlier versions that a version no longer has."""
     snapshot = step.snapshots.load(version)
     present = set(snapshot.table(schemas.DOCUMENTS).column("doc_key").to_pylist())
+    ledger = snapshot.table(schemas.LEDGER).drop_columns("signature")
+    held_out = ledger.filter(pc.not_equal(ledger.column("split"), "train"))
+    text = step.snapshots.text
     return [
         FrozenDocument(
             row["doc_key"],
@@ -68,10 +73,10 @@ def guarded_documents(step: Step, version: str) -> list[FrozenDocument]:
             "",
             row["cluster"],
             row["split"],
-            partial(step.snapshots.text, row["doc_key"]),
+            partial(text, row["doc_key"]),
         )
-        for row in snapshot.table(schemas.LEDGER).to_pylist()
-        if row["split"] != "train" and row["doc_key"] not in present
+        for row in held_out.to_pylist()
+        if row["doc_key"] not in present
     ]
 
 
@@ -166,7 +171,10 @@ def _statistics(step: Step) -> Produced:
     link = step.store.linked(anchor, "corpus_statistics")
     found = step.store.find("corpus_statistics", link.action) if link else None
     if found is not None and facts.items() <= found.facts.items():
-        return Produced(found.table(), facts)
+        if step.earlier is None or step.earlier.artifact.data_version != found.data_version:
+            return Produced(found.table(), facts)
+        nothing = schemas.CORPUS_STATISTICS.schema.empty_table()
+        return Produced(step.spliced(pa.array([], pa.string()), nothing), facts)
     nodes = _filtered(cut_version(step, anchor), "train").read_all()
     tables = [
         TermStatistics.of(_distinct_texts(nodes, context), language).to_table(context)

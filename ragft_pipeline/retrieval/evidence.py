@@ -18,7 +18,7 @@ from ragft_pipeline.corpus.nodes import headings_of, node_texts, with_context
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import DEPTH
 from ragft_pipeline.retrieval.search import MIDDLE, min_max, mix, top_k
-from ragft_pipeline.retrieval.terms import Terms
+from ragft_pipeline.retrieval.terms import Terms, runs
 
 EVIDENCE_VERSION = 1  # raise it when some candidate would get another feature
 PLACE = ["doc_key", "start_char"]
@@ -159,6 +159,7 @@ class Evidence:
         order = np.lexsort((rows.column("start_char").to_numpy(), of))
         self._document, self._order = of, order
         self._starts = np.searchsorted(of[order], np.arange(of.max(initial=-1) + 1))
+        self._lengths_of_documents = np.diff(self._starts, append=number)
         self._before, self._after = np.full(number, number), np.full(number, number)
         same = of[order[1:]] == of[order[:-1]]
         self._after[order[:-1][same]] = order[1:][same]
@@ -188,24 +189,27 @@ class Evidence:
         def here(scores: np.ndarray) -> np.ndarray:
             return scores if nodes is None else np.take_along_axis(scores, nodes, axis=1)
 
-        scaled = {"dense": min_max(dense), "base": min_max(base), "bm25": min_max(words)}
-        first = mix(scaled["dense"], scaled["bm25"], MIDDLE)
+        scaled, lexical = min_max(dense), min_max(words)
+        first = mix(scaled, lexical, MIDDLE)
         best = top_k(first, DEPTH)
+
+        def of_best(scores: np.ndarray) -> np.ndarray:
+            return np.take_along_axis(scores, best, axis=1)
+
+        at = {"dense": of_best(scaled), "bm25": of_best(lexical)}
+        at["base"] = at["dense"] if base is dense else _min_max_at(base, best)
         plain = self.plain is self.lexical
-        scaled["words"] = scaled["bm25"] if plain else min_max(here(self.plain.scores(questions)))
-        scaled["title"] = min_max(here(self.titles.scores(questions)))
-        at = {name: np.take_along_axis(scores, best, axis=1) for name, scores in scaled.items()}
+        at["words"] = at["bm25"] if plain else _min_max_at(here(self.plain.scores(questions)), best)
+        at["title"] = _min_max_at(here(self.titles.scores(questions)), best)
+        del scaled, lexical
         found = best if nodes is None else np.take_along_axis(nodes, best, axis=1)
-        rows = np.arange(len(first))[:, None]
-        whole = np.zeros((len(first), len(self.texts) + 1), np.float32)
-        if nodes is None:
-            whole[:, :-1] = first
-        else:
-            np.maximum.at(whole, (rows, nodes), first)
-        top = np.maximum.reduceat(whole[:, self._order], self._starts, axis=1)
-        at["document"] = top[rows, self._document[found]]
+        if nodes is not None:  # by all nodes; those that were not scored have 0
+            whole = np.zeros((len(first), len(self.texts)), np.float32)
+            np.maximum.at(whole, (np.arange(len(first))[:, None], nodes), first)
+            first = whole
+        at["document"] = self._best_of_documents(first, found)
         at["neighbours"] = np.maximum(
-            whole[rows, self._before[found]], whole[rows, self._after[found]]
+            _scores_at(first, self._before[found]), _scores_at(first, self._after[found])
         )
         shares = [self.lexical.shares(text, row) for text, row in zip(questions, found)]
         for place, name in enumerate(("coverage", "bigrams")):
@@ -213,3 +217,27 @@ class Evidence:
         at["length"] = self._length[found]
         features = np.stack([at[name] for name in FIRST_STAGE], axis=2).astype(np.float32)
         return Candidates(found, features, FIRST_STAGE)
+
+    def _best_of_documents(self, scores: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+        """Return for each node, int (questions, candidates), the best score in its document."""
+        documents = self._document[nodes].reshape(-1)
+        lengths = self._lengths_of_documents[documents]
+        members = self._order[runs(self._starts[documents], lengths)]
+        rows = np.repeat(np.arange(len(nodes)).repeat(nodes.shape[1]), lengths)
+        if not len(members):
+            return np.zeros(nodes.shape, np.float32)
+        best = np.maximum.reduceat(scores[rows, members], np.cumsum(lengths) - lengths)
+        return np.asarray(best).reshape(nodes.shape)
+
+
+def _min_max_at(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return `min_max` of all scores at some places, int (questions, places)."""
+    ends = np.stack([scores.min(axis=1), scores.max(axis=1)], axis=1)
+    some = np.concatenate([ends, np.take_along_axis(scores, places, axis=1)], axis=1)
+    return min_max(some)[:, 2:]
+
+
+def _scores_at(scores: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+    """Return the scores of some nodes of each question; of the one after the last, 0."""
+    known = np.take_along_axis(scores, np.minimum(nodes, scores.shape[1] - 1), axis=1)
+    return np.where(nodes < scores.shape[1], known, np.float32(0))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 MIDDLE = 0.5
 """The dense weight of a hybrid where nothing tells which part is better."""
 
 _CELLS = 1 << 25  # of a score matrix held at once, 128 MB of float32
+
+
+_ROUNDING = 1e-5  # of mixtures of scores from 0 to 1
 
 
 def rows_at_once(columns: int, most: int) -> int:
@@ -42,6 +47,30 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
         part = np.broadcast_to(np.arange(k), scores.shape).copy()
     order = np.argsort(-np.take_along_axis(scores, part, axis=1), axis=1, kind="stable")
     return np.take_along_axis(part, order, axis=1)
+
+
+def best_mixtures(
+    dense: np.ndarray, lexical: np.ndarray, dense_weights: Sequence[float], k: int
+) -> list[np.ndarray]:
+    """Return the `top_k` of `mix` by each weight, looking at few of the nodes.
+
+    What is among the best by any weight is no worse, by one score or the other, than the last of
+    the best by all of them; some nodes that are good by any say how good that is at least.
+
+    Args:
+        dense, lexical: scores of the same scale, float arrays of shape (queries, nodes).
+    """
+    some = [top_k(scores, k) for scores in (dense, lexical, mix(dense, lexical, MIDDLE))]
+    k = some[0].shape[1]
+    found = [np.empty((len(dense), k), np.int64) for _ in dense_weights]
+    for row, known in enumerate(map(np.unique, np.concatenate(some, axis=1) if k else ())):
+        ours = dense[row, known], lexical[row, known]
+        least = min(np.partition(mix(*ours, weight), -k)[-k] for weight in dense_weights)
+        near = np.flatnonzero(~(np.maximum(dense[row], lexical[row]) < least - _ROUNDING))
+        ours = dense[None, row, near], lexical[None, row, near]
+        for best, weight in zip(found, dense_weights):
+            best[row] = near[top_k(mix(*ours, weight), k)[0]]
+    return found
 
 
 def min_max(scores: np.ndarray) -> np.ndarray:

@@ -41,11 +41,14 @@ class Terms:
     def of(cls, texts: Sequence[str], languages: Sequence[str]) -> Terms:
         """Cut texts, each by its language."""
         numbers: dict[str, int] = {}
+        known: dict[tuple[str, str], np.ndarray] = {}  # a title stands above many texts
         sequence, lengths = [np.empty(0, np.int32)], []
-        for text, language in zip(texts, languages):
-            terms = lexical_terms(text, language)
-            own = [numbers.setdefault(term, len(numbers)) for term in terms]
-            sequence.append(np.array(own, np.int32))
+        for unit in zip(texts, languages):
+            if (own := known.get(unit)) is None:
+                terms = lexical_terms(*unit)
+                numbered = [numbers.setdefault(term, len(numbers)) for term in terms]
+                own = known[unit] = np.array(numbered, np.int32)
+            sequence.append(own)
             lengths.append(len(own))
         return cls(numbers, np.concatenate(sequence), np.array(lengths, np.int64), list(languages))
 

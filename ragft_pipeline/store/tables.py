@@ -124,7 +124,8 @@ class Layout:
         column = pa.concat_tables(digests).column(DIGEST)
         if not len(column):
             return digest_of("empty", names)
-        flat = np.frombuffer(b"".join(column.to_pylist()), "S32")
+        flat = column.cast(pa.binary(32)).combine_chunks()
+        flat = np.frombuffer(flat.buffers()[1], "S32")[flat.offset :][: len(flat)]
         return digest_of(names, hashlib.sha256(np.sort(flat).tobytes().hex().encode()).hexdigest())
 
     def change(self, before: Path, after: Path) -> Change | None:

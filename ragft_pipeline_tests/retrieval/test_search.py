@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from ragft_pipeline.retrieval.search import fuse, min_max, top_k
+from ragft_pipeline.retrieval.search import best_mixtures, fuse, min_max, mix, top_k
 
 FEW_VALUES = npst.arrays(
     np.float32,
@@ -53,3 +53,20 @@ def test_fusion_runs_from_lexical_to_dense() -> None:
     assert top_k(fuse(dense, lexical, 0.0), 1).tolist() == [[0]]
     assert top_k(fuse(dense, lexical, 1.0), 1).tolist() == [[1]]
     np.testing.assert_allclose(fuse(dense, lexical, 0.5), [[0.5, 0.5, 0.375]])
+
+
+@given(
+    npst.arrays(np.float32, (2, 3, 40), elements=st.sampled_from([0.0, 0.25, 0.5, 0.7, 1.0])),
+    st.integers(0, 12),
+)
+def test_the_best_mixtures_are_those_of_all_nodes(scores: np.ndarray, k: int) -> None:
+    dense, lexical = min_max(scores[0]), min_max(scores[1])
+    weights = (0.0, 0.1, 0.5, 0.9, 1.0)
+    found = best_mixtures(dense, lexical, weights, k)
+    for weight, best in zip(weights, found):
+        np.testing.assert_array_equal(best, top_k(mix(dense, lexical, weight), k))
+
+
+def test_mixtures_with_what_is_no_number_are_ranked() -> None:
+    dense, lexical = np.full((1, 3), np.nan, np.float32), np.ones((1, 3), np.float32)
+    assert best_mixtures(dense, lexical, [0.5], 2)[0].tolist() == [[0, 1]]
