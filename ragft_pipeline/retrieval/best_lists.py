@@ -58,9 +58,14 @@ ENTRIES = pa.schema(
 """Entries of lists, whole ones or what is added to them."""
 
 
-def rounded(vectors: np.ndarray) -> np.ndarray:
-    """Return unit vectors as whole numbers, float32; a coordinate is off by 1/8000 at most."""
-    return np.rint(vectors * np.float32(_LEVELS))
+def rounded(vectors: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Return unit vectors as whole numbers, float32; a coordinate is off by 1/8000 at most.
+
+    Args:
+        out: where they go; `vectors` itself may be given.
+    """
+    scaled = np.multiply(vectors, np.float32(_LEVELS), out=out)
+    return np.asarray(np.rint(scaled, out=scaled))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 MIDDLE = 0.5
 """The dense weight of a hybrid where nothing tells which part is better."""
 
-_CELLS = 1 << 25  # of a score matrix held at once, 128 MB of float32
+_CELLS = 1 << 24  # of a score matrix held at once, 64 MB of float32
 
 
 _ROUNDING = 1e-5  # of mixtures of scores from 0 to 1

@@ -114,10 +114,10 @@ def _languages_of() -> dict[str, list[str]]:
 
 
 def _stemmer(language: str):  # type: ignore[no-untyped-def]
-    from Stemmer import Stemmer
-
     known = vars(_stemmers)
     if language not in known:
+        from Stemmer import Stemmer
+
         known[language] = Stemmer(language)
     return known[language]
 

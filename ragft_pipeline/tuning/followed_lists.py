@@ -275,7 +275,7 @@ class FirstLook:
         passages = {key: texts[key] for key in ids}
         bits = self.settings.late_interaction.bits
         vectors = vectors_with_tokens(self.work, self._encoder, passages, bits)
-        return Searched(ids, rounded(vectors), lexical)
+        return Searched(ids, rounded(vectors, out=vectors), lexical)
 
 
 def _renewed(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,10 @@ def test_a_file_digest_is_its_sha256(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"x" * 3_000_000)
     assert file_sha256(file) == hashlib.sha256(b"x" * 3_000_000).hexdigest()
+
+
+@given(st.lists(st.text() | st.just('"\\ \ud800\u2028\x00\x1f\x7f')))
+def test_texts_have_the_digest_of_their_json(texts: list[str]) -> None:
+    data = json.dumps(texts, ensure_ascii=False, separators=(",", ":"))
+    known = hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()
+    assert digest_of(*texts) == known
