@@ -70,3 +70,14 @@ def test_the_best_mixtures_are_those_of_all_nodes(scores: np.ndarray, k: int) ->
 def test_mixtures_with_what_is_no_number_are_ranked() -> None:
     dense, lexical = np.full((1, 3), np.nan, np.float32), np.ones((1, 3), np.float32)
     assert best_mixtures(dense, lexical, [0.5], 2)[0].tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("missing", [0, 150, 2990])
+def test_the_best_of_a_wide_row_are_those_of_a_sort(missing: int) -> None:
+    draw = np.random.default_rng(missing)
+    scores = draw.integers(0, 400, (4, 3000)).astype(np.float32)
+    scores[1, draw.permutation(3000)[:missing]] = np.nan
+    scores[2] = np.sort(scores[2])
+    scores[3, 16:] = 0  # the sample has none of the best
+    for row, best in zip(scores, top_k(scores, 40)):
+        np.testing.assert_array_equal(best, np.argsort(-row, kind="stable")[:40])
