@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from ragft_pipeline.evaluation.trial import Models
 
 
+_READ = ("node_id", "doc_key", "title", "heading_path", "text", "start_char", "end_char")
+
+
 def evaluation_data(step: Step) -> EvaluationData:
     """Return the tables an evaluation reads."""
     from ragft_pipeline.evaluation.retrieval_eval import EvaluationData
 
     return EvaluationData(
-        nodes=step.table("chunked_nodes"),
+        nodes=step.table("chunked_nodes", _READ),
         train_pairs=step.table("train_qa_pairs"),
         test_pairs=step.table("test_qa_pairs"),
         gold=step.table("gold_questions"),
