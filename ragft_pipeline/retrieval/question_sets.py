@@ -138,9 +138,10 @@ class RelevanceIndex:
 def nodes_asked_about(nodes: pa.Table, gold: pa.Table, pairs: pa.Table) -> pa.Table:
     """Return the rows of a NODES table in documents that questions are about or were judged on."""
     keys = {*gold.column("doc_key").to_pylist(), *pairs.column("doc_key").to_pylist()}
-    for row in gold.select(["whole", "answers", "rejected"]).to_pylist():
+    for row in gold.to_pylist():
         keys.update(row["whole"] or ())
-        keys.update(one["doc_key"] for one in (*(row["answers"] or ()), *(row["rejected"] or ())))
+        placed = (*(row["answers"] or ()), *(row.get("rejected") or ()))
+        keys.update(one["doc_key"] for one in placed)
     return nodes.filter(pc.is_in(nodes.column("doc_key"), pa.array(keys, pa.string())))
 
 
