@@ -220,14 +220,18 @@ class Evidence:
 
     def _best_of_documents(self, scores: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         """Return for each node, int (questions, candidates), the best score in its document."""
-        documents = self._document[nodes].reshape(-1)
+        number, width = nodes.shape
+        rows = np.arange(number).repeat(width)
+        asked = rows * len(self._starts) + self._document[nodes].reshape(-1)
+        pairs, places = np.unique(asked, return_inverse=True)
+        rows, documents = np.divmod(pairs, max(1, len(self._starts)))
         lengths = self._lengths_of_documents[documents]
         members = self._order[runs(self._starts[documents], lengths)]
-        rows = np.repeat(np.arange(len(nodes)).repeat(nodes.shape[1]), lengths)
         if not len(members):
             return np.zeros(nodes.shape, np.float32)
-        best = np.maximum.reduceat(scores[rows, members], np.cumsum(lengths) - lengths)
-        return np.asarray(best).reshape(nodes.shape)
+        held = scores[rows.repeat(lengths), members]
+        best = np.maximum.reduceat(held, np.cumsum(lengths) - lengths)
+        return np.asarray(best[places]).reshape(number, width)
 
 
 def _min_max_at(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
