@@ -253,8 +253,10 @@ def model_folder(weights: Weights) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             staged = Path(temporary) / name
-            for part in _read_gguf(weights):
-                part.save_pretrained(staged)
+            tokenizer, model = _read_gguf(weights)
+            tokenizer.save_pretrained(staged)
+            # a file is mapped for as long as one of its weights stays as it was loaded
+            model.save_pretrained(staged, max_shard_size="50MB")
             write_json(staged / _UNPACKED_FILE, _stamps(staged))
             if folder.is_dir():
                 folder.rename(Path(temporary) / "changed")

@@ -175,6 +175,7 @@ def test_lineage_page(pages: Pages) -> None:
     across = [place["x"] for place in places if place]
     assert len(across) == len(GROUPS)
     assert across == sorted(across)
+    pages.page.set_viewport_size({"width": 3200, "height": 2000})  # names are shown from a size on
     pages.page.get_by_label("settings").last.click()
     pages.page.get_by_role("menuitem").filter(has_text="Change graph to vertical").click()
     pages.page.keyboard.press("Alt+e")
