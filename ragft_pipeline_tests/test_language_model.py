@@ -50,7 +50,7 @@ class Part:
     def __init__(self, name: str, fails: bool = False) -> None:
         self.name, self.fails = name, fails
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: Path, max_shard_size: str = "") -> None:
         if self.fails:
             raise OSError("no space left on device")
         folder.mkdir(exist_ok=True)
