@@ -137,7 +137,7 @@ def compare_adapters(bench: Bench, engines: Engines, pairs: int) -> Tuning:
 
 
 def training_job(bench: Bench, made: dict[str, Artifact], out: Path) -> dict[str, Any]:
-    dataset = out.with_suffix(".json")
+    dataset = out.with_name(f"{out.name}-dataset.json")  # the job itself is <task>.json
     pairs, nodes = (made[name].table() for name in ("train_qa_pairs", "train_nodes"))
     write_embedding_qa(labelled_pairs(pairs, nodes), dataset)
     return {"dataset": str(dataset.resolve()), "model": str(bench.weights.folder), "out": str(out)}
