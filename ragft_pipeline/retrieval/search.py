@@ -10,9 +10,7 @@ MIDDLE = 0.5
 """The dense weight of a hybrid where nothing tells which part is better."""
 
 _CELLS = 1 << 24  # of a score matrix held at once, 64 MB of float32
-
-
-_STRIDE = 16
+_STRIDE = 16  # one score in so many is the sample that says how good the best are at least
 _ROUNDING = 1e-5  # of mixtures of scores from 0 to 1
 
 
