@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import torch
     from sentence_transformers import SentenceTransformer
 
+    from ragft_pipeline.retrieval.model_folder import BertFolder, StaticFolder
     from ragft_pipeline.retrieval.packed import PackedEncoder
 
 Kind = Literal["query", "document"]
@@ -88,7 +89,8 @@ class Encoder:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle what the encoder is, not what it has loaded."""
-        kept = {name: value for name, value in vars(self).items() if name != "_packed"}
+        loaded = ("_packed", "_folder")
+        kept = {name: value for name, value in vars(self).items() if name not in loaded}
         return {**kept, "_model": None}
 
     def identity(self, kind: Kind) -> str:
@@ -130,7 +132,7 @@ class Encoder:
         if kind == "document" and self._documents is not None:
             return self._documents.encode(texts, kind, progress)
         if not texts:
-            return np.zeros((0, self.model.get_embedding_dimension() or 0), np.float32)
+            return np.zeros((0, self.width), np.float32)
         prompt = self._prompt(kind) or None
         if self._packed is not None:
             return normalise_rows(self._packed.encode(texts, prompt).float().numpy())
@@ -150,16 +152,46 @@ class Encoder:
 
         Not in integers, and not of a model without token states, such as a mean of word vectors.
         """
-        has_states = self.model.transformers_model is not None
-        return has_states and self._compute.dtype != "int8" and self._documents is None
+        if self._compute.dtype == "int8" or self._documents is not None:
+            return False
+        if self._folder is not None:
+            return hasattr(self._folder, "tensors")
+        return self.model.transformers_model is not None
+
+    @property
+    def width(self) -> int:
+        """How many numbers a vector has."""
+        width = self._folder.width if self._folder else self.model.get_embedding_dimension()
+        return int(width or 0)
+
+    def load(self) -> None:
+        """Load what encodes, as the first text would."""
+        _ = self._packed or self.model
 
     @cached_property
-    def _packed(self) -> PackedEncoder | None:
-        from ragft_pipeline.retrieval.packed import PackedEncoder, can_pack
-
-        if not can_pack(self.model):
+    def _folder(self) -> BertFolder | StaticFolder | None:
+        """The model read from its folder, where it computes on a CPU and is of a usual kind."""
+        if self.device != "cpu":
             return None
-        return PackedEncoder(self.model, int8=self._compute.dtype == "int8")
+        from ragft_pipeline.retrieval.model_folder import read_model_folder
+
+        folder = found_here(self.weights).folder
+        prompts = {str(kind): prompt for kind in KINDS if (prompt := self._prompt(kind))}
+        return read_model_folder(
+            folder, prompts, self._embedder.max_tokens, pick_dtype(self._compute)
+        )
+
+    @cached_property
+    def _packed(self) -> PackedEncoder | StaticFolder | None:
+        from ragft_pipeline.retrieval.model_folder import StaticFolder
+        from ragft_pipeline.retrieval.packed import LoadedModel, PackedEncoder, can_pack
+
+        if isinstance(self._folder, StaticFolder):
+            return self._folder
+        int8 = self._compute.dtype == "int8"
+        if self._folder is not None:
+            return PackedEncoder(self._folder, int8=int8)
+        return PackedEncoder(LoadedModel(self.model), int8=int8) if can_pack(self.model) else None
 
     def encode_tokens(
         self, texts: Sequence[str], kind: Kind
@@ -175,13 +207,19 @@ class Encoder:
             return self._documents.encode_tokens(texts, kind)
         if not texts:
             return self.encode(texts, kind), []
-        special = torch.tensor(self.model.tokenizer.all_special_ids)
+        special = torch.tensor(sorted(self._special_tokens))
         vectors, tokens = self._one_pass(list(texts), self._prompt(kind) or None)
         found = []
         for ids, states in tokens:
             keep = ~torch.isin(ids, special)
             found.append((ids[keep].numpy(), states[keep].float().numpy()))
         return normalise_rows(vectors.float().numpy()), found
+
+    @property
+    def _special_tokens(self) -> Collection[int]:
+        """Ids of the tokens that are no text's own."""
+        known = getattr(self._folder, "special", None)
+        return self.model.tokenizer.all_special_ids if known is None else known
 
     def _one_pass(
         self, texts: list[str], prompt: str | None
@@ -191,10 +229,13 @@ class Encoder:
         What a batch has is fetched from its device at once, not text by text.
         """
         import torch
+
+        from ragft_pipeline.retrieval.packed import PackedEncoder
+
+        if isinstance(self._packed, PackedEncoder) and self._compute.dtype != "int8":
+            return self._packed.encode_tokens(texts, prompt)
         from sentence_transformers.util import batch_to_device
 
-        if self._packed is not None and self._compute.dtype != "int8":
-            return self._packed.encode_tokens(texts, prompt)
         if prompt is None and self.model.default_prompt_name is not None:
             prompt = self.model.prompts.get(self.model.default_prompt_name)
         order = sorted(range(len(texts)), key=lambda place: -len(texts[place]))

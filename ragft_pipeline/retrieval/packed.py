@@ -8,9 +8,9 @@ and the arithmetic are the model's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch.nn import functional
@@ -28,33 +28,61 @@ _BERT_LIKE = ("BertModel", "RobertaModel", "XLMRobertaModel")
 _TOKENS = 1024  # in a batch: more does not make the products faster, and leaves the cache
 _LEAST_TOKENS = 128
 _TEXTS = 512  # tokenized at a time
+_KINDS = ("weight", "bias")
 
 
-class PackedEncoder:
-    """A sentence-transformers model whose transformer runs without padding.
+class Packable(Protocol):
+    """A BERT-like transformer's weights, its tokenizer, and what makes a vector of its states."""
 
-    Args:
-        model: one that `can_pack` accepts; its weights must not change afterwards.
-        int8: whether the linear layers of the transformer compute in 8-bit integers.
-    """
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The transformer's configuration."""
+        ...
 
-    def __init__(self, model: SentenceTransformer, *, int8: bool = False) -> None:
-        self._model = model
-        self._bert = _Bert(model.transformers_model, int8)
+    @property
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """Its weights by their names."""
+        ...
 
-    @torch.inference_mode()
-    def encode(self, texts: Sequence[str], prompt: str | None = None) -> torch.Tensor:
-        """Return the model's vectors, of shape (texts, dimension), in its own dtype.
+    @property
+    def first(self) -> int:
+        """The position of a text's first token."""
+        ...
+
+    def ids(self, texts: Sequence[str], prompt: str | None) -> tuple[list[torch.Tensor], int]:
+        """Return the token ids of texts behind a prompt, and how many lead each for the prompt.
 
         As in sentence-transformers, no prompt means the model's default one, where it has one.
         """
-        ids, known = self._tokenized(texts, prompt)
+        ...
+
+    def pooled(self, states: torch.Tensor, lengths: list[int], prompt: int) -> torch.Tensor:
+        """Return the vectors of texts whose states lie end to end; `prompt` tokens lead each."""
+        ...
+
+
+class PackedEncoder:
+    """An embedder whose transformer runs without padding.
+
+    Args:
+        model: its weights must not change afterwards.
+        int8: whether the linear layers of the transformer compute in 8-bit integers.
+    """
+
+    def __init__(self, model: Packable, *, int8: bool = False) -> None:
+        self._model = model
+        self._bert = _Bert(model, int8)
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], prompt: str | None = None) -> torch.Tensor:
+        """Return the model's vectors, of shape (texts, dimension), in its own dtype."""
+        ids, leading = self._tokenized(texts, prompt)
         batches = list(_batches([len(each) for each in ids]))
 
         def run(rows: list[int]) -> torch.Tensor:
             own = [ids[row] for row in rows]
             lengths = [len(each) for each in own]
-            return self._pooled(self._bert(torch.cat(own), lengths), lengths, known)
+            return self._model.pooled(self._bert(torch.cat(own), lengths), lengths, leading)
 
         vectors = _in_threads(run, batches)
         return torch.cat(vectors)[torch.tensor(list(chain.from_iterable(batches))).argsort()]
@@ -68,52 +96,65 @@ class PackedEncoder:
         Ids are of shape (tokens,), states of shape (tokens, hidden size); the prompt's tokens are
         left out, special ones stay.
         """
-        ids, known = self._tokenized(texts, prompt)
+        ids, leading = self._tokenized(texts, prompt)
         lengths = [len(each) for each in ids]
         batches = list(_batches(lengths))
 
         def run(rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
             own = [lengths[row] for row in rows]
             states = self._bert(torch.cat([ids[row] for row in rows]), own)
-            return states, self._pooled(states, own, known)
+            return states, self._model.pooled(states, own, leading)
 
-        first = known.get("prompt_length") or 0
         states: dict[int, torch.Tensor] = {}
         vectors: dict[int, torch.Tensor] = {}
         for rows, (part, pooled) in zip(batches, _in_threads(run, batches)):
             states |= zip(rows, part.split([lengths[row] for row in rows]))
             vectors |= zip(rows, pooled)
-        tokens = [(each[first:], states[row][first:]) for row, each in enumerate(ids)]
+        tokens = [(each[leading:], states[row][leading:]) for row, each in enumerate(ids)]
         return torch.stack([vectors[row] for row in range(len(ids))]), tokens
 
     def _tokenized(
         self, texts: Sequence[str], prompt: str | None
-    ) -> tuple[list[torch.Tensor], dict[str, Any]]:
-        """Return the token ids of each text, and what the model's other modules need to know."""
+    ) -> tuple[list[torch.Tensor], int]:
+        parts = [
+            self._model.ids(texts[start : start + _TEXTS], prompt)
+            for start in range(0, len(texts), _TEXTS)
+        ]
+        return [each for own, _ in parts for each in own], parts[0][1]
+
+
+class LoadedModel:
+    """A model that sentence-transformers has loaded, and that `can_pack` accepts."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        self._model = model
+        bert: Any = model.transformers_model
+        self.config: Mapping[str, Any] = bert.config.to_dict()
+        self.tensors: Mapping[str, torch.Tensor] = bert.state_dict()
+        # RoBERTa's positions start behind the one of its padding
+        padding = bert.embeddings.position_embeddings.padding_idx
+        self.first = 0 if padding is None else padding + 1
+
+    def ids(self, texts: Sequence[str], prompt: str | None) -> tuple[list[torch.Tensor], int]:
+        """See `Packable`."""
         if prompt is None and self._model.default_prompt_name is not None:
             prompt = self._model.prompts.get(self._model.default_prompt_name)
-        ids: list[torch.Tensor] = []
-        known: dict[str, Any] = {}
-        for start in range(0, len(texts), _TEXTS):
-            part = list(texts[start : start + _TEXTS])
-            features = self._model.preprocess(part, prompt=prompt)
-            mask = features["attention_mask"].bool()
-            ids += features["input_ids"][mask].split(mask.sum(dim=1).tolist())
-            known = {name: features[name] for name in ("prompt_length",) if name in features}
-        return ids, known
+        features = self._model.preprocess(list(texts), prompt=prompt)
+        mask = features["attention_mask"].bool()
+        ids = features["input_ids"][mask].split(mask.sum(dim=1).tolist())
+        return list(ids), features.get("prompt_length") or 0
 
-    def _pooled(
-        self, states: torch.Tensor, lengths: list[int], known: dict[str, Any]
-    ) -> torch.Tensor:
+    def pooled(self, states: torch.Tensor, lengths: list[int], prompt: int) -> torch.Tensor:
         """Run the model's modules behind the transformer, which know texts end to end."""
-        packed = {
-            **known,
+        packed: dict[str, Any] = {
+            "prompt_length": prompt,
             "token_embeddings": states[None],
             "cu_seq_lens_q": torch.tensor([0, *lengths]).cumsum(0),
         }
         for module in list(self._model.children())[1:]:
             packed = module(packed)
-        return packed["sentence_embedding"]
+        vectors: torch.Tensor = packed["sentence_embedding"]
+        return vectors
 
 
 def can_pack(model: SentenceTransformer) -> bool:
@@ -172,35 +213,47 @@ def _in_threads(run: Callable[[list[int]], Found], batches: list[list[int]]) -> 
 class _Bert:
     """The layers of a BERT-like model over tokens of texts that lie end to end."""
 
-    def __init__(self, bert: Any, int8: bool) -> None:
-        def linear(*parts: torch.nn.Linear) -> Any:
-            weight = torch.cat([part.weight.detach() for part in parts])
-            bias = torch.cat([part.bias.detach() for part in parts])
+    def __init__(self, model: Packable, int8: bool) -> None:
+        tensors, config = model.tensors, model.config
+
+        def linear(place: str, *parts: str) -> _Linear | Int8Linear:
+            names = [f"{place}.{part}" for part in parts] or [place]
+            weight, bias = (
+                own[0] if len(own) == 1 else torch.cat(own)
+                for own in ([tensors[f"{name}.{kind}"] for name in names] for kind in _KINDS)
+            )
             return Int8Linear(weight, bias) if int8 else _Linear(weight, bias)
 
-        self._heads = bert.config.num_attention_heads
-        self._embeddings = bert.embeddings
-        # RoBERTa's positions start behind the one of its padding
-        padding = bert.embeddings.position_embeddings.padding_idx
-        self._first = 0 if padding is None else padding + 1
+        def norm(place: str) -> Callable[[torch.Tensor], torch.Tensor]:
+            weight, bias = tensors[f"{place}.LayerNorm.weight"], tensors[f"{place}.LayerNorm.bias"]
+            eps = config.get("layer_norm_eps", 1e-12)
+            return lambda states: functional.layer_norm(states, weight.shape, weight, bias, eps)
+
+        self._heads = config["num_attention_heads"]
+        self._first = model.first
+        self._words, self._positions, types = (
+            tensors[f"embeddings.{kind}_embeddings.weight"]
+            for kind in ("word", "position", "token_type")
+        )
+        self._type = types[0]
+        self._norm = norm("embeddings")
+        layers = (f"encoder.layer.{number}" for number in range(config["num_hidden_layers"]))
         self._layers = [
             (
-                linear(
-                    *(getattr(layer.attention.self, name) for name in ("query", "key", "value"))
-                ),
-                linear(layer.attention.output.dense),
-                layer.attention.output.LayerNorm,
-                linear(layer.intermediate.dense),
-                linear(layer.output.dense),
-                layer.output.LayerNorm,
+                linear(f"{layer}.attention.self", "query", "key", "value"),
+                linear(f"{layer}.attention.output.dense"),
+                norm(f"{layer}.attention.output"),
+                linear(f"{layer}.intermediate.dense"),
+                linear(f"{layer}.output.dense"),
+                norm(f"{layer}.output"),
             )
-            for layer in bert.encoder.layer
+            for layer in layers
         ]
 
     def __call__(self, ids: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         """Return the last hidden states, of shape (tokens, width), of texts sorted by length."""
-        positions = torch.cat([torch.arange(self._first, self._first + n) for n in lengths])
-        states = self._embeddings(input_ids=ids[None], position_ids=positions[None])[0]
+        places = torch.cat([torch.arange(self._first, self._first + n) for n in lengths])
+        states = self._norm(self._words[ids] + self._type + self._positions[places])
         for project, attended, norm, widen, narrow, last_norm in self._layers:
             states = norm(attended(self._attend(project(states), lengths)) + states)
             states = last_norm(narrow(functional.gelu(widen(states))) + states)

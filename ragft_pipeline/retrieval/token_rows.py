@@ -160,7 +160,7 @@ class CachedTokens:
     @property
     def width(self) -> int:
         """How many numbers a vector has."""
-        return int(self.encoder.model.get_embedding_dimension() or 0)
+        return self.encoder.width
 
     def of(self, passages: Sequence[str]) -> StoredTokens:
         """Return those of some passages."""

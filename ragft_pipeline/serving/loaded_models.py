@@ -36,7 +36,7 @@ class LoadedModels:
         _require_same(self.encoder, bundle, "identities")
         digest = self.encoder.weights.digest
         self.adapter: Adapter | None = load_adapter(adapter, digest) if adapter else None
-        _ = self.encoder.model  # loads it now
+        self.encoder.load()
         self.lock = Lock()
         self._loading = Lock()
         self._base: Encoder | None = None
@@ -54,7 +54,7 @@ class LoadedModels:
                 if "tuned_embedder" in self._bundle.configuration.parts:
                     encoder = Encoder.base(self._settings.embedder, self._settings.compute)
                 _require_same(encoder, self._bundle, "base_identities")
-                _ = encoder.model
+                encoder.load()
                 self._base = encoder
             return self._base
 

@@ -238,9 +238,7 @@ def train_towers(
     one_sided = recipe.recipe == "query_tower"
     steps_of = question_steps if one_sided else passage_steps
     trained = [tensor for tensor in towers.model.parameters() if tensor.requires_grad]
-    optimiser = torch.optim.AdamW(
-        trained, lr=recipe.learning_rate, weight_decay=0.01, fused=True
-    )
+    optimiser = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=0.01, fused=True)
     losses: list[float | torch.Tensor] = [*checkpoint.restore(towers.model, optimiser)]
     require_agreement(len(losses), f"the checkpoint {checkpoint.path}")
     if losses:

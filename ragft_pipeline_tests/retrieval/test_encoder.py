@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +14,18 @@ from sentence_transformers.sentence_transformer.modules import (
     Dense,
     Normalize,
     Pooling,
+    StaticEmbedding,
     Transformer,
 )
+from tokenizers import Tokenizer
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
 from ragft_pipeline.models.features import quicken
 from ragft_pipeline.models.weights import resolve_weights
-from ragft_pipeline.retrieval import packed
+from ragft_pipeline.retrieval import model_folder, packed
 from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows
-from ragft_pipeline.retrieval.packed import PackedEncoder, can_pack
+from ragft_pipeline.retrieval.model_folder import BertFolder, StaticFolder, read_model_folder
+from ragft_pipeline.retrieval.packed import LoadedModel, PackedEncoder, can_pack
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 from ragft_pipeline_tests.corpora import prose
 
@@ -32,6 +38,11 @@ TEXTS = [
     *(prose(n, words) for n, words in enumerate((3, 40, 40, 90, 400))),
     "x" * 900,
 ]
+
+
+def unknown(*given: object) -> BertFolder:
+    """Read no folder."""
+    raise ValueError
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +87,7 @@ def test_features_are_made_quicker_and_are_the_same(
 
 def test_vectors_are_those_of_sentence_transformers(minilm: SentenceTransformer) -> None:
     assert can_pack(minilm)
-    found = PackedEncoder(minilm).encode(TEXTS).numpy()
+    found = PackedEncoder(LoadedModel(minilm)).encode(TEXTS).numpy()
     np.testing.assert_allclose(found, minilm.encode(TEXTS), atol=1e-5)
 
 
@@ -87,8 +98,90 @@ def test_other_architectures_and_modules(tmp_path: Path, roberta: bool, pooling:
     assert can_pack(model)
     for prompt in (None, "query: "):
         theirs = model.encode(TEXTS, prompt=prompt)
-        found = PackedEncoder(model).encode(TEXTS, prompt).numpy()
+        found = PackedEncoder(LoadedModel(model)).encode(TEXTS, prompt).numpy()
         np.testing.assert_allclose(found, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("roberta", [False, True])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+@pytest.mark.parametrize("limit", [20, 512])
+def test_a_folder_is_read_as_sentence_transformers_loads_it(
+    tmp_path: Path, roberta: bool, pooling: str, limit: int
+) -> None:
+    small_model(tmp_path / "parts", roberta, pooling).save(str(tmp_path / "saved"))
+    model = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    model.max_seq_length = min(limit, model.max_seq_length or limit)
+    read = read_model_folder(tmp_path / "saved", {}, limit, torch.float32)
+    assert isinstance(read, BertFolder)
+    assert read.width == model.get_embedding_dimension()
+    assert read.special == set(model.tokenizer.all_special_ids)
+    for prompt in (None, "passage about: "):
+        wanted, found = (each.ids(TEXTS, prompt) for each in (LoadedModel(model), read))
+        assert wanted[1] == found[1]
+        assert [ids.tolist() for ids in wanted[0]] == [ids.tolist() for ids in found[0]]
+        theirs = PackedEncoder(LoadedModel(model)).encode(TEXTS, prompt)
+        torch.testing.assert_close(
+            PackedEncoder(read).encode(TEXTS, prompt), theirs, atol=1e-6, rtol=0
+        )
+
+
+def test_static_word_vectors_are_read_as_sentence_transformers_loads_them(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(resolve_weights(MINILM).folder / "tokenizer.json"))
+    static = StaticEmbedding(tokenizer, embedding_dim=16)
+    SentenceTransformer(modules=[static], device="cpu").save(str(tmp_path))
+    model = SentenceTransformer(str(tmp_path), device="cpu")
+    read = read_model_folder(tmp_path, {}, 512, torch.float32)
+    assert isinstance(read, StaticFolder)
+    assert read.width == 16
+    for prompt in ("", "query: "):
+        theirs = model.encode(TEXTS, prompt=prompt)
+        np.testing.assert_allclose(read.encode(TEXTS, prompt), theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("config.json", {"hidden_act": "relu"}),
+        ("config.json", {"position_embedding_type": "relative_key"}),
+        ("config.json", {"auto_map": {"AutoModel": "own.Model"}}),
+        ("sentence_bert_config.json", {"do_lower_case": True}),
+        ("sentence_bert_config.json", {"query_length": 32}),
+        ("config_sentence_transformers.json", {"truncate_dim": 8}),
+        ("tokenizer_config.json", {"do_lower_case": False}),
+        ("tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer"}),
+        ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}),
+        ("1_Pooling/config.json", {"pooling_mode": ["mean", "max"]}),
+        ("2_Dense/config.json", {"activation_function": "own.Function"}),
+    ],
+)
+def test_a_folder_that_says_something_unknown_is_left_to_sentence_transformers(
+    tmp_path: Path, file: str, change: dict[str, object]
+) -> None:
+    small_model(tmp_path / "parts", False, "mean").save(str(tmp_path / "saved"))
+    assert read_model_folder(tmp_path / "saved", {}, 512, torch.float32)
+    said = json.loads((tmp_path / "saved" / file).read_text("utf-8"))
+    (tmp_path / "saved" / file).write_text(json.dumps({**said, **change}), encoding="utf-8")
+    assert read_model_folder(tmp_path / "saved", {}, 512, torch.float32) is None
+
+
+def test_a_broken_file_of_weights_is_left_to_sentence_transformers(tmp_path: Path) -> None:
+    small_model(tmp_path / "parts", False, "mean").save(str(tmp_path / "saved"))
+    weights = tmp_path / "saved" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert read_model_folder(tmp_path / "saved", {}, 512, torch.float32) is None
+
+
+def test_encoding_imports_neither_transformers_nor_sentence_transformers() -> None:
+    run = """if True:
+        import sys
+        from ragft_pipeline.retrieval.encoder import Encoder
+        from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
+        encoder = Encoder.base(EmbedderSettings(), ComputeSettings(device="cpu"))
+        encoder.encode_tokens(["a valve"], "document")
+        print({"transformers", "sentence_transformers", "sklearn"} & sys.modules.keys())
+    """
+    said = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("prompt", ["", "query: "])
@@ -97,6 +190,7 @@ def test_token_states_are_those_of_sentence_transformers(
 ) -> None:
     settings = EmbedderSettings(query_prompt=prompt)
     packed = Encoder.base(settings, ComputeSettings()).encode_tokens(TEXTS, "query")[1]
+    monkeypatch.setattr(model_folder, "_read", unknown)
     monkeypatch.setattr("ragft_pipeline.retrieval.packed.can_pack", lambda model: False)
     plain = Encoder.base(settings, ComputeSettings()).encode_tokens(TEXTS, "query")[1]
     for (ids, states), (their_ids, their_states) in zip(packed, plain, strict=True):
@@ -106,9 +200,9 @@ def test_token_states_are_those_of_sentence_transformers(
 
 def test_the_default_prompt_is_used(tmp_path: Path) -> None:
     model = small_model(tmp_path, False, "mean")
-    plain = PackedEncoder(model).encode(TEXTS).numpy()
+    plain = PackedEncoder(LoadedModel(model)).encode(TEXTS).numpy()
     model.prompts, model.default_prompt_name = {"ask": "passage about: "}, "ask"
-    found = PackedEncoder(model).encode(TEXTS).numpy()
+    found = PackedEncoder(LoadedModel(model)).encode(TEXTS).numpy()
     np.testing.assert_allclose(found, model.encode(TEXTS), atol=1e-5)
     assert np.abs(found - plain).max() > 1e-3
 
@@ -137,7 +231,7 @@ def test_a_vector_does_not_depend_on_its_company(
 
 
 def test_int8_vectors_are_near_those_of_float32(minilm: SentenceTransformer) -> None:
-    found = normalise_rows(PackedEncoder(minilm, int8=True).encode(TEXTS).numpy())
+    found = normalise_rows(PackedEncoder(LoadedModel(minilm), int8=True).encode(TEXTS).numpy())
     assert (found * minilm.encode(TEXTS)).sum(axis=1).min() > 0.98
 
 
