@@ -40,12 +40,14 @@ from ragft_pipeline.evaluation.choosing import (
     out_of_fold,
 )
 from ragft_pipeline.evaluation.claim import Paired
+from ragft_pipeline.evaluation.nodes import Nodes
 from ragft_pipeline.evaluation.retrieval_eval import peoples_questions, served_names
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.evaluation.second_stages import RANKER, staged_name
 from ragft_pipeline.evaluation.significance import units_of
 from ragft_pipeline.evaluation.summary import UNTUNED, EvaluationRows
 from ragft_pipeline.evaluation.systems import hybrid_name
-from ragft_pipeline.evaluation.trial import Models, Trial
+from ragft_pipeline.evaluation.trial import Trial
 from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.recipes import released_models
 from ragft_pipeline.recipes.evaluation import evaluation_data
@@ -106,13 +108,13 @@ class Bench:
     def begin(cls, name: str, step: Step) -> Bench:
         """Read what the pipeline made."""
         settings = reading(step)
-        trial = Trial.of(step.table("chunked_nodes"), Models(), settings, step.work)
-        people = peoples_questions(evaluation_data(step), trial, settings)
+        people = peoples_questions(evaluation_data(step), settings)
         return cls(name, step, settings, people, units_of(people.clusters, people.relevant))
 
     def trial(self, models: Models) -> Trial:
         """Return the trial of some models."""
-        return Trial.of(self.step.table("chunked_nodes"), models, self.settings, self.step.work)
+        nodes = Nodes(self.step.artifact("chunked_nodes").table_path())
+        return Trial.of("gate", nodes, models, self.settings, self.step.work)
 
     def mapped(self, adapter: Path) -> np.ndarray:
         """Return nDCG@10 of the ranker over an adapter's hybrid, cross-fitted."""

@@ -20,8 +20,10 @@ import numpy as np
 from benchmarks.bench_set import Bench, make
 from benchmarks.results_file import Results
 from ragft_pipeline import recipes
+from ragft_pipeline.evaluation.nodes import Nodes
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.evaluation.significance import standard_error
-from ragft_pipeline.evaluation.trial import Models, Trial
+from ragft_pipeline.evaluation.trial import Trial
 from ragft_pipeline.labelling.order import Waiting, disagreement, next_question
 from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.recipes.reading import reading
@@ -55,8 +57,9 @@ def measure(folder: Path, store: Path, results: Results) -> list[str]:
         work = Workspace(artifacts, "retrieval_eval", staged)
         read = reading(Step(bench.settings, artifacts, bench.version, work))
         late = Models(late_interaction=made["late_interaction"].model)
-        trial = Trial.of(bench.nodes, late, read, work)
-        relevant = RelevanceIndex(bench.nodes, trial.places(bench.nodes))
+        nodes = Nodes(made["chunked_nodes"].table_path())
+        trial = Trial.of("order", nodes, late, read, work)
+        relevant = RelevanceIndex(nodes.rows, nodes.places(nodes.rows))
         people = gold_set("people", made["gold_questions"].table(), relevant)
         pair = (trial.prior, trial.untuned)
         every = np.ones(len(people), bool)

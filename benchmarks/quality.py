@@ -30,11 +30,13 @@ from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.evaluation.choosing import Choices, Ranked, legible
 from ragft_pipeline.evaluation.claim import Paired
 from ragft_pipeline.evaluation.names import CANDIDATE
+from ragft_pipeline.evaluation.nodes import Nodes
 from ragft_pipeline.evaluation.retrieval_eval import peoples_questions, synthetic_questions
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.evaluation.significance import paired_difference, units_of
 from ragft_pipeline.evaluation.summary import UNTUNED, EvaluationRows
 from ragft_pipeline.evaluation.systems import BASE, BM25, CONTEXT
-from ragft_pipeline.evaluation.trial import Models, Trial
+from ragft_pipeline.evaluation.trial import Trial
 from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.recipes import released_models
 from ragft_pipeline.recipes.evaluation import evaluation_data
@@ -114,15 +116,15 @@ def measure(folder: Path, name: str, store: Path, results: Results) -> None:
         step = Step(settings, artifacts, version, work)
         read = reading(step)
         print(f"\n## {name}: context {read.passages.context}", flush=True)
-        trial = Trial.of(step.table("chunked_nodes"), released_models(step), read, work)
         data = evaluation_data(step)
-        people = peoples_questions(data, trial, read)
+        trial = Trial.of("quality", data.nodes, released_models(step), read, work)
+        people = peoples_questions(data, read)
         units = units_of(people.clusters, people.relevant)
         today = two_weights(today_trial(step, settings, work), people)
         rows = EvaluationRows(evaluated.table(), settings.evaluation)
         choices = Choices.load(evaluated.path)
         as_served(name, rows, choices, dict(zip(people.ids, zip(today, units))), results)
-        _, synthetic, _ = synthetic_questions(data, trial, read)
+        _, synthetic, _ = synthetic_questions(data, read)
         trial.legible = legible(trial.measure(synthetic, only=(BASE, BM25)))
         results.add(f"{name}/legible", trial.legible, "of 1")
         numbers(name, trial, people, units, today, results)
@@ -134,7 +136,8 @@ def today_trial(step: Step, settings: Settings, work: Workspace) -> Trial:
     off = settings.passages.model_copy(update={"context": "off", "language": "off"})
     models = Models(late_interaction=step.artifact("late_interaction").model)
     plain = settings.model_copy(update={"passages": off})
-    trial = Trial.of(step.table("chunked_nodes"), models, plain, work)
+    nodes = Nodes(step.artifact("chunked_nodes").table_path())
+    trial = Trial.of("today", nodes, models, plain, work)
     assert trial.late_interaction is not None
     scorer: Any = trial.late_interaction.scorer
     scorer.stretch = 0.0  # MaxSim of whole passages, before any pair is scored

@@ -10,9 +10,9 @@ import numpy as np
 
 from benchmarks.people import DEPTH
 from benchmarks.results_file import Results
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.evaluation.second_stages import RANKER
 from ragft_pipeline.evaluation.systems import BASE, CONTEXT
-from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
 from ragft_pipeline.retrieval.ranker import Ranker

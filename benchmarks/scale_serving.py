@@ -35,7 +35,9 @@ from benchmarks.scale_stage import peak_bytes
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import with_context
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.evaluation.trial import Models, Trial
+from ragft_pipeline.evaluation.nodes import Nodes
+from ragft_pipeline.evaluation.retrievers import Models
+from ragft_pipeline.evaluation.trial import Trial
 from ragft_pipeline.retrieval.adapters import Adapter, linear_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows, units_of, vectors_table
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
@@ -158,8 +160,8 @@ class Bench:
         names = [f"q{number}" for number in range(EVALUATED)]
         with self.store.staging("evaluation") as staged:
             work = Workspace(self.store, "evaluation", staged)
-            nodes = read_table(self.folder / "nodes.parquet")
-            trial = Trial.of(nodes, self.models, SETTINGS, work)
+            nodes = Nodes(self.folder / "nodes.parquet")
+            trial = Trial.of("scale", nodes, self.models, SETTINGS, work)
             none: list[dict[int, int]] = [{0: 1} for _ in names]
             trial.measure(QuestionSet("asked", names, texts, names, [False] * len(names), none))
 

@@ -61,7 +61,7 @@ class Bench:
 
 def _evaluate(step: Step) -> Produced:
     from ragft_pipeline.evaluation.retrieval_eval import evaluate_retrieval
-    from ragft_pipeline.evaluation.trial import Models
+    from ragft_pipeline.evaluation.retrievers import Models
     from ragft_pipeline.recipes.evaluation import evaluation_data
 
     data = evaluation_data(step)

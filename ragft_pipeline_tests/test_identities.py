@@ -18,8 +18,8 @@ from ragft_pipeline.answering.evaluation import _answers
 from ragft_pipeline.corpus.chunking import chunk_documents
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.evaluation.second_stages import RANKER
-from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.identities import SEARCHING
 from ragft_pipeline.lineage.steps import Produced, Recipe, materialize
 from ragft_pipeline.models.weights import Weights

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +52,12 @@ def measure_latency(trial: Trial, choice: Choice, texts: Sequence[str], work: Wo
     pq.write_table(table, work.folder / f"{schemas.LATENCY.name}.parquet")
 
 
+def keep_latency(earlier: Path, work: Workspace) -> None:
+    """Take an earlier evaluation's LATENCY table along, whose systems search as these do."""
+    name = f"{schemas.LATENCY.name}.parquet"
+    shutil.copyfile(earlier / name, work.folder / name)
+
+
 def _dense(stages: FirstStages, retriever: DenseRetriever) -> Callable[[str], np.ndarray]:
     return lambda text: stages.nearest(retriever, retriever.encode([text]))
 
@@ -77,7 +85,7 @@ def _ranked(
     def search(text: str) -> np.ndarray:
         found = _candidates(trial, retriever, [text])
         for name, stage in scorers.items():
-            pairs = [(text, stage.node_texts[node]) for node in found.nodes[0]]
+            pairs = [(text, passage) for passage in stage.texts(found.nodes[0].tolist())]
             found = found.with_scores(name, stage.scorer.score(pairs)[None])
         ranked = Ranker.prior(found.names).scores(found.names, found.features)
         return by_scores(found.nodes, ranked).nodes

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -27,18 +26,22 @@ from ragft_pipeline.evaluation.choosing import (
     out_of_fold,
     prior_choice,
 )
-from ragft_pipeline.evaluation.latency import measure_latency
+from ragft_pipeline.evaluation.latency import keep_latency, measure_latency
 from ragft_pipeline.evaluation.names import CANDIDATE
+from ragft_pipeline.evaluation.nodes import Nodes
+from ragft_pipeline.evaluation.question_pools import KeptPools
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.evaluation.second_stages import UNTUNED_CROSS_ENCODER_RANKER
 from ragft_pipeline.evaluation.significance import units_of
 from ragft_pipeline.evaluation.systems import BASE, BM25, hybrid_name
-from ragft_pipeline.evaluation.trial import Models, Trial
+from ragft_pipeline.evaluation.trial import Trial
 from ragft_pipeline.retrieval.question_sets import (
     SERVED,
     SYNTHETIC,
     TOMORROW,
     QuestionSet,
     RelevanceIndex,
+    first_asked,
     gold_set,
     nodes_asked_about,
     synthetic_set,
@@ -50,35 +53,36 @@ from ragft_pipeline.store import Workspace
 
 @dataclass(frozen=True)
 class EvaluationData:
-    """The tables an evaluation reads."""
+    """The tables an evaluation reads; of what questions were trained on, `question` alone."""
 
-    nodes: pa.Table
+    nodes: Nodes
     test_pairs: pa.Table
     train_pairs: pa.Table
     gold: pa.Table
 
-    @cached_property
-    def asked_about(self) -> pa.Table:
-        """The nodes of the documents that questions are about."""
-        return nodes_asked_about(self.nodes, self.gold, self.test_pairs)
-
 
 def evaluate_retrieval(
-    data: EvaluationData, released: Models, measured: Models, settings: Settings, work: Workspace
+    data: EvaluationData,
+    released: Models,
+    measured: Models,
+    settings: Settings,
+    work: Workspace,
+    kept: KeptPools | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Return the EVAL_ROWS table and facts (counts).
 
-    The artifact also gets the LATENCY table and the choices as JSON.
+    The artifact also gets the LATENCY table, the choices as JSON, and the pools of the questions.
 
     Args:
         released: what a release serves, trained on all documents.
         measured: the same, trained without the test documents.
+        kept: the pools of an earlier version, by the same models.
     """
-    trial = Trial.of(data.nodes, released, settings, work)
-    people = peoples_questions(data, trial, settings)
+    trial = Trial.of("released", data.nodes, released, settings, work, kept)
+    people = peoples_questions(data, settings)
     enough = len(people) >= settings.evaluation.min_gold
     asked = {SERVED: people, TOMORROW: tomorrows(people)}
-    synthetic, telling, dropped = synthetic_questions(data, trial, settings)
+    synthetic, telling, dropped = synthetic_questions(data, settings)
     if not enough:
         asked[SYNTHETIC] = synthetic
     asked = {name: questions for name, questions in asked.items() if len(questions)}
@@ -87,7 +91,9 @@ def evaluate_retrieval(
             "retrieval_eval: there is no question to measure with; add documents, loosen "
             "questions.* in ragft.yaml, or give gold questions"
         )
-    unseeing = trial if measured == released else Trial.of(data.nodes, measured, settings, work)
+    unseeing = trial
+    if measured != released:
+        unseeing = Trial.of("measured", data.nodes, measured, settings, work, kept)
     share = legible(trial.measure(telling, only=(BASE, BM25))) if len(telling) else 1.0
     trial.legible = unseeing.legible = share
     if share < 1:
@@ -110,15 +116,20 @@ def evaluate_retrieval(
         for name, questions in asked.items()
         for part in rows_of(trials[name], questions, systems[name], choices)
     ]
-    first = next(iter(asked.values())).texts[: settings.evaluation.latency_queries]
-    measure_latency(trial, choices.whole, first, work)
+    tried = [trial] if unseeing is trial else [trial, unseeing]
+    if kept is not None and all(each.followed for each in tried):
+        keep_latency(kept.folder, work)
+    else:
+        first = next(iter(asked.values())).texts[: settings.evaluation.latency_queries]
+        measure_latency(trial, choices.whole, first, work)
+    for each in tried:
+        each.save()
     for line in _passed_over(data, trial, people, settings):
         work.progress(line)
     counts = {f"questions_{name}": len(questions) for name, questions in asked.items()}
     counts["people_left_out"] = data.gold.num_rows - len(people)
-    facts: dict[str, Any] = {**counts, **trial.stages.index_facts}
-    facts |= {"nodes": len(trial.node_ids), "dropped_seen_in_training": 0 if enough else dropped}
-    tried = [trial] if unseeing is trial else [trial, unseeing]
+    facts: dict[str, Any] = {**counts, **(trial.stages.index_facts if trial.approximate else {})}
+    facts |= {"nodes": len(data.nodes), "dropped_seen_in_training": 0 if enough else dropped}
     facts["ranker_seconds"] = round(sum(each.ranker_seconds for each in tried), 3)
     return pa.concat_tables(rows), facts
 
@@ -157,9 +168,10 @@ def rows_of(
     return [scored(name) for name in (None, *by_name)]
 
 
-def peoples_questions(data: EvaluationData, trial: Trial, settings: Settings) -> QuestionSet:
+def peoples_questions(data: EvaluationData, settings: Settings) -> QuestionSet:
     """Return the people's questions that some node answers, at most `evaluation.max_questions`."""
-    index = RelevanceIndex(data.asked_about, trial.places(data.asked_about))
+    rows = nodes_asked_about(data.nodes.rows, data.gold, data.test_pairs.slice(0, 0))
+    index = RelevanceIndex(rows, data.nodes.places(rows))
     return gold_set(SERVED, data.gold, index).first(settings.evaluation.max_questions)
 
 
@@ -170,7 +182,7 @@ def tomorrows(people: QuestionSet) -> QuestionSet:
 
 def served_names(systems: Sequence[System], trial: Trial) -> list[str]:
     """Return the names of what can be served: the base embedder, hybrids and rankers."""
-    first = [hybrid_name(each.name) for each in trial.stages.retrievers]
+    first = [hybrid_name(each.name) for each in trial.retrievers]
     return [
         system.name
         for system in systems
@@ -189,7 +201,7 @@ def _chosen(systems: list[System], people: QuestionSet, trial: Trial) -> Choices
 
 
 def synthetic_questions(
-    data: EvaluationData, trial: Trial, settings: Settings
+    data: EvaluationData, settings: Settings
 ) -> tuple[QuestionSet, QuestionSet, int]:
     """Return synthetic questions about test documents, and how many stand in train as well.
 
@@ -197,10 +209,12 @@ def synthetic_questions(
     question is scored by weights that it had a part in.
     """
     pairs = unseen(data.test_pairs, data.train_pairs)
-    column = trial.places(data.asked_about)
-    index = RelevanceIndex(data.asked_about, column)
-    questions = synthetic_set(SYNTHETIC, pairs, index, column, True)
     dropped = data.test_pairs.num_rows - pairs.num_rows
-    drawn = questions.first(2 * settings.evaluation.max_synthetic)
+    number = 2 * settings.evaluation.max_synthetic
+    pairs = first_asked(pairs, number)
+    rows = nodes_asked_about(data.nodes.rows, data.gold.slice(0, 0), pairs)
+    column = data.nodes.places(rows)
+    questions = synthetic_set(SYNTHETIC, pairs, RelevanceIndex(rows, column), column, True)
+    drawn = questions.first(number)
     asked, telling = (drawn.at(range(start, len(drawn), 2)) for start in (0, 1))
     return asked, telling, dropped

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ragft_pipeline.evaluation.pools import Pool
 from ragft_pipeline.evaluation.ranking import Ranking
 from ragft_pipeline.retrieval.late_interaction import LateInteraction
 from ragft_pipeline.retrieval.question_sets import QuestionSet
@@ -26,21 +27,27 @@ class PairScores:
 
     Attributes:
         name: of the evidence that the scores are.
+        texts: returns the texts of nodes as models read them.
     """
 
     name: str
     scorer: PairScorer
-    node_texts: Sequence[str]
+    texts: Callable[[Sequence[int]], Sequence[str]]
     work: Workspace
     _scores: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def ensure(self, questions: QuestionSet, candidates: Sequence[np.ndarray]) -> None:
         """Score what is missing of the candidates (arrays of shape (questions, candidates))."""
-        pairs = {
-            (questions.ids[row], int(node)): (questions.texts[row], self.node_texts[node])
+        wanted = [
+            (row, node)
             for row in range(len(questions))
-            for node in np.unique(np.concatenate([nodes[row] for nodes in candidates]))
-            if (questions.ids[row], int(node)) not in self._scores
+            for node in np.unique(np.concatenate([nodes[row] for nodes in candidates])).tolist()
+            if (questions.ids[row], node) not in self._scores
+        ]
+        nodes = sorted({node for _, node in wanted})
+        texts = dict(zip(nodes, self.texts(nodes)))
+        pairs = {
+            (questions.ids[row], node): (questions.texts[row], texts[node]) for row, node in wanted
         }
         name = self.name.replace(" ", "_")
         scores = cached_pair_scores(self.work, name, self.scorer, list(pairs.values()))
@@ -53,11 +60,25 @@ class PairScores:
             dtype=np.float32,
         ).reshape(nodes.shape)
 
+    def know(self, question: str, pool: Pool) -> None:
+        """Take the scores that a question's pool has, by the question's id."""
+        scores = pool.judged.get(self.name)
+        if scores is not None:
+            there = np.flatnonzero(~np.isnan(scores))
+            nodes = pool.nodes[there].tolist()
+            self._scores |= {
+                (question, node): score for node, score in zip(nodes, scores[there].tolist())
+            }
+
+    def tell(self, question: str, pool: Pool, nodes: np.ndarray) -> None:
+        """Keep the scores of some nodes in a question's pool."""
+        pool.judge(self.name, nodes, [self._scores[question, node] for node in nodes.tolist()])
+
     def at_hand(self, nodes: np.ndarray) -> PairScores:
         """Return the same with what late interaction compares of some nodes in memory."""
         scorer = self.scorer
         if isinstance(scorer, LateInteraction):
-            scorer = scorer.holding([self.node_texts[node] for node in np.unique(nodes)])
+            scorer = scorer.holding(self.texts(np.unique(nodes).tolist()))
         return replace(self, scorer=scorer)
 
 

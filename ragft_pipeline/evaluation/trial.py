@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
 from ragft_pipeline.evaluation.choosing import Fused, Plain, Ranked, System
+from ragft_pipeline.evaluation.nodes import Nodes
+from ragft_pipeline.evaluation.pool_search import AllNodes
+from ragft_pipeline.evaluation.pools import PLAIN, READ, Look, Pool, Shape, looks
+from ragft_pipeline.evaluation.question_pools import KeptPools, QuestionPools
 from ragft_pipeline.evaluation.ranking import Found
+from ragft_pipeline.evaluation.retrievers import (
+    Models,
+    Retriever,
+    document_vectors,
+    retrievers_of,
+)
 from ragft_pipeline.evaluation.second_stages import (
     CROSS_ENCODER_RANKER,
     RANKER,
@@ -30,34 +40,23 @@ from ragft_pipeline.evaluation.systems import (
     hybrid_name,
 )
 from ragft_pipeline.models.weights import resolve_weights
-from ragft_pipeline.retrieval.adapters import load_adapter
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.evidence import (
     CROSS_ENCODER,
     LATE_INTERACTION,
     Candidates,
     Evidence,
 )
-from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import DEPTH, METRICS, POOLED
 from ragft_pipeline.retrieval.question_sets import QuestionSet
-from ragft_pipeline.retrieval.reranking import Reranker, is_cross_encoder
+from ragft_pipeline.retrieval.reranking import PairScorer, Reranker, is_cross_encoder
 from ragft_pipeline.retrieval.search import best_mixtures, min_max, top_k
 from ragft_pipeline.retrieval.terms import cached_terms
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.store.scratch import scratch_array
 
-
-@dataclass(frozen=True)
-class Models:
-    """The folders of the models that are measured; a part that is None is left out."""
-
-    tuned_embedder: Path | None = None
-    adapter: Path | None = None
-    stacked_adapter: Path | None = None
-    reranker: Path | None = None
-    late_interaction: Path | None = None
+ALL = "all"
 
 
 @dataclass
@@ -65,57 +64,121 @@ class Trial:
     """The systems under test over one corpus version's nodes.
 
     Attributes:
+        name: what the files of its pools are called.
         late_interaction: what every ranker looks at, where there is one.
         cross_encoders: by second stage; a ranker over the untuned hybrid looks at each.
+        kept: an earlier version's pools, by the same models.
         legible: how far the base embedder reads the corpus, for the rankers' prior.
         ranker_seconds: spent on gathering evidence, late interaction apart.
     """
 
-    node_ids: list[str]
-    stages: FirstStages
+    name: str
+    nodes: Nodes
+    retrievers: Sequence[Retriever]
     late_interaction: PairScores | None
     cross_encoders: dict[str, PairScores]
-    evidence: Evidence
     settings: Settings
+    work: Workspace
+    kept: KeptPools | None = None
     legible: float = 1.0
     ranker_seconds: float = 0.0
+    pools: dict[str, QuestionPools] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, nodes: pa.Table, models: Models, settings: Settings, work: Workspace) -> Trial:
-        """Build every system that the models make, over a NODES table.
+    def of(
+        cls,
+        name: str,
+        nodes: Nodes,
+        models: Models,
+        settings: Settings,
+        work: Workspace,
+        kept: KeptPools | None = None,
+    ) -> Trial:
+        """Build every system that the models make.
 
-        Whether passages are read below their headings is `passages.context`, decided.
+        Whether passages are read below their titles and headings is `passages.context`, decided.
         """
-        recipe = settings.evaluation
-        language = settings.passages.language
-        evidence = Evidence.of(
-            nodes,
-            settings.passages.context == "on",
-            language,
-            lambda texts: cached_terms(work, texts, language),
+        trial = cls(
+            name, nodes, retrievers_of(models, settings, work), None, {}, settings, work, kept
         )
-        node_ids = sorted(set(nodes.column("node_id").to_pylist()))
-        stages = FirstStages(
+        for stage, scorer in _scorers(models, settings, work).items():
+            named = {LATE_INTERACTION: LATE_INTERACTION, CROSS_ENCODER_RANKER: "reranker"}
+            scores = PairScores(named.get(stage, "untuned reranker"), scorer, trial.texts, work)
+            if stage == LATE_INTERACTION:
+                trial.late_interaction = scores
+            else:
+                trial.cross_encoders[stage] = scores
+        return trial
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """All nodes as evidence is drawn from them."""
+        passages = self.settings.passages
+        return Evidence.of(
+            self.nodes.read(),
+            passages.context == "on",
+            passages.language,
+            lambda texts: cached_terms(self.work, texts, passages.language),
+            self.nodes.around,
+        )
+
+    @cached_property
+    def vectors(self) -> dict[str, np.ndarray]:
+        """The vectors of all nodes by each retriever."""
+        ids = self.nodes.ids.to_pylist()
+        texts = {PLAIN: dict(zip(ids, self.evidence.texts))}
+        if any(own.kind == READ for own in self.retrievers):
+            texts[READ] = dict(zip(ids, self.evidence.read))
+        return document_vectors(
+            self.retrievers, texts, partial(scratch_array, self.work.store.root)
+        )
+
+    @cached_property
+    def stages(self) -> FirstStages:
+        """The first stages, as a question is put to them alone, or to an index."""
+        recipe, evidence = self.settings.evaluation, self.evidence
+        lexical = {PLAIN: evidence.plain, READ: evidence.lexical}
+        return FirstStages(
             evidence.texts,
             evidence.plain,
-            _retrievers(node_ids, evidence, models, settings, work),
+            [
+                DenseRetriever(
+                    own.name,
+                    self.vectors[own.name],
+                    own.encode,
+                    partial(_known, own),
+                    lexical[own.kind],
+                )
+                for own in self.retrievers
+            ],
             exact_up_to=recipe.exact_up_to,
             recall=recipe.min_recall,
         )
-        late = _late_interaction(evidence.read, models, settings, work)
-        cross_encoders = _cross_encoders(evidence.read, models, settings, work)
-        return cls(node_ids, stages, late, cross_encoders, evidence, settings)
 
-    def places(self, nodes: pa.Table) -> dict[str, int]:
-        """Return the places of the nodes of a NODES table."""
-        ids = pc.unique(nodes.column("node_id"))
-        places = pc.index_in(ids, pa.array(self.node_ids, pa.string()))
-        return dict(zip(ids.to_pylist(), places.to_pylist()))
+    def texts(self, places: Sequence[int]) -> list[str]:
+        """Return the texts of some nodes, ascending, as models read them."""
+        if "evidence" in vars(self):
+            return [self.evidence.read[place] for place in places]
+        if not len(places):
+            return []
+        pools = self._pools(self.retrievers, ALL)
+        return list(pools.cards(places).texts[pools.shape.read])
+
+    @property
+    def approximate(self) -> bool:
+        """Whether candidates of an index are ranked in place of all nodes."""
+        return len(self.nodes) > self.settings.evaluation.exact_up_to
+
+    @property
+    def followed(self) -> bool:
+        """Whether all questions were followed, so that no node but those was looked at."""
+        return self.kept is not None and "evidence" not in vars(self)
 
     @property
     def untuned(self) -> str:
         """The hybrid of the base embedder over the passages as models read them."""
-        return hybrid_name(BASE if self.evidence.read is self.evidence.texts else CONTEXT)
+        above = any(own.kind == READ for own in self.retrievers)
+        return hybrid_name(CONTEXT if above else BASE)
 
     @property
     def prior(self) -> str:
@@ -129,7 +192,6 @@ class Trial:
             only: the names of those that are wanted; all of them by default.
         """
         grid = self.settings.evaluation.fusion_weights
-        base = self.stages.retrievers[0]
         ranked: dict[str, list[np.ndarray]] = {}
         gathered: dict[str, list[Candidates]] = {}
 
@@ -139,31 +201,31 @@ class Trial:
         def rank(name: str, nodes: np.ndarray) -> None:
             ranked.setdefault(name, []).append(nodes)
 
-        for block, words, scored in self.stages.blocks(questions):
-            if wanted(BM25):
-                rank(BM25, top_k(words, DEPTH))
-            asked = self.stages.encoded(base, questions)[block]
-            for retriever, scores in scored:
-                hybrid = hybrid_name(retriever.name)
-                if wanted(retriever.name):
-                    rank(retriever.name, scores.named(top_k(scores.dense, DEPTH)))
-                if not wanted(hybrid):
-                    continue
-                scaled = min_max(scores.dense), min_max(scores.words)
-                for weight, best in zip(grid, best_mixtures(*scaled, grid, DEPTH)):
-                    rank(f"{hybrid} {weight}", scores.named(best))
-                start = time.monotonic()
-                plain = scores.dense if retriever is base else scores.of(asked, base.node_vectors)
-                found = self.evidence.candidates(
-                    questions.texts[block], scores.dense, scores.words, plain, scores.nodes
-                )
-                gathered.setdefault(hybrid, []).append(found)
-                self.ranker_seconds += time.monotonic() - start
+        chosen = [
+            own
+            for own in self.retrievers
+            if wanted(own.name)
+            or wanted(hybrid_name(own.name))
+            or (own.name == BASE and wanted(BM25))
+        ]
+        for look in self._looks(questions, chosen, only):
+            hybrid = hybrid_name(look.name)
+            if look.name == BASE and wanted(BM25):
+                rank(BM25, look.named(top_k(look.words, DEPTH)))
+            if wanted(look.name):
+                rank(look.name, look.named(top_k(look.dense, DEPTH)))
+            if not wanted(hybrid):
+                continue
+            for weight, best in zip(grid, best_mixtures(look.dense, look.words, grid, DEPTH)):
+                rank(f"{hybrid} {weight}", look.named(best))
+            start = time.monotonic()
+            gathered.setdefault(hybrid, []).append(look.candidates())
+            self.ranker_seconds += time.monotonic() - start
         results = {
             name: Found.of(np.concatenate(parts), questions.judged)
             for name, parts in ranked.items()
         }
-        names = [BM25, *(each.name for each in self.stages.retrievers)]
+        names = [BM25, *(each.name for each in self.retrievers)]
         systems: list[System] = [Plain(name, results[name]) for name in names if name in results]
         systems += [
             Fused(name, grid, [results[f"{name} {weight}"] for weight in grid]) for name in gathered
@@ -171,34 +233,105 @@ class Trial:
         systems += self._ranked(questions, gathered)
         return systems if not only else [each for each in systems if each.name in only]
 
+    def _looks(
+        self, questions: QuestionSet, chosen: Sequence[Retriever], only: Collection[str]
+    ) -> Iterator[Look]:
+        """Yield the looks of some retrievers' hybrids at blocks of questions, in their order."""
+        if self.approximate:
+            yield from self._candidates(questions, [own.name for own in chosen])
+            return
+        base = self.retrievers[0]
+        used = [own for own in self.retrievers if own in chosen or own is base]
+        pools = self._pools(used, "_".join(re.sub(r"\W+", "_", name) for name in only) or ALL)
+        asked, names = pools.of(questions), [own.name for own in chosen]
+        for _, block in looks(asked, pools.tally, pools.shape, self.nodes.around, base.name, names):
+            yield from block
+
+    def _candidates(self, questions: QuestionSet, names: Collection[str]) -> Iterator[Look]:
+        """Yield looks at an index's candidates, which are scaled among themselves."""
+        base = self.stages.retrievers[0]
+        for block, _, scored in self.stages.blocks(questions):
+            asked = self.stages.encoded(base, questions)[block]
+            for retriever, scores in scored:
+                if retriever.name not in names or scores.nodes is None:
+                    continue
+                plain = scores.dense if retriever is base else scores.of(asked, base.node_vectors)
+                yield Look(
+                    retriever.name,
+                    min_max(scores.dense),
+                    min_max(scores.words),
+                    scores.nodes,
+                    partial(
+                        self.evidence.candidates,
+                        questions.texts[block], scores.dense, scores.words, plain, scores.nodes,
+                    ),
+                )  # fmt: skip
+
+    def _pools(self, retrievers: Sequence[Retriever], title: str) -> QuestionPools:
+        """Return the pools by some retrievers; `title` says which systems they are for."""
+        if title not in self.pools:
+            grid = self.settings.evaluation.fusion_weights
+            shape = Shape({own.name: own.kind for own in retrievers}, tuple(grid))
+            self.pools[title] = QuestionPools(
+                f"pools_{self.name}_{title}",
+                shape,
+                self.nodes,
+                retrievers,
+                lambda: AllNodes(self.evidence, self.vectors, shape),
+                self.settings,
+                self.work,
+                self.kept,
+            )
+        return self.pools[title]
+
+    def save(self) -> None:
+        """Keep the pools in the artifact."""
+        for pools in self.pools.values():
+            if pools.found:
+                pools.save()
+
     def _ranked(
         self, questions: QuestionSet, gathered: dict[str, list[Candidates]]
     ) -> Iterator[System]:
         """Yield the rankers over each hybrid's candidates."""
         whole = {name: Candidates.joined(parts) for name, parts in gathered.items()}
         if self.late_interaction is not None and whole:
-            self.late_interaction.ensure(questions, [found.nodes for found in whole.values()])
+            scores = self._judged(self.late_interaction, questions, whole)
             whole = {
-                name: found.with_scores(
-                    LATE_INTERACTION, self.late_interaction.scores(questions, found.nodes)
-                )
+                name: found.with_scores(LATE_INTERACTION, scores[name])
                 for name, found in whole.items()
             }
         stages = [(name, RANKER, found) for name, found in whole.items()]
         if self.untuned in whole and len(questions) <= self.settings.evaluation.max_reranked:
             found = whole[self.untuned]
             for stage, scorer in self.cross_encoders.items():
-                scorer.ensure(questions, [found.nodes])
-                read = found.with_scores(CROSS_ENCODER, scorer.scores(questions, found.nodes))
+                scores = self._judged(scorer, questions, {self.untuned: found})
+                read = found.with_scores(CROSS_ENCODER, scores[self.untuned])
                 stages.append((self.untuned, stage, read))
         for name, stage, found in stages:
             yield Ranked(staged_name(name, stage), found, questions, self.legible)
 
+    def _judged(
+        self, scorer: PairScores, questions: QuestionSet, found: Mapping[str, Candidates]
+    ) -> dict[str, np.ndarray]:
+        """Return a second stage's scores of hybrids' candidates; pools keep them."""
+        nodes = [own.nodes for own in found.values()]
+        pools: list[Pool] = []
+        if ALL in self.pools:
+            pools = [self.pools[ALL].found[key] for key in questions.ids]
+        for key, pool in zip(questions.ids, pools):
+            scorer.know(key, pool)
+        scorer.ensure(questions, nodes)
+        for row, (key, pool) in enumerate(zip(questions.ids, pools)):
+            scorer.tell(key, pool, np.unique(np.concatenate([own[row] for own in nodes])))
+        return {name: scorer.scores(questions, own.nodes) for name, own in found.items()}
+
     def rows(self, questions: QuestionSet, system: str, found: Found) -> pa.Table:
         """Return the EVAL_ROWS of a system's results on a set."""
-        names = np.array(self.node_ids, dtype=object)
         number = len(questions)
-        relevant = [sorted(self.node_ids[i] for i in wanted) for wanted in questions.relevant]
+        top = self.nodes.named(found.top.reshape(-1).tolist())
+        width = found.top.shape[1]
+        relevant = [sorted(self.nodes.named(sorted(wanted))) for wanted in questions.relevant]
         return pa.table(
             {
                 "question_id": questions.ids,
@@ -208,7 +341,7 @@ class Trial:
                 "cluster": questions.clusters,
                 "held_out": questions.held_out,
                 "relevant": relevant,
-                "top_nodes": [names[row].tolist() for row in found.top],
+                "top_nodes": [top[row * width : (row + 1) * width] for row in range(number)],
                 "first_rank": found.scores["first_rank"].astype(int),
                 **{metric: found.scores[metric] for metric in METRICS},
                 **{name: pa.array(found.scores[name], from_pandas=True) for name in POOLED},
@@ -217,88 +350,30 @@ class Trial:
         )
 
 
-def _retrievers(
-    node_ids: list[str], evidence: Evidence, models: Models, settings: Settings, work: Workspace
-) -> list[DenseRetriever]:
-    """Return the base embedder over the passages alone, and what reads them as models do."""
-    base = Encoder.base(settings.embedder, settings.compute)
-    texts = dict(zip(node_ids, evidence.read))
-    _, base_nodes = cached_vectors(work, base, texts, "document")
+def _known(retriever: Retriever, questions: QuestionSet) -> np.ndarray:
+    return retriever.known(questions.by_id())
 
-    def encoding(encoder: Encoder) -> Callable[[Sequence[str]], np.ndarray]:
-        return lambda questions: encoder.encode(questions, "query")
 
-    def known(encoder: Encoder) -> Callable[[QuestionSet], np.ndarray]:
-        return lambda questions: cached_vectors(work, encoder, questions.by_id(), "query")[1]
+def _scorers(models: Models, settings: Settings, work: Workspace) -> dict[str, PairScorer]:
+    """Return late interaction, and by second stage the tuned cross-encoder.
 
-    def adapted(name: str, folder: Path, encoder: Encoder, nodes: np.ndarray) -> DenseRetriever:
-        adapter = load_adapter(folder, encoder.weights.digest)
-        return DenseRetriever(
-            name,
-            adapter.documents(nodes, scratch_array(work.store.root, nodes.shape)),
-            lambda questions: adapter.queries(encoder.encode(questions, "query")),
-            lambda questions: adapter.queries(known(encoder)(questions)),
-            evidence.lexical,
+    With it what it was tuned from, where that is a cross-encoder already.
+    """
+    found: dict[str, PairScorer] = {}
+    if models.late_interaction is not None:
+        from ragft_pipeline.retrieval.late_interaction import LateInteraction
+        from ragft_pipeline.retrieval.token_rows import CachedTokens
+
+        encoder = Encoder.base(settings.embedder, settings.compute)
+        stored = CachedTokens(work, encoder, settings.late_interaction.bits)
+        found[LATE_INTERACTION] = LateInteraction.load(
+            models.late_interaction, settings.embedder, settings.compute, stored
         )
-
-    def plain(
-        name: str, encoder: Encoder, nodes: np.ndarray, words: LexicalIndex
-    ) -> DenseRetriever:
-        return DenseRetriever(name, nodes, encoding(encoder), known(encoder), words)
-
-    if evidence.read is evidence.texts:
-        retrievers = [plain("base", base, base_nodes, evidence.plain)]
-    else:
-        alone = dict(zip(node_ids, evidence.texts))
-        _, untuned = cached_vectors(work, base, alone, "document")
-        retrievers = [
-            plain("base", base, untuned, evidence.plain),
-            plain(CONTEXT, base, base_nodes, evidence.lexical),
-        ]
-    if models.adapter is not None:
-        retrievers.append(adapted("adapter", models.adapter, base, base_nodes))
-    if models.tuned_embedder is not None:
-        tuned = Encoder.tuned(models.tuned_embedder, settings.embedder, settings.compute)
-        _, nodes = cached_vectors(work, tuned, texts, "document")
-        retrievers.append(plain("tuned_embedder", tuned, nodes, evidence.lexical))
-        if models.stacked_adapter is not None:
-            stacked = models.stacked_adapter
-            retrievers.append(adapted("adapter(tuned_embedder)", stacked, tuned, nodes))
-    return retrievers
-
-
-def _late_interaction(
-    passages: Sequence[str], models: Models, settings: Settings, work: Workspace
-) -> PairScores | None:
-    if models.late_interaction is None:
-        return None
-    from ragft_pipeline.retrieval.late_interaction import LateInteraction
-    from ragft_pipeline.retrieval.token_rows import CachedTokens
-
-    encoder = Encoder.base(settings.embedder, settings.compute)
-    stored = CachedTokens(work, encoder, settings.late_interaction.bits)
-    scorer = LateInteraction.load(
-        models.late_interaction, settings.embedder, settings.compute, stored
-    )
-    return PairScores(LATE_INTERACTION, scorer, passages, work)
-
-
-def _cross_encoders(
-    passages: Sequence[str], models: Models, settings: Settings, work: Workspace
-) -> dict[str, PairScores]:
-    """Return the tuned cross-encoder, and what it was tuned from where that is one already."""
-    if models.reranker is None:
-        return {}
-    folders = {CROSS_ENCODER_RANKER: models.reranker}
-    begun_with = settings.reranker.model
-    if begun_with and is_cross_encoder(folder := resolve_weights(begun_with).folder):
-        folders[UNTUNED_CROSS_ENCODER_RANKER] = folder
-    return {
-        stage: PairScores(
-            "reranker" if stage == CROSS_ENCODER_RANKER else "untuned reranker",
-            Reranker(folder, settings.reranker, settings.compute),
-            passages,
-            work,
-        )
-        for stage, folder in folders.items()
-    }
+    if models.reranker is not None:
+        folders = {CROSS_ENCODER_RANKER: models.reranker}
+        begun_with = settings.reranker.model
+        if begun_with and is_cross_encoder(folder := resolve_weights(begun_with).folder):
+            folders[UNTUNED_CROSS_ENCODER_RANKER] = folder
+        for stage, folder in folders.items():
+            found[stage] = Reranker(folder, settings.reranker, settings.compute)
+    return found

@@ -16,19 +16,17 @@ from ragft_pipeline.recipes.reading import reading
 
 if TYPE_CHECKING:
     from ragft_pipeline.evaluation.retrieval_eval import EvaluationData
-    from ragft_pipeline.evaluation.trial import Models
-
-
-_READ = ("node_id", "doc_key", "title", "heading_path", "text", "start_char", "end_char")
+    from ragft_pipeline.evaluation.retrievers import Models
 
 
 def evaluation_data(step: Step) -> EvaluationData:
     """Return the tables an evaluation reads."""
+    from ragft_pipeline.evaluation.nodes import Nodes
     from ragft_pipeline.evaluation.retrieval_eval import EvaluationData
 
     return EvaluationData(
-        nodes=step.table("chunked_nodes", _READ),
-        train_pairs=step.table("train_qa_pairs"),
+        nodes=Nodes(step.artifact("chunked_nodes").table_path()),
+        train_pairs=step.table("train_qa_pairs", ("question",)),
         test_pairs=step.table("test_qa_pairs"),
         gold=step.table("gold_questions"),
     )
@@ -36,7 +34,7 @@ def evaluation_data(step: Step) -> EvaluationData:
 
 def measured_models(step: Step) -> Models:
     """Return the models that were trained without the test documents."""
-    from ragft_pipeline.evaluation.trial import Models
+    from ragft_pipeline.evaluation.retrievers import Models
 
     return Models(
         tuned_embedder=step.artifact("tuned_embedder").model,

@@ -20,8 +20,9 @@ from ragft_pipeline.evaluation.retrieval_eval import (
     rows_of,
     tomorrows,
 )
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.evaluation.summary import EvaluationRows
-from ragft_pipeline.evaluation.trial import Models, Trial
+from ragft_pipeline.evaluation.trial import Trial
 from ragft_pipeline.release.gate import Judgement, judge
 from ragft_pipeline.retrieval.question_sets import SERVED, TOMORROW, QuestionSet
 from ragft_pipeline.serving.bundle import Bundle
@@ -92,12 +93,12 @@ def judge_champion(
     """
     own = champion.settings(settings.compute)
     own = own.model_copy(update={"evaluation": settings.evaluation})
-    trial = Trial.of(candidate.data.nodes, champion.models, own, work)
-    people = peoples_questions(candidate.data, trial, settings)
+    trial = Trial.of(CHAMPION, candidate.data.nodes, champion.models, own, work)
+    people = peoples_questions(candidate.data, settings)
     rows = [candidate.rows, _champion_rows(trial, people, champion)]
     measured = measured_models(champion, work.store)
     if measured is not None and len(later := tomorrows(people)):
-        unseeing = Trial.of(candidate.data.nodes, measured, own, work)
+        unseeing = Trial.of(CHAMPION, candidate.data.nodes, measured, own, work)
         rows.append(_champion_rows(unseeing, later, champion))
     compared = EvaluationRows(pa.concat_tables(rows), settings.evaluation)
     others, old = [_tomorrow(compared)], _about(known, candidate.rows)

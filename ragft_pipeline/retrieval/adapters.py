@@ -7,6 +7,7 @@ with a matrix product: nothing is encoded again.
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,14 @@ class Adapter:
             out: where to put them, by default a new array.
         """
         return vectors if self.document is None else _mapped(self.document, vectors, out)
+
+    def doubled(self) -> Adapter:
+        """Return the same computing in float64: a vector is the same whatever others are mapped."""
+        query, document = (
+            None if side is None else copy.deepcopy(side).double()
+            for side in (self.query, self.document)
+        )
+        return Adapter(self.base_digest, query, document)
 
     def shrunk(self, strength: float) -> Adapter:
         """Return it drawn towards the identity, on the CPU: 1 is as it was, 0 the identity."""
@@ -144,9 +153,10 @@ def _mapped(module: BaseAdapter, vectors: np.ndarray, out: np.ndarray | None = N
     import torch
 
     found = np.empty(vectors.shape, np.float32) if out is None else out
+    dtype = next(module.parameters()).dtype
     with torch.inference_mode():
         for start in range(0, len(vectors), _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
-            block = torch.from_numpy(np.ascontiguousarray(vectors[part]))
+            block = torch.from_numpy(np.ascontiguousarray(vectors[part])).to(dtype)
             found[part] = normalise_rows(module(block).numpy())
     return found

@@ -7,7 +7,7 @@ candidates. So weights fitted on one corpus mean something on another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,9 @@ from ragft_pipeline.corpus.nodes import headings_of, node_texts, with_context
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import DEPTH
 from ragft_pipeline.retrieval.search import MIDDLE, min_max, mix, top_k
-from ragft_pipeline.retrieval.terms import Terms, runs
+from ragft_pipeline.retrieval.terms import Terms
 
-EVIDENCE_VERSION = 1  # raise it when some candidate would get another feature
+EVIDENCE_VERSION = 2  # raise it when some candidate would get another feature
 PLACE = ["doc_key", "start_char"]
 _READ = 8192  # rows of nodes read at once
 LATE_INTERACTION, CROSS_ENCODER = "late interaction", "cross-encoder"
@@ -98,6 +98,76 @@ def headings_text(nodes: pa.Table) -> list[str]:
     ]
 
 
+class Neighbours:
+    """The document that each node counts in, and the nodes before and after it there.
+
+    Args:
+        rows: the columns `PLACE` of a NODES table, a row a node, in the order of the nodes' ids.
+    """
+
+    def __init__(self, rows: pa.Table) -> None:
+        of = rows.column("doc_key").combine_chunks().dictionary_encode().indices.to_numpy()
+        number = rows.num_rows
+        order = np.lexsort((rows.column("start_char").to_numpy(), of))
+        self.document = of
+        self.before, self.after = np.full(number, number), np.full(number, number)
+        same = of[order[1:]] == of[order[:-1]]
+        self.after[order[:-1][same]] = order[1:][same]
+        self.before[order[1:][same]] = order[:-1][same]
+
+    def beside(self, nodes: np.ndarray) -> np.ndarray:
+        """Return the nodes before and after some, each once."""
+        found = np.unique(np.concatenate([self.before[nodes], self.after[nodes]], axis=None))
+        return found[found < len(self.document)]
+
+
+class Lengths:
+    """How long the nodes of a corpus are: lengths in characters, and how many nodes have each."""
+
+    def __init__(self, lengths: np.ndarray, nodes: np.ndarray) -> None:
+        logs, share = np.log(np.maximum(1, lengths)), nodes / max(1, nodes.sum())
+        self._mean = float(share @ logs)
+        self._deviation = max(float(np.sqrt(share @ (logs - self._mean) ** 2)), 1e-9)
+
+    def scaled(self, lengths: np.ndarray) -> np.ndarray:
+        """Return texts' lengths as a ranker weighs them, float32."""
+        logs = np.log(np.maximum(1, lengths))
+        return (0.2 * (logs - self._mean) / self._deviation).astype(np.float32)
+
+
+def candidates(
+    dense: np.ndarray,
+    words: np.ndarray,
+    nodes: np.ndarray | None,
+    around: Neighbours,
+    others: Callable[[np.ndarray], Mapping[str, np.ndarray]],
+) -> Candidates:
+    """Return the best 100 of the hybrid of some questions, with what the first stage says.
+
+    Args:
+        dense, words: of the retriever and of BM25 over the passages as they are read, scaled over
+            all nodes, float32 (questions, columns).
+        nodes: which nodes the columns are, int (questions, columns), ascending; None: all of them.
+            Those that are no column have 0.
+        others: returns the other evidence of some columns, int (questions, candidates), by name.
+    """
+    first = mix(dense, words, MIDDLE)
+    best = top_k(first, DEPTH)
+    found = best if nodes is None else np.take_along_axis(nodes, best, axis=1)
+    at = {
+        "dense": np.take_along_axis(dense, best, axis=1),
+        "bm25": np.take_along_axis(words, best, axis=1),
+        **others(best),
+    }
+    own = np.take_along_axis(first, best, axis=1)
+    at["document"] = _best_of_documents(own, around.document[found])
+    at["neighbours"] = np.maximum(
+        *(_scores_at(first, nodes, beside[found]) for beside in (around.before, around.after))
+    )
+    features = np.stack([at[name] for name in FIRST_STAGE], axis=2).astype(np.float32)
+    return Candidates(found, features, FIRST_STAGE)
+
+
 class Evidence:
     """The nodes of a corpus as evidence is drawn from them.
 
@@ -105,7 +175,7 @@ class Evidence:
         texts, read: of the nodes in the order of their ids: alone, and as models and BM25 read
             them. The same where they are read alone.
         indexes: of `texts`, of `read` (ordered), and of titles and headings.
-        places: the columns `PLACE` of a NODES table, in the same order.
+        around: of the nodes.
         lengths: of the texts alone, in characters, int (nodes,).
     """
 
@@ -114,14 +184,13 @@ class Evidence:
         texts: Sequence[str],
         read: Sequence[str],
         indexes: tuple[LexicalIndex, LexicalIndex, LexicalIndex],
-        places: pa.Table,
+        around: Neighbours,
         lengths: np.ndarray,
     ) -> None:
         self.texts, self.read = texts, read
         self.plain, self.lexical, self.titles = indexes
-        self._place(places)
-        lengths = np.log(np.maximum(1, lengths)) if len(lengths) else np.zeros(1)
-        self._length = (0.2 * (lengths - lengths.mean()) / max(lengths.std(), 1e-9)).astype("f4")
+        self.around, self.lengths = around, lengths
+        self._length = Lengths(*np.unique(lengths, return_counts=True)).scaled(lengths)
 
     @classmethod
     def of(
@@ -130,6 +199,7 @@ class Evidence:
         context: bool,
         language: str,
         terms: Callable[[Sequence[str]], Terms] | None = None,
+        around: Neighbours | None = None,
     ) -> Evidence:
         """Index a NODES table.
 
@@ -137,6 +207,7 @@ class Evidence:
             context: whether passages are read below their titles and headings.
             language: `passages.language`.
             terms: returns the terms of texts, where they may be at hand.
+            around: of the nodes, where it is at hand.
         """
 
         def index(texts: list[str], ordered: bool) -> LexicalIndex:
@@ -150,20 +221,8 @@ class Evidence:
         rows = nodes.take(places_of_nodes(nodes))
         titles = LexicalIndex(headings_text(rows), languages=plain.languages)
         lengths = np.array([len(text) for text in texts], np.int64)
-        return cls(texts, read, (plain, lexical, titles), rows.select(PLACE), lengths)
-
-    def _place(self, rows: pa.Table) -> None:
-        """Order the nodes by document and place; one that stands in several counts in one."""
-        of = rows.column("doc_key").combine_chunks().dictionary_encode().indices.to_numpy()
-        number = rows.num_rows
-        order = np.lexsort((rows.column("start_char").to_numpy(), of))
-        self._document, self._order = of, order
-        self._starts = np.searchsorted(of[order], np.arange(of.max(initial=-1) + 1))
-        self._lengths_of_documents = np.diff(self._starts, append=number)
-        self._before, self._after = np.full(number, number), np.full(number, number)
-        same = of[order[1:]] == of[order[:-1]]
-        self._after[order[:-1][same]] = order[1:][same]
-        self._before[order[1:][same]] = order[:-1][same]
+        around = around or Neighbours(rows.select(PLACE))
+        return cls(texts, read, (plain, lexical, titles), around, lengths)
 
     def warm(self) -> None:
         """Build what is built at the first question."""
@@ -183,55 +242,51 @@ class Evidence:
         Args:
             dense, words, base: scores (questions, nodes) of the retriever, of `lexical`, and of the
                 base embedder over the passages alone.
-            nodes: which nodes the columns are, int (questions, columns); None: all of them.
+            nodes: which nodes the columns are, int (questions, columns), ascending; None: all.
         """
+        scaled, lexical = min_max(dense), min_max(words)
 
-        def here(scores: np.ndarray) -> np.ndarray:
+        def here(index: LexicalIndex) -> np.ndarray:
+            scores = index.scores(questions)
             return scores if nodes is None else np.take_along_axis(scores, nodes, axis=1)
 
-        scaled, lexical = min_max(dense), min_max(words)
-        first = mix(scaled, lexical, MIDDLE)
-        best = top_k(first, DEPTH)
+        def others(best: np.ndarray) -> dict[str, np.ndarray]:
+            found = best if nodes is None else np.take_along_axis(nodes, best, axis=1)
+            alone = self.plain is self.lexical
+            shares = [self.lexical.shares(text, row) for text, row in zip(questions, found)]
+            coverage, bigrams = (
+                np.array([pair[place] for pair in shares]).reshape(found.shape) for place in (0, 1)
+            )
+            return {
+                "base": np.take_along_axis(scaled, best, axis=1)
+                if base is dense
+                else _min_max_at(base, best),
+                "words": np.take_along_axis(lexical, best, axis=1)
+                if alone
+                else _min_max_at(here(self.plain), best),
+                "title": _min_max_at(here(self.titles), best),
+                "coverage": coverage,
+                "bigrams": bigrams,
+                "length": self._length[found],
+            }
 
-        def of_best(scores: np.ndarray) -> np.ndarray:
-            return np.take_along_axis(scores, best, axis=1)
+        return candidates(scaled, lexical, nodes, self.around, others)
 
-        at = {"dense": of_best(scaled), "bm25": of_best(lexical)}
-        at["base"] = at["dense"] if base is dense else _min_max_at(base, best)
-        plain = self.plain is self.lexical
-        at["words"] = at["bm25"] if plain else _min_max_at(here(self.plain.scores(questions)), best)
-        at["title"] = _min_max_at(here(self.titles.scores(questions)), best)
-        del scaled, lexical
-        found = best if nodes is None else np.take_along_axis(nodes, best, axis=1)
-        if nodes is not None:  # by all nodes; those that were not scored have 0
-            whole = np.zeros((len(first), len(self.texts)), np.float32)
-            np.maximum.at(whole, (np.arange(len(first))[:, None], nodes), first)
-            first = whole
-        at["document"] = self._best_of_documents(first, found)
-        at["neighbours"] = np.maximum(
-            _scores_at(first, self._before[found]), _scores_at(first, self._after[found])
-        )
-        shares = [self.lexical.shares(text, row) for text, row in zip(questions, found)]
-        for place, name in enumerate(("coverage", "bigrams")):
-            at[name] = np.array([pair[place] for pair in shares]).reshape(found.shape)
-        at["length"] = self._length[found]
-        features = np.stack([at[name] for name in FIRST_STAGE], axis=2).astype(np.float32)
-        return Candidates(found, features, FIRST_STAGE)
 
-    def _best_of_documents(self, scores: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-        """Return for each node, int (questions, candidates), the best score in its document."""
-        number, width = nodes.shape
-        rows = np.arange(number).repeat(width)
-        asked = rows * len(self._starts) + self._document[nodes].reshape(-1)
-        pairs, places = np.unique(asked, return_inverse=True)
-        rows, documents = np.divmod(pairs, max(1, len(self._starts)))
-        lengths = self._lengths_of_documents[documents]
-        members = self._order[runs(self._starts[documents], lengths)]
-        if not len(members):
-            return np.zeros(nodes.shape, np.float32)
-        held = scores[rows.repeat(lengths), members]
-        best = np.maximum.reduceat(held, np.cumsum(lengths) - lengths)
-        return np.asarray(best[places]).reshape(number, width)
+def _best_of_documents(scores: np.ndarray, documents: np.ndarray) -> np.ndarray:
+    """Return for each candidate the best score in its document.
+
+    The best of all nodes are candidates, so the best of a candidate's document is among them.
+
+    Args:
+        scores, documents: of candidates, (questions, candidates).
+    """
+    number = int(documents.max(initial=0)) + 1
+    keys = np.arange(len(scores))[:, None] * number + documents
+    _, places = np.unique(keys, return_inverse=True)
+    best = np.full(int(places.max(initial=-1)) + 1, -np.inf, np.float32)
+    np.maximum.at(best, places.reshape(-1), scores.reshape(-1))
+    return best[places].reshape(scores.shape)
 
 
 def _min_max_at(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -241,7 +296,19 @@ def _min_max_at(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
     return min_max(some)[:, 2:]
 
 
-def _scores_at(scores: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """Return the scores of some nodes of each question; of the one after the last, 0."""
-    known = np.take_along_axis(scores, np.minimum(nodes, scores.shape[1] - 1), axis=1)
-    return np.where(nodes < scores.shape[1], known, np.float32(0))
+def _scores_at(scores: np.ndarray, nodes: np.ndarray | None, asked: np.ndarray) -> np.ndarray:
+    """Return the scores of some nodes of each question; of those that are no column, 0.
+
+    Args:
+        nodes: the columns' nodes, as `candidates` has them.
+    """
+    if not scores.size:
+        return np.zeros(asked.shape, np.float32)
+    if nodes is None:
+        known = np.take_along_axis(scores, np.minimum(asked, scores.shape[1] - 1), axis=1)
+        return np.where(asked < scores.shape[1], known, np.float32(0))
+    steps = np.arange(len(nodes))[:, None] * (int(max(nodes.max(), asked.max())) + 1)
+    columns, wanted = (nodes + steps).reshape(-1), (asked + steps).reshape(-1)
+    places = np.minimum(np.searchsorted(columns, wanted), len(columns) - 1)
+    found = np.where(columns[places] == wanted, scores.reshape(-1)[places], np.float32(0))
+    return found.reshape(asked.shape)

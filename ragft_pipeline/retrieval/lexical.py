@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -25,9 +25,9 @@ from scipy import sparse
 from ragft_pipeline import schemas
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.retrieval.terms import Terms
+from ragft_pipeline.retrieval.wording import K1, B, Held, Wording, inverse_frequency, wording
 from ragft_pipeline.retrieval.words import AUTO, TERMS_VERSION, language_of, lexical_terms, words_of
 
-K1, B = 1.5, 0.75
 _TEXTS_AT_ONCE = 65_536
 
 
@@ -94,7 +94,7 @@ class TermStatistics:
     def idf(self, term: str) -> float:
         """Return Lucene's inverse document frequency of a term, known or not."""
         found = self.document_frequency.get(term, 0)
-        return float(np.log(1 + (self.nodes - found + 0.5) / (found + 0.5)))
+        return float(inverse_frequency(self.nodes, np.array(found)))
 
 
 def key_words(texts: Sequence[str], statistics: TermStatistics) -> list[str]:
@@ -114,13 +114,6 @@ def key_words(texts: Sequence[str], statistics: TermStatistics) -> list[str]:
                 forms.setdefault(term, Counter())[word] += 1
     ranked = sorted(counts, key=lambda term: (-counts[term] * statistics.idf(term), term))
     return [forms[term].most_common(1)[0][0] for term in ranked]
-
-
-@lru_cache(maxsize=1 << 15)  # a run asks the same questions of several sets of nodes
-def _asked_terms(query: str, languages: tuple[str, ...]) -> Counter[str]:
-    words = words_of(query)
-    forms = zip(*(lexical_terms(words, language) for language in languages))
-    return Counter(term for each in forms for term in dict.fromkeys(each))
 
 
 class LexicalIndex:
@@ -147,7 +140,7 @@ class LexicalIndex:
         ordered: bool = False,
         terms: Terms | None = None,
     ) -> None:
-        self._texts = texts
+        self.texts = texts
         self._statistics = statistics
         self._language = statistics.language if statistics else language
         self._languages = languages
@@ -163,7 +156,7 @@ class LexicalIndex:
             return self._given.languages
         if self._languages is not None:
             return list(self._languages)
-        return [language_of(text, self._language) for text in self._texts]
+        return [language_of(text, self._language) for text in self.texts]
 
     @cached_property
     def _spoken(self) -> list[str]:
@@ -172,21 +165,30 @@ class LexicalIndex:
 
     def query_terms(self, query: str) -> Counter[str]:
         """Return the terms that a question looks for, in each form that the texts may have."""
-        return _asked_terms(query, tuple(self._spoken))
+        asked = self.wording(query)
+        return Counter(dict(zip(asked.terms, asked.asked.astype(int).tolist())))
+
+    def wording(self, query: str) -> Wording:
+        """Return a question's words as these texts may have them."""
+        return wording(query, tuple(self._spoken))
+
+    @cached_property
+    def terms(self) -> Terms:
+        """The texts' terms."""
+        return self._given or Terms.of(self.texts, self.languages)
 
     @cached_property
     def _weights(self) -> sparse.csr_matrix:
         """The texts' weights by term, float32 (terms, texts)."""
-        terms = self._given or Terms.of(self._texts, self.languages)
+        terms = self.terms
         self._vocabulary = terms.vocabulary
-        self._sequence = terms.sequence if self._ordered else np.empty(0, np.int32)
-        self._lengths = terms.lengths
-        self._ends = ends = np.cumsum(self._lengths)
+        self._held = Held(terms) if self._ordered else None
+        ends = np.cumsum(terms.lengths)
         shape = (len(ends), max(1, len(self._vocabulary)))
         ones = np.ones(len(terms.sequence), np.float32)
         counts = sparse.csr_matrix((ones, terms.sequence.copy(), np.append(0, ends)), shape=shape)
         counts.sum_duplicates()
-        self._weigh(counts.data, counts.indices, counts.indptr, self._lengths)
+        self._weigh(counts.data, counts.indices, counts.indptr, terms.lengths)
         return counts.T.tocsr()
 
     def _weigh(
@@ -194,7 +196,10 @@ class LexicalIndex:
     ) -> None:
         """Turn the counts in `values` into weights, block by block of texts."""
         statistics = self._statistics or self._own_statistics(terms, lengths)
-        self._idf = idf = np.array([statistics.idf(term) for term in self._vocabulary])
+        self._nodes, self._length = statistics.nodes, int(lengths.sum())
+        own = statistics.document_frequency
+        self._frequency = np.array([own.get(term, 0) for term in self._vocabulary], np.int64)
+        idf = inverse_frequency(statistics.nodes, self._frequency)
         norms = K1 * (1 - B + B * lengths / max(statistics.mean_length, 1e-9))
         for start in range(0, len(lengths), _TEXTS_AT_ONCE):
             rows = slice(start, start + _TEXTS_AT_ONCE)
@@ -242,40 +247,21 @@ class LexicalIndex:
         return sparse.csr_matrix((counts, columns, ends), shape=(len(queries), terms))
 
     def shares(self, query: str, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what share of a question some texts hold: of its terms, and of its bigrams.
-
-        Terms weigh by their inverse frequency, those that no text has as the rarest. A word counts
-        in any form that the texts' languages give it, bigrams in the best of these languages.
+        """Return what share of a question some texts hold, as `Profiles.shares` does.
 
         Args:
             texts: places of the texts, int (texts,); the index must be `ordered`.
-
-        Returns two arrays float32 of shape (texts,).
         """
         _ = self._weights
-        lengths = self._lengths[texts]
-        rows = np.repeat(np.arange(len(texts)), lengths)
-        starts = np.repeat(self._ends[texts] - lengths, lengths)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        shown = self._sequence[starts + within]
-        words = words_of(query)
-        forms = [lexical_terms(words, language) for language in self._spoken]
-        known = np.array([[self._vocabulary.get(t, -1) for t in each] for each in forms], np.int64)
-        held = np.zeros(len(texts), np.float32)
-        whole = 0.0
-        rarest = float(self._idf.max(initial=0.0))
-        for places in np.unique(known, axis=1).T if len(words) else ():
-            weight = max((self._idf[at] for at in places if at >= 0), default=rarest)
-            whole += weight
-            held[np.unique(rows[np.isin(shown, places[places >= 0])])] += weight
-        pairs = np.zeros(len(texts), np.float32)
-        follows = rows[1:] == rows[:-1]
-        for places in known:
-            asked = {pair for pair in zip(places.tolist(), places[1:].tolist()) if min(pair) >= 0}
-            found = np.zeros(len(texts), np.float32)
-            for first, second in asked:
-                there = follows & (shown[:-1] == first) & (shown[1:] == second)
-                found[np.unique(rows[1:][there])] += 1
-            number = len(set(zip(places.tolist(), places[1:].tolist())))
-            pairs = np.maximum(pairs, found / max(1, number))
-        return held / max(whole, 1e-9), pairs
+        assert self._held is not None
+        asked = self.wording(query)
+        having = self.having(asked)
+        idf, rarest = (inverse_frequency(self._nodes, n) for n in (having, np.array(1)))
+        own = self._held.profiles(asked, texts)
+        return own.shares(asked, idf, having > 0, float(rarest))
+
+    def having(self, asked: Wording) -> np.ndarray:
+        """Return how many texts have each term of a question, int64 (terms,)."""
+        _ = self._weights
+        places = [self._vocabulary.get(term, -1) for term in asked.terms]
+        return np.array([self._frequency[at] if at >= 0 else 0 for at in places], np.int64)

@@ -222,8 +222,14 @@ def questions_that_choose(
 
 def unseen(pairs: pa.Table, trained: pa.Table) -> pa.Table:
     """Return the QA_PAIRS whose question does not stand word for word among the trained ones."""
-    known = pa.array(trained.column("question").to_pylist(), pa.string())
+    known = trained.column("question")
     return pairs.filter(pc.invert(pc.is_in(pairs.column("question"), value_set=known)))
+
+
+def first_asked(pairs: pa.Table, number: int) -> pa.Table:
+    """Return the QA_PAIRS of the first questions by their ids; equal questions count once."""
+    texts = pairs.sort_by("question_id").column("question")
+    return pairs.filter(pc.is_in(pairs.column("question"), value_set=pc.unique(texts)[:number]))
 
 
 def gold_set(name: str, gold: pa.Table, index: RelevanceIndex) -> QuestionSet:

@@ -35,7 +35,7 @@ import pyarrow.parquet as pq
 from ragft_pipeline.corpus.nodes import with_context
 from ragft_pipeline.digests import digest_of, file_sha256
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.identities import SEARCHING, versions
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.index_files import DOCUMENTS, NODES, TOKENS, write_index, write_nodes

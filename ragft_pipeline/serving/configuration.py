@@ -9,9 +9,9 @@ from typing import Any
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.evaluation.choosing import Choice, Choices, Weights
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.evaluation.second_stages import CROSS_ENCODER_RANKER, RANKER, staged_name
 from ragft_pipeline.evaluation.systems import CONTEXT, hybrid_name
-from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.retrieval.search import MIDDLE
 
 _PARTS = {  # the models of each retriever, as fields of Models

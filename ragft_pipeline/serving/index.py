@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import vectors_matrix
-from ragft_pipeline.retrieval.evidence import PLACE, Evidence
+from ragft_pipeline.retrieval.evidence import PLACE, Evidence, Neighbours
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.mapped_vectors import MappedVectors, mapped_matrix
 from ragft_pipeline.retrieval.terms import Terms
@@ -151,9 +151,9 @@ class BundleIndex:
         plain = index(ALONE, self.texts, self._kind == ALONE)
         lexical = index(READ, self.read, True) if self._kind == READ else plain
         titles = index(HEADINGS, self.texts, False)
-        places = self.nodes.select(PLACE).take(self._rows)
+        around = Neighbours(self.nodes.select(PLACE).take(self._rows))
         lengths = pc.utf8_length(self.nodes.column("text")).to_numpy()[self._rows]
-        return Evidence(self.texts, self.read, (plain, lexical, titles), places, lengths)
+        return Evidence(self.texts, self.read, (plain, lexical, titles), around, lengths)
 
     def _terms(self, rows: pa.Table) -> dict[str, Terms]:
         found = {}

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from ragft_pipeline.corpus.nodes import with_context
 from ragft_pipeline.digests import digest_of
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.evaluation.systems import BASE
-from ragft_pipeline.evaluation.trial import Models
 from ragft_pipeline.models.weights import folder_digest
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors

@@ -17,7 +17,7 @@ import pytest
 
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.snapshots import SnapshotStore
-from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.labelling.session import Session
 from ragft_pipeline.labelling.systems import Systems
 from ragft_pipeline.serving.bundle import BundleStore

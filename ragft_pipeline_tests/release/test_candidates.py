@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ragft_pipeline.evaluation.choosing import Choice, Choices
-from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.recipes.evaluation import released_models
 from ragft_pipeline.release.promotion import _nothing_to_judge

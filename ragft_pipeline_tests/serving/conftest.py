@@ -16,7 +16,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from ragft_pipeline import schemas
-from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.retrieval.adapters import Adapter, linear_adapter
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.serving.bundle import Bundle, BundleStore

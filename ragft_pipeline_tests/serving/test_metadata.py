@@ -13,7 +13,7 @@ from llama_index.core.vector_stores import FilterOperator, MetadataFilter, Metad
 from ragft_pipeline import schemas
 from ragft_pipeline.cli import main
 from ragft_pipeline.corpus.document_metadata import to_json
-from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
 from ragft_pipeline.retrieval.ranker import Ranker
 from ragft_pipeline.serving.bundle import Bundle, BundleStore

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ragft_pipeline.evaluation.trial import Models
+from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.retrieval import late_interaction
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION

@@ -1,0 +1,340 @@
+"""How pools follow when nodes leave and come, so that no other node is looked at.
+
+What left is taken out, and what came is put in where it passes a floor. Frequencies of terms moved
+meanwhile: no score of an outsider grew by more than the inverse frequency of some term that an
+outsider has, and than the mean length did. So a floor says how high outsiders can be now; if that
+is not below the last that a system ranks, or if an extreme between which scores are scaled may have
+left, the question is searched for anew.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline.corpus.nodes import with_context
+from ragft_pipeline.evaluation.pool_search import MARGIN, cosine
+from ragft_pipeline.evaluation.pools import (
+    PLAIN,
+    READ,
+    TITLE,
+    Edge,
+    Pool,
+    Scaled,
+    Shape,
+    Statistics,
+    Tally,
+)
+from ragft_pipeline.retrieval.evidence import Neighbours, headings_text, places_of_nodes
+from ragft_pipeline.retrieval.search import MIDDLE, mix, top_k
+from ragft_pipeline.retrieval.terms import Terms
+from ragft_pipeline.retrieval.wording import Held, Profiles, Wording
+from ragft_pipeline.retrieval.words import language_of
+
+
+@dataclass(frozen=True)
+class Cards:
+    """Some nodes, by ascending ids, as their evaluation sees them.
+
+    Attributes:
+        texts: by kind.
+        languages: of the texts, by kind.
+    """
+
+    ids: Sequence[str]
+    texts: Mapping[str, Sequence[str]]
+    languages: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def of(cls, rows: pa.Table, context: bool, language: str) -> Cards:
+        """Return the nodes of a NODES table; of one that has several rows, the last.
+
+        Args:
+            context: whether passages are read below their titles and headings.
+            language: `passages.language`.
+        """
+        rows = rows.take(places_of_nodes(rows))
+        texts = {PLAIN: rows.column("text").to_pylist()}
+        if context:
+            texts[READ] = with_context(rows).column("text").to_pylist()
+        spoken = {
+            kind: [language_of(text, language) for text in own] for kind, own in texts.items()
+        }
+        texts[TITLE], spoken[TITLE] = headings_text(rows), spoken[PLAIN]
+        return cls(rows.column("node_id").to_pylist(), texts, spoken)
+
+    def without(self, others: Cards) -> Cards:
+        """Return those that are otherwise, or not, among others."""
+        known = set(others._whole)
+        places = [place for place, one in enumerate(self._whole) if one not in known]
+        return self.at(places)
+
+    def at(self, places: Sequence[int]) -> Cards:
+        """Return some of them."""
+        return Cards(
+            [self.ids[place] for place in places],
+            {kind: [own[place] for place in places] for kind, own in self.texts.items()},
+            {kind: [own[place] for place in places] for kind, own in self.languages.items()},
+        )
+
+    @cached_property
+    def _whole(self) -> list[tuple[str, ...]]:
+        return list(zip(self.ids, *self.texts.values()))
+
+    @cached_property
+    def held(self) -> dict[str, Held]:
+        """Their terms by kind."""
+        return {kind: Held(Terms.of(own, self.languages[kind])) for kind, own in self.texts.items()}
+
+    def profiles(self, asked: Mapping[str, Wording]) -> dict[str, Profiles]:
+        """Return what they have of a question, by kind of text."""
+        every = np.arange(len(self.ids))
+        return {kind: self.held[kind].profiles(own, every) for kind, own in asked.items()}
+
+    @cached_property
+    def characters(self) -> np.ndarray:
+        """Of the texts alone, int32 (nodes,)."""
+        return np.array([len(text) for text in self.texts[PLAIN]], np.int32)
+
+
+def moved(tally: Tally, gone: Cards, came: Cards) -> Tally:
+    """Return a tally after some nodes left and others came."""
+    found = Tally(
+        tally.nodes - len(gone.ids) + len(came.ids),
+        dict(tally.lengths),
+        {kind: dict(own) for kind, own in tally.having.items()},
+        {kind: Counter(own) for kind, own in tally.languages.items()},
+        Counter(tally.characters),
+    )
+    for sign, cards in ((-1, gone), (1, came)):
+        for length in cards.characters.tolist():
+            found.characters[length] += sign
+        for kind, having in found.having.items():
+            terms = cards.held[kind].terms
+            found.lengths[kind] += sign * int(terms.lengths.sum())
+            rows = np.repeat(np.arange(len(terms.lengths)), terms.lengths)
+            width = max(1, len(terms.vocabulary))
+            each = np.bincount(np.unique(rows * width + terms.sequence) % width, minlength=width)
+            for term, number in zip(terms.vocabulary, each.tolist()):
+                if term in having:
+                    having[term] += sign * number
+            for language in cards.languages[kind]:
+                found.languages[kind][language] += sign
+    found.characters = +found.characters
+    found.languages = {kind: +own for kind, own in found.languages.items()}
+    return found
+
+
+@dataclass(frozen=True)
+class Newcomers:
+    """Nodes that may join pools: what they are, their places, and their vectors by retriever."""
+
+    cards: Cards
+    places: np.ndarray
+    vectors: Mapping[str, np.ndarray]
+
+    def added(
+        self,
+        pool: Pool,
+        asked: Mapping[str, Wording],
+        queries: Mapping[str, np.ndarray],
+        some: np.ndarray,
+    ) -> Pool:
+        """Return a pool with some of them as members.
+
+        Args:
+            queries: the question's vector by retriever.
+        """
+        if not len(some):
+            return pool
+        profiles = {kind: self.cards.held[kind].profiles(own, some) for kind, own in asked.items()}
+        cosines = np.stack([cosine(self.vectors[name][some], own) for name, own in queries.items()])
+        return pool.with_more(self.places[some], cosines, profiles, self.cards.characters[some])
+
+
+@dataclass(frozen=True)
+class Following:
+    """A change of nodes, for pools to follow.
+
+    Attributes:
+        before, now: what is counted of all nodes.
+        gone: the nodes that left.
+        came: those that came.
+        shape: of the pools.
+        around: of all nodes that there are now.
+    """
+
+    now: Tally
+    gone: Cards
+    came: Newcomers
+    shape: Shape
+    around: Neighbours
+
+    def follow(self, pool: Pool, queries: Mapping[str, np.ndarray]) -> Pool | None:
+        """Return a pool as it is now; None where the question is to be searched for anew.
+
+        Args:
+            pool: without the members that left.
+            queries: the question's vector by retriever.
+        """
+        shape = self.shape
+        asked = {kind: self.now.wording(kind, pool.question) for kind in shape.texts}
+        if pool.edge is None:
+            if self.now.nodes > 2 * shape.whole:
+                return None
+            return self.came.added(pool, asked, queries, np.arange(len(self.came.places)))
+        profiles = self.came.cards.profiles(asked)
+        edge = self._moved(pool.edge, asked, profiles)
+        if min(edge.without.values()) <= 0:
+            return None
+        joining = self._passing(edge, asked, profiles, queries)
+        pool = self.came.added(replace(pool, edge=edge), asked, queries, joining)
+        if len(pool.nodes) < min(shape.depth, self.now.nodes):
+            return None
+        return pool if self._stands(pool, edge, asked) else None
+
+    def _moved(
+        self, edge: Edge, asked: Mapping[str, Wording], came: Mapping[str, Profiles]
+    ) -> Edge:
+        """Return an edge with what it counts as it is now."""
+        without = dict(edge.without)
+        titles, nodes = edge.titles, edge.title_nodes.copy()
+        floor, then = edge.title_floor, edge.statistics[TITLE]
+        for sign, profiles in ((-1, self.gone.profiles(asked)), (1, came)):
+            for kind, own in profiles.items():
+                without[kind] += sign * int(np.count_nonzero(~own.counts.any(axis=1)))
+            own = profiles[TITLE]
+            scores = own.bm25(asked[TITLE], then.idf, then.mean)
+            for row in np.flatnonzero(scores > floor * (1 - 2 * MARGIN)).tolist():
+                alike = (titles.lengths == own.lengths[row]) & (
+                    titles.counts == own.counts[row]
+                ).all(axis=1)
+                if alike.any():
+                    nodes[alike] += sign
+                elif sign > 0:
+                    titles = Profiles.joined([titles, own.at(np.array([row]))])
+                    nodes = np.append(nodes, 1)
+        return replace(edge, without=without, titles=titles, title_nodes=nodes)
+
+    def _passing(
+        self,
+        edge: Edge,
+        asked: Mapping[str, Wording],
+        came: Mapping[str, Profiles],
+        queries: Mapping[str, np.ndarray],
+    ) -> np.ndarray:
+        """Return which of those that came pass a floor, by the statistics of when it was made."""
+        shape, weights = self.shape, self.shape.weights
+        passing = np.zeros(len(self.came.places), bool)
+        if not len(passing):
+            return np.flatnonzero(passing)
+        for at, (name, kind) in enumerate(shape.kinds.items()):
+            then = edge.statistics[kind]
+            words = came[kind].bm25(asked[kind], then.idf, then.mean)
+            dense = cosine(self.came.vectors[name], queries[name]).astype(float)
+            low, high = edge.cosines[at]
+            scaled = (dense - low) / max(high - low, 1e-9), words / (edge.most[kind] or 1.0)
+            mixed = weights[:, None] * scaled[0] + (1 - weights)[:, None] * scaled[1]
+            passing |= (mixed[1:] > edge.floors[at][1:, None] - 3 * MARGIN).any(axis=0)
+            passing |= (words > 0) & (scaled[1] > edge.others[kind] - 3 * MARGIN)
+            passing |= (words == 0) & (self.came.places <= edge.last[kind][0])
+            passing |= dense <= edge.ceilings[at] + 2 * MARGIN
+        return np.flatnonzero(passing)
+
+    def _stands(self, pool: Pool, edge: Edge, asked: Mapping[str, Wording]) -> bool:
+        """Say whether no outsider can be among what any system ranks, or be an extreme."""
+        scaled = Scaled.of(pool, self.now, self.shape)
+        now = {kind: self.now.statistics(kind, own) for kind, own in asked.items()}
+        growth = {
+            kind: _growth(edge.statistics[kind], now[kind], _outside(now[kind], own))
+            for kind, own in pool.profiles.items()
+            if kind != TITLE
+        }
+        titles = edge.titles.counts > 0
+        inside = (titles * edge.title_nodes[:, None]).sum(axis=0)
+        title_growth = _growth(edge.statistics[TITLE], now[TITLE], now[TITLE].having > inside)
+        if edge.title_floor * title_growth * (1 + MARGIN) > scaled.title_most:
+            return False
+        kinds = self.shape.kinds
+        return all(
+            self._words_stand(pool, scaled, edge, kind, asked[kind], now[kind], growth[kind])
+            for kind in set(kinds.values())
+        ) and all(
+            self._mixtures_stand(pool, scaled, edge, at, kind, growth[kind])
+            for at, kind in enumerate(kinds.values())
+        )
+
+    def _words_stand(
+        self,
+        pool: Pool,
+        scaled: Scaled,
+        edge: Edge,
+        kind: str,
+        asked: Wording,
+        now: Statistics,
+        growth: float,
+    ) -> bool:
+        """Say whether no outsider can be among the best by BM25."""
+        words, depth = scaled.raw[kind], self.shape.depth
+        hundredth = top_k(words[None], depth)[0, -1]
+        least, place = words[hundredth], pool.nodes[hundredth]
+        last, profile = edge.last[kind]
+        alike = profile.bm25(asked, now.idf, now.mean)[0]
+        others = edge.others[kind] * edge.most[kind] * growth
+        if least < alike or (least == alike and place > last):
+            return False
+        return bool(least > others or (least == others == 0))
+
+    def _mixtures_stand(
+        self, pool: Pool, scaled: Scaled, edge: Edge, at: int, kind: str, growth: float
+    ) -> bool:
+        """Say whether no outsider can be among the best by a retriever or its mixtures."""
+        cosines = pool.cosines[at]
+        low, high = float(cosines.min()), float(cosines.max())
+        if low > edge.ceilings[at]:
+            return False
+        weights, (then_low, then_high) = self.shape.weights, edge.cosines[at]
+        dense_growth = (then_high - then_low) / max(high - low, 1e-9)
+        most = float(scaled.raw[kind].max())
+        words_growth = edge.most[kind] * growth / most if most else 0.0
+        a, b = weights * dense_growth, (1 - weights) * words_growth
+        whole = np.maximum(a + b, 1e-12)
+        # a floor is the highest of linear functions of the weight, so between two of them it is
+        # no higher than the line from one to the other
+        bounds = whole * np.interp(a / whole, weights, edge.floors[at])
+        bounds += weights * (then_low - low) / max(high - low, 1e-9) + 3 * MARGIN
+        mixed = np.stack(
+            [mix(scaled.dense[at], scaled.words[kind], weight) for weight in weights[1:]]
+        )
+        least = np.partition(mixed, -self.shape.depth, axis=1)[:, -self.shape.depth]
+        return bool((least > bounds[1:]).all())
+
+    def lacking(self, pool: Pool) -> np.ndarray:
+        """Return the places of nodes beside a pool's best that are no members."""
+        if pool.edge is None:
+            return np.empty(0, np.int64)
+        scaled = Scaled.of(pool, self.now, self.shape)
+        best = [
+            top_k(mix(scaled.dense[at], scaled.words[kind], MIDDLE)[None], self.shape.depth)[0]
+            for at, kind in enumerate(self.shape.kinds.values())
+        ]
+        beside = self.around.beside(pool.nodes[np.unique(best)])
+        return np.setdiff1d(beside, pool.nodes)
+
+
+def _outside(now: Statistics, members: Profiles) -> np.ndarray:
+    """Say which terms any outsider has, bool (terms,)."""
+    return np.asarray(now.having > np.count_nonzero(members.counts, axis=0))
+
+
+def _growth(then: Statistics, now: Statistics, outside: np.ndarray) -> float:
+    """Return by how much a text's BM25 score may have grown at most, if it has some terms alone."""
+    if not outside.any():
+        return 0.0
+    idf = float((now.idf[outside] / then.idf[outside]).max())
+    return idf * max(1.0, now.mean / max(then.mean, 1e-9)) * (1 + 1e-9)

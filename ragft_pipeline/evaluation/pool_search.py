@@ -1,0 +1,315 @@
+"""Pools filled by a search of all nodes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+
+from ragft_pipeline.evaluation.pools import PLAIN, READ, TITLE, Edge, Pool, Shape, Tally
+from ragft_pipeline.retrieval.evidence import Evidence
+from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
+from ragft_pipeline.retrieval.search import MIDDLE, mix, rows_at_once, top_k
+from ragft_pipeline.retrieval.terms import Terms
+from ragft_pipeline.retrieval.wording import Held, Profiles, Wording
+
+MARGIN = 1e-5  # of scaled scores: products of other shapes round otherwise
+_LOWEST = 8  # nodes with the lowest cosines
+_NEAR = 0.02  # below what is among the best, scaled
+_TITLES, _TITLE_SHARE = 64, 0.8  # at least so many, and all with such a share of the best score
+_BLOCK = 256
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """All texts of a kind: what is searched, and by node which of these texts it has."""
+
+    index: LexicalIndex
+    held: Held
+    text: np.ndarray | None
+    nodes: int
+    length: int
+
+    def profiles(self, asked: Wording, nodes: np.ndarray) -> Profiles:
+        return self.held.profiles(asked, nodes if self.text is None else self.text[nodes])
+
+
+class AllNodes:
+    """All nodes, to be searched.
+
+    Args:
+        vectors: by retriever, float32 (nodes, width).
+    """
+
+    def __init__(self, evidence: Evidence, vectors: Mapping[str, np.ndarray], shape: Shape) -> None:
+        self._evidence, self._vectors, self._shape = evidence, vectors, shape
+
+    @cached_property
+    def _kinds(self) -> dict[str, _Kind]:
+        evidence = self._evidence
+        found = {TITLE: _titles(evidence)}
+        for kind, index in ((PLAIN, evidence.plain), (READ, evidence.lexical)):
+            if kind in self._shape.texts:
+                terms = index.terms
+                held, length = Held(terms), int(terms.lengths.sum())
+                found[kind] = _Kind(index, held, None, len(evidence.lengths), length)
+        return {kind: found[kind] for kind in self._shape.texts}
+
+    def tally(self) -> Tally:
+        """Return what is counted of all nodes, without any question's terms."""
+        characters, nodes = np.unique(self._evidence.lengths, return_counts=True)
+        spoken = {
+            kind: Counter((own if kind != TITLE else self._kinds[PLAIN]).index.languages)
+            for kind, own in self._kinds.items()
+        }
+        return Tally(
+            len(self._evidence.lengths),
+            {kind: own.length for kind, own in self._kinds.items()},
+            {kind: {} for kind in self._kinds},
+            spoken,
+            Counter(dict(zip(characters.tolist(), nodes.tolist()))),
+        )
+
+    def search(
+        self, questions: Sequence[str], vectors: Mapping[str, np.ndarray], tally: Tally
+    ) -> list[Pool]:
+        """Return the pools of questions; the tally learns their terms.
+
+        Args:
+            vectors: the questions' by retriever, float32 (questions, width).
+        """
+        for kind, own in self._kinds.items():
+            for text in questions:
+                asked = tally.wording(kind, text)
+                having = own.index.having(asked).tolist()
+                tally.having[kind] |= zip(asked.terms, having)
+        found: list[Pool] = []
+        size = rows_at_once(tally.nodes, _BLOCK)
+        for start in range(0, len(questions), size):
+            block = slice(start, start + size)
+            asked = {name: own[block] for name, own in vectors.items()}
+            words = {k: own.index.scores(questions[block]) for k, own in self._kinds.items()}
+            dense = {name: own @ self._vectors[name].T for name, own in asked.items()}
+            for row, text in enumerate(questions[block]):
+                pool = self._pool(
+                    text,
+                    {name: own[row] for name, own in asked.items()},
+                    {name: own[row] for name, own in dense.items()},
+                    {kind: own[row] for kind, own in words.items()},
+                    tally,
+                )
+                found.append(pool)
+        return found
+
+    def _pool(
+        self,
+        text: str,
+        queries: Mapping[str, np.ndarray],
+        dense: Mapping[str, np.ndarray],
+        words: Mapping[str, np.ndarray],
+        tally: Tally,
+    ) -> Pool:
+        """Cut a question's pool by its scores of all nodes."""
+        shape, evidence = self._shape, self._evidence
+        asked = {kind: tally.wording(kind, text) for kind in shape.texts}
+        if tally.nodes <= shape.whole:
+            nodes, leaders = np.arange(tally.nodes), []
+        else:
+            leaders = [
+                Leaders.of(dense[name], words[kind], shape) for name, kind in shape.kinds.items()
+            ]
+            best = np.unique(np.concatenate([own.members for own in leaders]))
+            middle = np.unique(np.concatenate([own.middle for own in leaders]))
+            nodes = np.union1d(best, evidence.around.beside(middle))
+        profiles = {kind: own.profiles(asked[kind], nodes) for kind, own in self._kinds.items()}
+        cosines = np.stack([cosine(self._vectors[n][nodes], queries[n]) for n in shape.kinds])
+        characters = evidence.lengths[nodes].astype(np.int32)
+        pool = Pool(text, nodes, cosines, profiles, characters, None)
+        if not leaders:
+            return pool
+        edge = self._edge(pool, asked, leaders, words, tally)
+        return Pool(text, nodes, cosines, profiles, characters, edge)
+
+    def _edge(
+        self,
+        pool: Pool,
+        asked: Mapping[str, Wording],
+        leaders: Sequence[Leaders],
+        words: Mapping[str, np.ndarray],
+        tally: Tally,
+    ) -> Edge:
+        shape = self._shape
+        inside = np.zeros(tally.nodes, bool)
+        inside[pool.nodes] = True
+        own = dict(zip(shape.kinds.values(), leaders))  # any retriever's of the kind
+        last, others = {}, {}
+        for kind, one in own.items():
+            profile = self._kinds[kind].profiles(asked[kind], one.last[None])
+            last[kind] = int(one.last), profile
+            others[kind] = self._others(kind, asked[kind], words[kind], one, inside, profile)
+        titles, title_nodes, title_floor = self._titles(asked[TITLE], words[TITLE])
+        nothing = {kind: tally.nodes - int(np.count_nonzero(words[kind])) for kind in own}
+        of_title = self._kinds[TITLE].text
+        nothing[TITLE] = int(np.count_nonzero(words[TITLE][of_title] == 0))
+        return Edge(
+            {kind: tally.statistics(kind, each) for kind, each in asked.items()},
+            np.array([[one.low, one.high] for one in leaders], float),
+            np.array([one.ceiling for one in leaders], float) - MARGIN,
+            {kind: one.most for kind, one in own.items()},
+            np.stack([one.floors(inside) for one in leaders]),
+            others,
+            last,
+            titles,
+            title_floor,
+            title_nodes,
+            nothing,
+        )
+
+    def _others(
+        self,
+        kind: str,
+        asked: Wording,
+        words: np.ndarray,
+        leaders: Leaders,
+        inside: np.ndarray,
+        last: Profiles,
+    ) -> float:
+        """Return the highest BM25 score, scaled, of outsiders that are not like the last one."""
+        edge = words[leaders.last]
+        if edge == 0:
+            return 0.0  # all that have any term are members
+        tied = np.flatnonzero((words == edge) & ~inside)
+        own = self._kinds[kind].profiles(asked, tied)
+        if (own.lengths != last.lengths).any() or (own.counts != last.counts).any():
+            return float(edge) / leaders.most + MARGIN
+        alone = leaders.near[~inside[leaders.near] & (words[leaders.near] < edge)]
+        highest = float(words[alone].max(initial=0.0)) / leaders.most
+        return max(highest, leaders.beyond[0]) + MARGIN
+
+    def _titles(self, asked: Wording, words: np.ndarray) -> tuple[Profiles, np.ndarray, float]:
+        """Return the profiles of the best titles, how many nodes have each, and the others' best.
+
+        Args:
+            words: the scores of the different titles.
+        """
+        own = self._kinds[TITLE]
+        assert own.text is not None
+        hit = np.flatnonzero(words)
+        order = hit[np.argsort(-words[hit], kind="stable")]
+        scores = words[order]
+        number = max(_TITLES, int(np.count_nonzero(scores >= _TITLE_SHARE * scores.max(initial=0))))
+        floor = float(scores[number]) if number < len(order) else 0.0
+        order = order[:number][scores[:number] > floor]
+        found = own.held.profiles(asked, order)
+        rows = np.column_stack([found.lengths, found.counts])
+        _, first, which = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        nodes = np.bincount(which.reshape(-1), _counts(own)[order], minlength=len(first))
+        return found.at(first), nodes.astype(np.int64), floor * (1 + MARGIN)
+
+
+def _counts(kind: _Kind) -> np.ndarray:
+    """Return how many nodes have each text."""
+    return np.bincount(kind.text, minlength=len(kind.held.terms.lengths))
+
+
+def cosine(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Return a question's cosines, float32 (nodes,); the same whatever nodes they are.
+
+    Sums of float64 differ by their order only where a float32 does not show it.
+    """
+    return (vectors.astype(np.float64) @ query.astype(np.float64)).astype(np.float32)
+
+
+def _titles(evidence: Evidence) -> _Kind:
+    """Return the different titles and headings, each in the language of the text below it."""
+    spoken, titles = evidence.plain.languages, evidence.titles.texts
+    pairs = pa.array([f"{language}\0{title}" for language, title in zip(spoken, titles)])
+    encoded = pairs.dictionary_encode()
+    units = [unit.split("\0", 1) for unit in encoded.dictionary.to_pylist()]
+    of_node = encoded.indices.to_numpy()
+    terms = Terms.of([title for _, title in units], [language for language, _ in units])
+    nodes = np.bincount(of_node, minlength=len(units))
+    length = int(nodes @ terms.lengths)
+    rows = np.repeat(np.arange(len(units)), terms.lengths)
+    width = max(1, len(terms.vocabulary))
+    each = np.unique(rows * width + terms.sequence)
+    having = np.bincount(each % width, nodes[each // width], minlength=len(terms.vocabulary))
+    statistics = TermStatistics(
+        dict(zip(terms.vocabulary, having.astype(int).tolist())),
+        len(of_node),
+        length / max(1, len(of_node)),
+    )
+    index = LexicalIndex(
+        [title for _, title in units], statistics, asked_in=sorted(set(spoken)), terms=terms
+    )
+    return _Kind(index, Held(terms), of_node, len(of_node), length)
+
+
+@dataclass(frozen=True)
+class Leaders:
+    """What leads by cosine, by BM25 or by any mixture of them, of all nodes.
+
+    Attributes:
+        members: places of the best by each weight and of the lowest cosines.
+        middle: of these the best by the middle weight.
+        last: the place of the last of the best by BM25.
+        low, high, most: the lowest and highest cosine, BM25's highest score.
+        ceiling: the lowest cosine of those that are not among the lowest.
+        near: places of all that may pass a floor; `mixtures` are theirs, (weights, near).
+        beyond: no other node has a higher mixture, (weights,).
+    """
+
+    members: np.ndarray
+    middle: np.ndarray
+    last: np.ndarray
+    low: float
+    high: float
+    most: float
+    ceiling: float
+    near: np.ndarray
+    mixtures: np.ndarray
+    beyond: np.ndarray
+
+    @classmethod
+    def of(cls, dense: np.ndarray, words: np.ndarray, shape: Shape) -> Leaders:
+        """Return what leads by the scores of all nodes, of which there are more than that."""
+        k, weights = shape.depth + shape.spare, shape.weights
+        low, high, most = dense.min(), dense.max(), words.max()
+        scaled = (dense - low) / max(high - low, np.float32(1e-9))
+        lexical = words / (most if most > 0 else np.float32(1))
+        lowest = top_k(-dense[None], _LOWEST + 1)[0]
+        leading = top_k(lexical[None], k)[0]
+        hit = np.flatnonzero(words)
+        if len(hit) < k:  # all that have any word, and the nearest of the others
+            nearest = top_k(scaled[None], k + len(hit))[0]
+            near = np.union1d(np.union1d(hit, nearest), leading)
+            beyond = weights * float(scaled[nearest[-1]])
+        else:
+            known = [top_k(scaled[None], k)[0], leading]
+            known.append(top_k(mix(scaled[None], lexical[None], MIDDLE), k)[0])
+            some = np.unique(np.concatenate(known))
+            least = np.partition(_mixtures(scaled[some], lexical[some], weights), -k)[:, -k].min()
+            near = np.flatnonzero(np.maximum(scaled, lexical) >= least - _NEAR)
+            beyond = np.full(len(weights), float(least) - _NEAR)
+        mixtures = _mixtures(scaled[near], lexical[near], weights)
+        best = near[np.argpartition(-mixtures[1:], k - 1)[:, :k]]
+        middle = best[np.flatnonzero(weights[1:] == MIDDLE)[0]]
+        members = np.unique(np.concatenate([best, leading, lowest[:-1]], axis=None))
+        return cls(
+            members, middle, leading[-1], float(low), float(high), float(most),
+            float(dense[lowest[-1]]), near, mixtures, beyond,
+        )  # fmt: skip
+
+    def floors(self, inside: np.ndarray) -> np.ndarray:
+        """Return the highest mixtures of those that are not inside, float64 (weights,)."""
+        outside = self.mixtures[:, ~inside[self.near]]
+        return np.maximum(self.beyond, outside.max(axis=1, initial=0.0)) + MARGIN
+
+
+def _mixtures(dense: np.ndarray, words: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the mixtures of scaled scores, float64 (weights, nodes)."""
+    return np.asarray(weights[:, None] * dense + (1 - weights)[:, None] * words)
