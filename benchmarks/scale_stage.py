@@ -62,15 +62,17 @@ class Bench:
 def _evaluate(step: Step) -> Produced:
     from ragft_pipeline.evaluation.retrieval_eval import evaluate_retrieval
     from ragft_pipeline.evaluation.retrievers import Models
+    from ragft_pipeline.recipes.changes import kept_pools
     from ragft_pipeline.recipes.evaluation import evaluation_data
 
-    data = evaluation_data(step)
-    return Produced(*evaluate_retrieval(data, Models(), Models(), step.settings, step.work))
+    data, kept = evaluation_data(step), kept_pools(step, step.settings)
+    return Produced(*evaluate_retrieval(data, Models(), Models(), step.settings, step.work, kept))
 
 
 EVALUATION = Recipe(
     "retrieval_eval",
     _evaluate,
+    code=2,
     inputs=(
         "chunked_nodes", "node_embeddings", "train_qa_pairs", "test_qa_pairs", "gold_questions",
     ),

@@ -84,9 +84,9 @@ class AllNodes:
         """
         for kind, own in self._kinds.items():
             for text in questions:
-                asked = tally.wording(kind, text)
-                having = own.index.having(asked).tolist()
-                tally.having[kind] |= zip(asked.terms, having)
+                wording = tally.wording(kind, text)
+                having = own.index.having(wording).tolist()
+                tally.having[kind] |= zip(wording.terms, having)
         found: list[Pool] = []
         size = rows_at_once(tally.nodes, _BLOCK)
         for start in range(0, len(questions), size):
@@ -213,6 +213,7 @@ class AllNodes:
 
 def _counts(kind: _Kind) -> np.ndarray:
     """Return how many nodes have each text."""
+    assert kind.text is not None
     return np.bincount(kind.text, minlength=len(kind.held.terms.lengths))
 
 

@@ -254,8 +254,8 @@ class Scaled:
 
 
 def _between(scores: np.ndarray, low: float, high: float) -> np.ndarray:
-    low, high = np.float32(low), np.float32(high)
-    return np.asarray((scores - low) / (high - low if high > low else np.float32(1)))
+    start, span = np.float32(low), np.float32(high) - np.float32(low)
+    return np.asarray((scores - start) / (span if span > 0 else np.float32(1)))
 
 
 @dataclass(frozen=True)

@@ -31,21 +31,25 @@ class KeptPools:
 
     Attributes:
         folder: of its artifact.
+        timed: the version whose latency its artifact has.
         gone, came: rows of NODES.
     """
 
     folder: Path
+    timed: str
     gone: Cards
     came: Cards
 
     @classmethod
-    def of(cls, folder: Path, before: pa.Table, after: pa.Table, settings: Settings) -> KeptPools:
+    def of(
+        cls, folder: Path, timed: str, before: pa.Table, after: pa.Table, settings: Settings
+    ) -> KeptPools:
         """Compare all rows, then and now, of the nodes of the documents that changed."""
         passages = settings.passages
         was, now = (
             Cards.of(rows, passages.context == "on", passages.language) for rows in (before, after)
         )
-        return cls(folder, was.without(now), now.without(was))
+        return cls(folder, timed, was.without(now), now.without(was))
 
 
 @dataclass

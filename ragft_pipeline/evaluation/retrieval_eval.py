@@ -117,8 +117,10 @@ def evaluate_retrieval(
         for part in rows_of(trials[name], questions, systems[name], choices)
     ]
     tried = [trial] if unseeing is trial else [trial, unseeing]
+    facts: dict[str, Any] = {}
     if kept is not None and all(each.followed for each in tried):
         keep_latency(kept.folder, work)
+        facts["latency_of"] = kept.timed
     else:
         first = next(iter(asked.values())).texts[: settings.evaluation.latency_queries]
         measure_latency(trial, choices.whole, first, work)
@@ -128,7 +130,7 @@ def evaluate_retrieval(
         work.progress(line)
     counts = {f"questions_{name}": len(questions) for name, questions in asked.items()}
     counts["people_left_out"] = data.gold.num_rows - len(people)
-    facts: dict[str, Any] = {**counts, **(trial.stages.index_facts if trial.approximate else {})}
+    facts |= {**counts, **(trial.stages.index_facts if trial.approximate else {})}
     facts |= {"nodes": len(data.nodes), "dropped_seen_in_training": 0 if enough else dropped}
     facts["ranker_seconds"] = round(sum(each.ranker_seconds for each in tried), 3)
     return pa.concat_tables(rows), facts

@@ -11,9 +11,11 @@ import pyarrow.compute as pc
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts, with_context
 from ragft_pipeline.lineage.steps import Step
+from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact
 
 if TYPE_CHECKING:
+    from ragft_pipeline.evaluation.question_pools import KeptPools
     from ragft_pipeline.tuning.followed_lists import KeptLists
 
 Texts = dict[str, str]
@@ -38,23 +40,56 @@ def changed_texts(step: Step, *assets: str, context: bool = False) -> tuple[Text
     was: Texts = {}
     now: Texts = {}
     for asset in assets:
-        earlier, change = step.earlier, step.change(asset, schemas.NODES)
-        if earlier is None or change is None:
+        rows = changed_rows(step, asset)
+        if rows is None:
             return None
-        both = [part.column("node_id") for part in (change.before, change.after)]
-        ids = pc.unique(pa.chunked_array([*both[0].chunks, *both[1].chunks], pa.string()))
-        was |= _texts(earlier.inputs[asset], change.before, ids, context)
-        now |= _texts(step.artifact(asset), change.after, ids, context)
+        before, after = (node_texts(with_context(own) if context else own) for own in rows)
+        was, now = was | before, now | after
     gone = {node: text for node, text in was.items() if now.get(node) != text}
     return gone, {node: text for node, text in now.items() if was.get(node) != text}
 
 
-def _texts(artifact: Artifact, rows: pa.Table, ids: pa.Array, context: bool) -> Texts:
-    """Return the texts of some nodes; `rows` has all of them but for what other documents share."""
+def changed_rows(step: Step, asset: str) -> tuple[pa.Table, pa.Table] | None:
+    """Return the rows of NODES, when `earlier` was made and now, of nodes of changed documents.
+
+    These are all rows of such nodes, whatever document they are in.
+    """
+    earlier, change = step.earlier, step.change(asset, schemas.NODES)
+    if earlier is None or change is None:
+        return None
+    both = [part.column("node_id") for part in (change.before, change.after)]
+    ids = pc.unique(pa.chunked_array([*both[0].chunks, *both[1].chunks], pa.string()))
+    return (
+        _rows(earlier.inputs[asset], change.before, ids),
+        _rows(step.artifact(asset), change.after, ids),
+    )
+
+
+def _rows(artifact: Artifact, rows: pa.Table, ids: pa.Array) -> pa.Table:
+    """Return the rows of some nodes; `rows` are all but those of documents that share some."""
     places = pc.is_in(artifact.table(columns=("node_id",)).column(0), ids)
     if pc.sum(places).as_py() not in (None, rows.num_rows):
         rows = artifact.table().filter(places)
-    return node_texts(with_context(rows) if context else rows)
+    return rows
+
+
+def kept_pools(step: Step, settings: Settings, *assets: str) -> KeptPools | None:
+    """Return the pools that the earlier evaluation kept, by the same models.
+
+    The artifact takes along the rows that it has.
+
+    Args:
+        assets: what the pools depend on beside the nodes and the questions.
+    """
+    from ragft_pipeline.evaluation.question_pools import KeptPools
+
+    rows = changed_rows(step, "chunked_nodes")
+    if step.earlier is None or rows is None or not unchanged(step, *assets):
+        return None
+    earlier = step.earlier.artifact
+    step.work.inherit(earlier.path)
+    timed = str(earlier.facts.get("latency_of", step.earlier.version))
+    return KeptPools.of(earlier.path, timed, *rows, settings)
 
 
 def kept_lists(step: Step, title: str, assets: Sequence[str], context: bool) -> KeptLists | None:

@@ -10,8 +10,9 @@ from ragft_pipeline import schemas
 from ragft_pipeline.identities import SEARCHING
 from ragft_pipeline.lineage.foresight import foresight
 from ragft_pipeline.lineage.steps import Produced, Recipe, Step
+from ragft_pipeline.recipes.changes import kept_pools
 from ragft_pipeline.recipes.corpus import SPLITS
-from ragft_pipeline.recipes.models import REFITTED, trained_reranker
+from ragft_pipeline.recipes.models import MEASURED, REFITTED, trained_reranker
 from ragft_pipeline.recipes.reading import reading
 
 if TYPE_CHECKING:
@@ -64,13 +65,15 @@ def _evaluate(step: Step) -> Produced:
     from ragft_pipeline.evaluation.retrieval_eval import evaluate_retrieval
 
     data, released, measured = evaluation_data(step), released_models(step), measured_models(step)
-    return Produced(*evaluate_retrieval(data, released, measured, reading(step), step.work))
+    settings = reading(step)
+    kept = kept_pools(step, settings, *MEASURED, "refit_models", "passage_context")
+    return Produced(*evaluate_retrieval(data, released, measured, settings, step.work, kept))
 
 
 retrieval_eval = Recipe(
     "retrieval_eval",
     _evaluate,
-    code=5,
+    code=6,
     heavy=True,
     inputs=(
         "chunked_nodes", "node_embeddings", "train_qa_pairs", "test_qa_pairs", "gold_questions",

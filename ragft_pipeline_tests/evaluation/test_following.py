@@ -198,7 +198,7 @@ def test_what_is_followed_equals_what_is_made_anew(
             after = _table(corpus)
             path = folder / f"nodes{time}"
             NODES.layout.write(after, path)
-            kept = KeptPools.of(folder / f"kept{time - 1}", before, after, given)
+            kept = KeptPools.of(folder / f"kept{time - 1}", "v1", before, after, given)
             found, _ = _evaluate(folder / f"kept{time}", path, given, kept)
             anew, _ = _evaluate(folder / f"anew{time}", path, given, None)
             assert found.equals(anew)
@@ -216,7 +216,7 @@ def test_questions_that_stand_are_followed(tmp_path: Path) -> None:
     _evaluate(tmp_path / "first", tmp_path / "before", given, None)
     after = _table(_changed(corpus, ("edit", 3, 1), 1))
     NODES.layout.write(after, tmp_path / "after")
-    kept = KeptPools.of(tmp_path / "first", before, after, given)
+    kept = KeptPools.of(tmp_path / "first", "v1", before, after, given)
     _, tried = _evaluate(tmp_path / "second", tmp_path / "after", given, kept)
     assert tried.work.counts["questions_searched"] <= 1
     assert tried.work.counts["questions_followed"] >= QUESTIONS - 1

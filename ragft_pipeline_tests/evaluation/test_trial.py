@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,13 +11,16 @@ import pyarrow as pa
 import pytest
 
 from ragft_pipeline.evaluation.choosing import prior_choice
+from ragft_pipeline.evaluation.nodes import Nodes
+from ragft_pipeline.evaluation.pools import PLAIN
 from ragft_pipeline.evaluation.retrieval_eval import rows_of
+from ragft_pipeline.evaluation.retrievers import Retriever
 from ragft_pipeline.evaluation.second_stages import CROSS_ENCODER_RANKER, PairScores
-from ragft_pipeline.evaluation.systems import DenseRetriever, FirstStages
 from ragft_pipeline.evaluation.trial import Trial
-from ragft_pipeline.retrieval.evidence import LATE_INTERACTION, Evidence
+from ragft_pipeline.retrieval.evidence import LATE_INTERACTION
 from ragft_pipeline.retrieval.question_sets import SERVED, QuestionSet
 from ragft_pipeline.retrieval.ranker import PRIOR
+from ragft_pipeline.schemas import NODES
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline_tests.corpora import nodes_table
@@ -34,20 +38,30 @@ class SameWords:
         return np.array([len(set(q.split()) & set(t.split())) for q, t in pairs], np.float32)
 
 
-def _known(asked: QuestionSet) -> np.ndarray:
-    return np.array([np.eye(3, dtype=np.float32)[int(question[-1])] for question in asked.texts])
+class Numbered:
+    """Vectors of questions by the digit that they end with, of passages by their order."""
+
+    def encode(self, questions: Sequence[str]) -> np.ndarray:
+        return np.array([np.eye(3, dtype=np.float32)[int(text[-1])] for text in questions])
+
+    def known(self, texts: Mapping[str, str], kind: str) -> np.ndarray:
+        if kind == "query":
+            return self.encode(list(texts.values()))
+        return np.eye(3, dtype=np.float32)
 
 
 def _trial(folder: Path) -> Trial:
     work = Workspace(ArtifactStore(folder), "retrieval_eval", folder)
-    vectors = np.eye(3, dtype=np.float32)
-    evidence = Evidence.of(nodes_table(TEXTS), context=False, language="auto")
-    retriever = DenseRetriever("base", vectors, lambda texts: vectors, _known, evidence.plain)
-    stages = FirstStages(TEXTS, evidence.plain, [retriever])
-    late = PairScores(LATE_INTERACTION, SameWords(), TEXTS, work)
-    cross = PairScores("reranker", SameWords(), TEXTS, work)
-    encoders = {CROSS_ENCODER_RANKER: cross}
-    return Trial(["a", "b", "c"], stages, late, encoders, evidence, Settings())
+    NODES.layout.write(nodes_table(TEXTS), folder / "nodes")
+    base = Settings()
+    alone = base.passages.model_copy(update={"context": "off"})
+    settings = base.model_copy(update={"passages": alone})
+    nodes, retriever = Nodes(folder / "nodes"), Retriever("base", PLAIN, Numbered())
+    trial = Trial("released", nodes, [retriever], None, {}, settings, work)
+    trial.late_interaction = PairScores(LATE_INTERACTION, SameWords(), trial.texts, work)
+    cross = PairScores("reranker", SameWords(), trial.texts, work)
+    trial.cross_encoders = {CROSS_ENCODER_RANKER: cross}
+    return trial
 
 
 def _asked(*places: int) -> QuestionSet:
