@@ -138,22 +138,14 @@ class Newcomers:
     places: np.ndarray
     vectors: Mapping[str, np.ndarray]
 
-    def added(
-        self,
-        pool: Pool,
-        asked: Mapping[str, Wording],
-        queries: Mapping[str, np.ndarray],
-        some: np.ndarray,
-    ) -> Pool:
-        """Return a pool with some of them as members.
-
-        Args:
-            queries: the question's vector by retriever.
-        """
+    def added(self, pool: Pool, asked: Mapping[str, Wording], some: np.ndarray) -> Pool:
+        """Return a pool with some of them as members."""
         if not len(some):
             return pool
         profiles = {kind: self.cards.held[kind].profiles(own, some) for kind, own in asked.items()}
-        cosines = np.stack([cosine(self.vectors[name][some], own) for name, own in queries.items()])
+        cosines = np.stack(
+            [cosine(self.vectors[name][some], own) for name, own in pool.queries.items()]
+        )
         return pool.with_more(self.places[some], cosines, profiles, self.cards.characters[some])
 
 
@@ -175,25 +167,24 @@ class Following:
     shape: Shape
     around: Neighbours
 
-    def follow(self, pool: Pool, queries: Mapping[str, np.ndarray]) -> Pool | None:
+    def follow(self, pool: Pool) -> Pool | None:
         """Return a pool as it is now; None where the question is to be searched for anew.
 
         Args:
             pool: without the members that left.
-            queries: the question's vector by retriever.
         """
         shape = self.shape
         asked = {kind: self.now.wording(kind, pool.question) for kind in shape.texts}
         if pool.edge is None:
             if self.now.nodes > 2 * shape.whole:
                 return None
-            return self.came.added(pool, asked, queries, np.arange(len(self.came.places)))
+            return self.came.added(pool, asked, np.arange(len(self.came.places)))
         profiles = self.came.cards.profiles(asked)
         edge = self._moved(pool.edge, asked, profiles)
         if min(edge.without.values()) <= 0:
             return None
-        joining = self._passing(edge, asked, profiles, queries)
-        pool = self.came.added(replace(pool, edge=edge), asked, queries, joining)
+        joining = self._passing(edge, asked, profiles, pool.queries)
+        pool = self.came.added(replace(pool, edge=edge), asked, joining)
         if len(pool.nodes) < min(shape.depth, self.now.nodes):
             return None
         return pool if self._stands(pool, edge, asked) else None

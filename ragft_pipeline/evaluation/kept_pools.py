@@ -35,7 +35,7 @@ class PoolSet:
             ids: of all nodes, ascending.
         """
         said = {"shape": asdict(self.shape), "tally": vars(self.tally)}
-        text = json.dumps(said, sort_keys=True)
+        text = json.dumps(said)  # in their order, as cosines have it
         (folder / f"{title}.json").write_text(text, encoding="utf-8")
         rows = [_row(key, pool, self.shape) for key, pool in self.pools.items()]
         names = sorted({name for row in rows for name in row})
@@ -107,6 +107,7 @@ def _row(key: str, pool: Pool, shape: Shape) -> Columns:
     found: Columns = {
         "question_id": key,
         "question": pool.question,
+        **{f"query_{name}": own for name, own in pool.queries.items()},
         "nodes": pool.nodes,
         "cosines": pool.cosines.reshape(-1),
         "characters": pool.characters,
@@ -191,6 +192,7 @@ def _pool(row: Columns, shape: Shape, tally: Tally, ids: pa.StringArray) -> Pool
     edge = None if row["whole"] else _edge(row, shape, asked, profiles, ids)
     whole = Pool(
         row["question"],
+        {name: row[f"query_{name}"] for name in shape.kinds},
         row["nodes"],
         row["cosines"].reshape(retrievers, members),
         {kind: profiles(kind, kind) for kind in shape.texts},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -128,11 +128,10 @@ class AllNodes:
         profiles = {kind: own.profiles(asked[kind], nodes) for kind, own in self._kinds.items()}
         cosines = np.stack([cosine(self._vectors[n][nodes], queries[n]) for n in shape.kinds])
         characters = evidence.lengths[nodes].astype(np.int32)
-        pool = Pool(text, nodes, cosines, profiles, characters, None)
+        pool = Pool(text, queries, nodes, cosines, profiles, characters, None)
         if not leaders:
             return pool
-        edge = self._edge(pool, asked, leaders, words, tally)
-        return Pool(text, nodes, cosines, profiles, characters, edge)
+        return replace(pool, edge=self._edge(pool, asked, leaders, words, tally))
 
     def _edge(
         self,

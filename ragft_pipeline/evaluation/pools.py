@@ -152,6 +152,7 @@ class Pool:
 
     Attributes:
         question: its text.
+        queries: its vector by each retriever, float32 (width,).
         nodes: places, ascending, int64 (members,).
         cosines: by each retriever, float32 (retrievers, members).
         profiles: by kind of text.
@@ -161,6 +162,7 @@ class Pool:
     """
 
     question: str
+    queries: Mapping[str, np.ndarray]
     nodes: np.ndarray
     cosines: np.ndarray
     profiles: Mapping[str, Profiles]

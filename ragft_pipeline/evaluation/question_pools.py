@@ -22,7 +22,6 @@ from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 
 _WHOLE = 10  # where more than one node in so many left or came, all questions are searched for
-Vectors = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class QuestionPools:
             return None
         now = moved(earlier.tally, gone, came)
         reason = ""
-        if earlier.shape != self.shape:
+        if earlier.shape != self.shape or [*earlier.shape.kinds] != [*self.shape.kinds]:
             reason = "the systems are others"
         elif _WHOLE * (len(gone.ids) + len(came.ids)) > len(self.nodes):
             reason = f"{len(gone.ids)} nodes left and {len(came.ids)} came"
@@ -129,12 +128,11 @@ class QuestionPools:
         }
         if not pools:
             return
-        queries = self._queries({key: asked[key] for key in pools})
         came = self._newcomers(self.kept.came)
         following = Following(self.tally, self.kept.gone, came, self.shape, self.nodes.around)
         standing: dict[str, Pool] = {}
         for key, pool in pools.items():
-            if (now := following.follow(pool, queries[key])) is not None:
+            if (now := following.follow(pool)) is not None:
                 standing[key] = now
         lacking = {key: following.lacking(pool) for key, pool in standing.items()}
         some = np.unique(np.concatenate([np.empty(0, np.int64), *lacking.values()]))
@@ -146,15 +144,8 @@ class QuestionPools:
                         kind: self.tally.wording(kind, asked[key]) for kind in self.shape.texts
                     }
                     at = np.searchsorted(beside.places, places)
-                    standing[key] = beside.added(standing[key], wordings, queries[key], at)
+                    standing[key] = beside.added(standing[key], wordings, at)
         self.found |= standing
-
-    def _queries(self, asked: Mapping[str, str]) -> dict[str, Vectors]:
-        """Return the vectors of questions by retriever, by their ids."""
-        vectors = {own.name: own.known(asked) for own in self.retrievers}
-        return {
-            key: {name: own[row] for name, own in vectors.items()} for row, key in enumerate(asked)
-        }
 
     def cards(self, places: Sequence[int]) -> Cards:
         """Return the nodes at some places, ascending."""

@@ -1,8 +1,12 @@
-"""An evaluation that follows a change finds what one from nothing finds."""
+"""An evaluation that follows a change finds what one from nothing finds.
+
+More examples, drawn anew each time: ``RAGFT_EXAMPLES=100 pytest -m slow <this file>``.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, event, example, given, settings
 from hypothesis import strategies as st
 
 from ragft_pipeline.evaluation import choosing, pools, trial
@@ -141,6 +145,19 @@ CHANGE = st.tuples(
 )
 
 
+EXAMPLES = int(os.environ.get("RAGFT_EXAMPLES", "10"))
+OPTIONS: dict[str, Any] = {
+    "derandomize": "RAGFT_EXAMPLES" not in os.environ,
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+}
+HISTORY: dict[str, Any] = {
+    "first": st.integers(3, 60),
+    "steps": st.lists(st.lists(CHANGE, min_size=1, max_size=2), min_size=1, max_size=4),
+    "context": st.booleans(),
+}
+
+
 def _changed(corpus: Corpus, change: tuple[str, int, int], time: int) -> Corpus:
     kind, a, b = change
     key = sorted(corpus)[a % len(corpus)]
@@ -168,15 +185,25 @@ def _shallow() -> Any:
         yield
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    first=st.integers(3, 40),
-    steps=st.lists(st.lists(CHANGE, min_size=1, max_size=2), min_size=1, max_size=4),
-    context=st.booleans(),
-)
-def test_what_is_followed_equals_what_is_made_anew(
-    first: int, steps: list[list[tuple[str, int, int]]], context: bool
-) -> None:
+@settings(phases=[Phase.explicit], **OPTIONS)
+@given(**HISTORY)
+@example(
+    first=30, context=True,
+    steps=[[("edit", 3, 2)], [("copy", 5, 1), ("retitle", 8, 2)], [("remove", 4, 0)]],
+)  # fmt: skip
+@example(first=4, steps=[[("add", 1, 1)], [("add", 2, 2), ("add", 3, 3)]], context=False)
+def test_what_is_followed_equals_what_is_made_anew(**history: Any) -> None:
+    check(**history)
+
+
+@pytest.mark.slow
+@settings(max_examples=EXAMPLES, **OPTIONS)
+@given(**HISTORY)
+def test_what_is_followed_equals_what_is_made_anew_in_more_histories(**history: Any) -> None:
+    check(**history)
+
+
+def check(first: int, steps: list[list[tuple[str, int, int]]], context: bool) -> None:
     base = Settings()
     given = base.model_copy(
         update={
@@ -199,7 +226,11 @@ def test_what_is_followed_equals_what_is_made_anew(
             path = folder / f"nodes{time}"
             NODES.layout.write(after, path)
             kept = KeptPools.of(folder / f"kept{time - 1}", "v1", before, after, given)
-            found, _ = _evaluate(folder / f"kept{time}", path, given, kept)
+            found, tried = _evaluate(folder / f"kept{time}", path, given, kept)
+            share = tried.work.counts["questions_followed"] * 4 // QUESTIONS
+            event(
+                f"{share} of 4 parts followed, {'some' if len(tried.nodes) > 20 else 'all'} pooled"
+            )
             anew, _ = _evaluate(folder / f"anew{time}", path, given, None)
             assert found.equals(anew)
             before = after
