@@ -59,6 +59,13 @@ class AllNodes:
                 found[kind] = _Kind(index, held, None, len(evidence.lengths), length)
         return {kind: found[kind] for kind in self._shape.texts}
 
+    @cached_property
+    def _title_nodes(self) -> np.ndarray:
+        """How many nodes have each of the different titles."""
+        own = self._kinds[TITLE]
+        assert own.text is not None
+        return np.bincount(own.text, minlength=len(own.held.terms.lengths))
+
     def tally(self) -> Tally:
         """Return what is counted of all nodes, without any question's terms."""
         characters, nodes = np.unique(self._evidence.lengths, return_counts=True)
@@ -152,8 +159,7 @@ class AllNodes:
             others[kind] = self._others(kind, asked[kind], words[kind], one, inside, profile)
         titles, title_nodes, title_floor = self._titles(asked[TITLE], words[TITLE])
         nothing = {kind: tally.nodes - int(np.count_nonzero(words[kind])) for kind in own}
-        of_title = self._kinds[TITLE].text
-        nothing[TITLE] = int(np.count_nonzero(words[TITLE][of_title] == 0))
+        nothing[TITLE] = tally.nodes - int(self._title_nodes[words[TITLE] > 0].sum())
         return Edge(
             {kind: tally.statistics(kind, each) for kind, each in asked.items()},
             np.array([[one.low, one.high] for one in leaders], float),
@@ -181,12 +187,12 @@ class AllNodes:
         edge = words[leaders.last]
         if edge == 0:
             return 0.0  # all that have any term are members
-        tied = np.flatnonzero((words == edge) & ~inside)
-        own = self._kinds[kind].profiles(asked, tied)
+        outside = leaders.near[~inside[leaders.near]]
+        scores = words[outside]
+        own = self._kinds[kind].profiles(asked, outside[scores == edge])
         if (own.lengths != last.lengths).any() or (own.counts != last.counts).any():
             return float(edge) / leaders.most + MARGIN
-        alone = leaders.near[~inside[leaders.near] & (words[leaders.near] < edge)]
-        highest = float(words[alone].max(initial=0.0)) / leaders.most
+        highest = float(scores[scores < edge].max(initial=0.0)) / leaders.most
         return max(highest, leaders.beyond[0]) + MARGIN
 
     def _titles(self, asked: Wording, words: np.ndarray) -> tuple[Profiles, np.ndarray, float]:
@@ -196,7 +202,6 @@ class AllNodes:
             words: the scores of the different titles.
         """
         own = self._kinds[TITLE]
-        assert own.text is not None
         hit = np.flatnonzero(words)
         order = hit[np.argsort(-words[hit], kind="stable")]
         scores = words[order]
@@ -206,14 +211,8 @@ class AllNodes:
         found = own.held.profiles(asked, order)
         rows = np.column_stack([found.lengths, found.counts])
         _, first, which = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-        nodes = np.bincount(which.reshape(-1), _counts(own)[order], minlength=len(first))
+        nodes = np.bincount(which.reshape(-1), self._title_nodes[order], len(first))
         return found.at(first), nodes.astype(np.int64), floor * (1 + MARGIN)
-
-
-def _counts(kind: _Kind) -> np.ndarray:
-    """Return how many nodes have each text."""
-    assert kind.text is not None
-    return np.bincount(kind.text, minlength=len(kind.held.terms.lengths))
 
 
 def cosine(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
@@ -292,9 +291,11 @@ class Leaders:
             known = [top_k(scaled[None], k)[0], leading]
             known.append(top_k(mix(scaled[None], lexical[None], MIDDLE), k)[0])
             some = np.unique(np.concatenate(known))
-            least = np.partition(_mixtures(scaled[some], lexical[some], weights), -k)[:, -k].min()
-            near = np.flatnonzero(np.maximum(scaled, lexical) >= least - _NEAR)
-            beyond = np.full(len(weights), float(least) - _NEAR)
+            least = np.partition(_mixtures(scaled[some], lexical[some], weights), -k)[:, -k]
+            near = np.flatnonzero(np.maximum(scaled, lexical) >= least.min() - _NEAR)
+            mixtures = _mixtures(scaled[near], lexical[near], weights)
+            near = near[(mixtures >= (least - _NEAR)[:, None]).any(axis=0)]
+            beyond = least - _NEAR
         mixtures = _mixtures(scaled[near], lexical[near], weights)
         best = near[np.argpartition(-mixtures[1:], k - 1)[:, :k]]
         middle = best[np.flatnonzero(weights[1:] == MIDDLE)[0]]

@@ -126,7 +126,7 @@ def _evaluate(
     read = pools.READ if given.passages.context == "on" else pools.PLAIN
     retrievers = [
         Retriever("base", pools.PLAIN, HashedSource()),
-        Retriever("other", read, HashedSource()),
+        Retriever("adapter", read, HashedSource()),
     ]
     tried = Trial("released", nodes, retrievers, None, {}, given, work, kept)
     tried.late_interaction = PairScores(LATE_INTERACTION, SharedWords(), tried.texts, work)
@@ -228,9 +228,8 @@ def check(first: int, steps: list[list[tuple[str, int, int]]], context: bool) ->
             kept = KeptPools.of(folder / f"kept{time - 1}", "v1", before, after, given)
             found, tried = _evaluate(folder / f"kept{time}", path, given, kept)
             share = tried.work.counts["questions_followed"] * 4 // QUESTIONS
-            event(
-                f"{share} of 4 parts followed, {'some' if len(tried.nodes) > 20 else 'all'} pooled"
-            )
+            pooled = "some" if len(tried.nodes) > 20 else "all"
+            event(f"{share} of 4 questions followed, {pooled} pooled")
             anew, _ = _evaluate(folder / f"anew{time}", path, given, None)
             assert found.equals(anew)
             before = after
