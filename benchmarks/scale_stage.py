@@ -65,7 +65,8 @@ def _evaluate(step: Step) -> Produced:
     from ragft_pipeline.recipes.changes import kept_pools
     from ragft_pipeline.recipes.evaluation import evaluation_data
 
-    data, kept = evaluation_data(step), kept_pools(step, step.settings)
+    data = evaluation_data(step)
+    kept = kept_pools(step, data.nodes, step.settings)
     return Produced(*evaluate_retrieval(data, Models(), Models(), step.settings, step.work, kept))
 
 

@@ -167,8 +167,10 @@ class Following:
     shape: Shape
     around: Neighbours
 
-    def follow(self, pool: Pool) -> Pool | None:
-        """Return a pool as it is now; None where the question is to be searched for anew.
+    def follow(self, pool: Pool) -> tuple[Pool, np.ndarray] | None:
+        """Return a pool as it is now, and the places of nodes beside its best that are no members.
+
+        None where the question is to be searched for anew.
 
         Args:
             pool: without the members that left.
@@ -178,7 +180,8 @@ class Following:
         if pool.edge is None:
             if self.now.nodes > 2 * shape.whole:
                 return None
-            return self.came.added(pool, asked, np.arange(len(self.came.places)))
+            every = np.arange(len(self.came.places))
+            return self.came.added(pool, asked, every), np.empty(0, np.int64)
         profiles = self.came.cards.profiles(asked)
         edge = self._moved(pool.edge, asked, profiles)
         if min(edge.without.values()) <= 0:
@@ -187,7 +190,10 @@ class Following:
         pool = self.came.added(replace(pool, edge=edge), asked, joining)
         if len(pool.nodes) < min(shape.depth, self.now.nodes):
             return None
-        return pool if self._stands(pool, edge, asked) else None
+        scaled = Scaled.of(pool, self.now, shape)
+        if not self._stands(pool, scaled, edge, asked):
+            return None
+        return pool, self._lacking(pool, scaled)
 
     def _moved(
         self, edge: Edge, asked: Mapping[str, Wording], came: Mapping[str, Profiles]
@@ -237,9 +243,8 @@ class Following:
             passing |= dense <= edge.ceilings[at] + 2 * MARGIN
         return np.flatnonzero(passing)
 
-    def _stands(self, pool: Pool, edge: Edge, asked: Mapping[str, Wording]) -> bool:
+    def _stands(self, pool: Pool, scaled: Scaled, edge: Edge, asked: Mapping[str, Wording]) -> bool:
         """Say whether no outsider can be among what any system ranks, or be an extreme."""
-        scaled = Scaled.of(pool, self.now, self.shape)
         now = {kind: self.now.statistics(kind, own) for kind, own in asked.items()}
         growth = {
             kind: _growth(edge.statistics[kind], now[kind], _outside(now[kind], own))
@@ -305,11 +310,7 @@ class Following:
         least = np.partition(mixed, -self.shape.depth, axis=1)[:, -self.shape.depth]
         return bool((least > bounds[1:]).all())
 
-    def lacking(self, pool: Pool) -> np.ndarray:
-        """Return the places of nodes beside a pool's best that are no members."""
-        if pool.edge is None:
-            return np.empty(0, np.int64)
-        scaled = Scaled.of(pool, self.now, self.shape)
+    def _lacking(self, pool: Pool, scaled: Scaled) -> np.ndarray:
         best = [
             top_k(mix(scaled.dense[at], scaled.words[kind], MIDDLE)[None], self.shape.depth)[0]
             for at, kind in enumerate(self.shape.kinds.values())

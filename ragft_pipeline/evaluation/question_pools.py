@@ -130,11 +130,10 @@ class QuestionPools:
             return
         came = self._newcomers(self.kept.came)
         following = Following(self.tally, self.kept.gone, came, self.shape, self.nodes.around)
-        standing: dict[str, Pool] = {}
+        standing, lacking = {}, {}
         for key, pool in pools.items():
             if (now := following.follow(pool)) is not None:
-                standing[key] = now
-        lacking = {key: following.lacking(pool) for key, pool in standing.items()}
+                standing[key], lacking[key] = now
         some = np.unique(np.concatenate([np.empty(0, np.int64), *lacking.values()]))
         if len(some):
             beside = self._newcomers(self.cards(some.tolist()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -12,13 +13,15 @@ from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts, with_context
 from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.settings import Settings
-from ragft_pipeline.store import Artifact
+from ragft_pipeline.store.tables import rows_of
 
 if TYPE_CHECKING:
+    from ragft_pipeline.evaluation.nodes import Nodes
     from ragft_pipeline.evaluation.question_pools import KeptPools
     from ragft_pipeline.tuning.followed_lists import KeptLists
 
 Texts = dict[str, str]
+_ID = pa.string()
 
 
 def unchanged(step: Step, *assets: str) -> bool:
@@ -49,41 +52,54 @@ def changed_texts(step: Step, *assets: str, context: bool = False) -> tuple[Text
     return gone, {node: text for node, text in now.items() if was.get(node) != text}
 
 
-def changed_rows(step: Step, asset: str) -> tuple[pa.Table, pa.Table] | None:
+def changed_rows(
+    step: Step, asset: str, rows: pa.Table | None = None
+) -> tuple[pa.Table, pa.Table] | None:
     """Return the rows of NODES, when `earlier` was made and now, of nodes of changed documents.
 
     These are all rows of such nodes, whatever document they are in.
+
+    Args:
+        rows: `node_id` and `doc_key` of all rows now, where they are at hand.
     """
-    earlier, change = step.earlier, step.change(asset, schemas.NODES)
-    if earlier is None or change is None:
+    change = step.change(asset, schemas.NODES)
+    if change is None:
         return None
-    both = [part.column("node_id") for part in (change.before, change.after)]
-    ids = pc.unique(pa.chunked_array([*both[0].chunks, *both[1].chunks], pa.string()))
-    return (
-        _rows(earlier.inputs[asset], change.before, ids),
-        _rows(step.artifact(asset), change.after, ids),
+    parts = change.before, change.after
+    ids = pc.unique(pa.chunked_array([c for p in parts for c in p.column("node_id").chunks], _ID))
+    if rows is None:
+        rows = step.artifact(asset).table(columns=("node_id", "doc_key"))
+    elsewhere = pc.and_(
+        pc.is_in(rows.column("node_id"), ids),
+        pc.invert(pc.is_in(rows.column("doc_key"), change.groups)),
     )
+    documents = pc.unique(rows.column("doc_key").filter(elsewhere))
+    if not len(documents):
+        return parts
+    same = rows_of(step.artifact(asset).table_path(), "doc_key", documents)
+    same = same.filter(pc.is_in(same.column("node_id"), ids))
+    before, after = (_by_document(pa.concat_tables([part, same])) for part in parts)
+    return before, after
 
 
-def _rows(artifact: Artifact, rows: pa.Table, ids: pa.Array) -> pa.Table:
-    """Return the rows of some nodes; `rows` are all but those of documents that share some."""
-    places = pc.is_in(artifact.table(columns=("node_id",)).column(0), ids)
-    if pc.sum(places).as_py() not in (None, rows.num_rows):
-        rows = artifact.table().filter(places)
-    return rows
+def _by_document(rows: pa.Table) -> pa.Table:
+    """Return rows of whole documents as a NODES table has them."""
+    order = np.argsort(np.array(rows.column("doc_key").to_pylist(), str), kind="stable")
+    return rows.take(pa.array(order))
 
 
-def kept_pools(step: Step, settings: Settings, *assets: str) -> KeptPools | None:
+def kept_pools(step: Step, nodes: Nodes, settings: Settings, *assets: str) -> KeptPools | None:
     """Return the pools that the earlier evaluation kept, by the same models.
 
     The artifact takes along the rows that it has.
 
     Args:
+        nodes: those that there are now.
         assets: what the pools depend on beside the nodes and the questions.
     """
     from ragft_pipeline.evaluation.question_pools import KeptPools
 
-    rows = changed_rows(step, "chunked_nodes")
+    rows = changed_rows(step, "chunked_nodes", nodes.rows)
     if step.earlier is None or rows is None or not unchanged(step, *assets):
         return None
     earlier = step.earlier.artifact

@@ -66,7 +66,7 @@ def _evaluate(step: Step) -> Produced:
 
     data, released, measured = evaluation_data(step), released_models(step), measured_models(step)
     settings = reading(step)
-    kept = kept_pools(step, settings, *MEASURED, "refit_models", "passage_context")
+    kept = kept_pools(step, data.nodes, settings, *MEASURED, "refit_models", "passage_context")
     return Produced(*evaluate_retrieval(data, released, measured, settings, step.work, kept))
 
 

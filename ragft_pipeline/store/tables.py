@@ -272,7 +272,13 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a table, by default all of its columns."""
     files = segments_of(path) or [path]
     names = list(columns) if columns else _names(files[0])
-    return pa.concat_tables([pq.read_table(file, columns=names) for file in files])
+    return pa.concat_tables([_read(file, names) for file in files])
+
+
+def _read(file: Path, names: list[str]) -> pa.Table:
+    """Read columns of a segment; `pq.read_table` takes twice as long over a small file."""
+    with pq.ParquetFile(file) as opened:
+        return opened.read(names)
 
 
 def rows_of(path: Path, group: str, groups: pa.Array) -> pa.Table:
