@@ -35,11 +35,11 @@ def two_weights(trial: Trial, questions: QuestionSet) -> np.ndarray:
     """Return nDCG@10 of base, BM25 and late interaction, two weights from the other folds' best."""
     late = trial.late_interaction
     assert late is not None
-    base, grid = trial.stages.retrievers[0], []
+    base, grid = trial.whole.stages.retrievers[0], []
     for fusion in FUSION:
         parts = [
             scores.best(fuse(scores.dense, scores.words, fusion))
-            for _, _, scored_block in trial.stages.blocks(questions)
+            for _, _, scored_block in trial.whole.stages.blocks(questions)
             for retriever, scores in scored_block
             if retriever is base
         ]

@@ -31,7 +31,7 @@ def measure_latency(trial: Trial, choice: Choice, texts: Sequence[str], work: Wo
     A ranker is timed on few questions, over the first retriever's hybrid: both stages. The token
     vectors of their candidates are in memory, as a service has them.
     """
-    stages = trial.stages
+    stages = trial.whole.stages
     rows = [_timed(BM25, lambda text: top_k(stages.lexical.scores([text]), DEPTH), texts)]
     for retriever in stages.retrievers:
         rows.append(_timed(retriever.name, _dense(stages, retriever), texts))
@@ -75,8 +75,10 @@ def _hybrid(
 
 def _candidates(trial: Trial, retriever: DenseRetriever, texts: Sequence[str]) -> Candidates:
     words = retriever.lexical.scores(texts)
-    scores = trial.stages.score(retriever, retriever.encode(texts), words)
-    return trial.evidence.candidates(texts, scores.dense, scores.words, scores.dense, scores.nodes)
+    scores = trial.whole.stages.score(retriever, retriever.encode(texts), words)
+    return trial.whole.evidence.candidates(
+        texts, scores.dense, scores.words, scores.dense, scores.nodes
+    )
 
 
 def _ranked(

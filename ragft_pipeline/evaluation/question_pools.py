@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ragft_pipeline.evaluation.following import Cards, Following, Newcomers, moved
+from ragft_pipeline.evaluation.cards import Cards
+from ragft_pipeline.evaluation.following import Following, Newcomers, moved
 from ragft_pipeline.evaluation.kept_pools import PoolSet
 from ragft_pipeline.evaluation.nodes import Nodes
 from ragft_pipeline.evaluation.pool_search import AllNodes

@@ -130,7 +130,7 @@ def evaluate_retrieval(
         work.progress(line)
     counts = {f"questions_{name}": len(questions) for name, questions in asked.items()}
     counts["people_left_out"] = data.gold.num_rows - len(people)
-    facts |= {**counts, **(trial.stages.index_facts if trial.approximate else {})}
+    facts |= {**counts, **(trial.whole.stages.index_facts if trial.approximate else {})}
     facts |= {"nodes": len(data.nodes), "dropped_seen_in_training": 0 if enough else dropped}
     facts["ranker_seconds"] = round(sum(each.ranker_seconds for each in tried), 3)
     return pa.concat_tables(rows), facts

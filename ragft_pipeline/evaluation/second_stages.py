@@ -9,9 +9,19 @@ import numpy as np
 
 from ragft_pipeline.evaluation.pools import Pool
 from ragft_pipeline.evaluation.ranking import Ranking
+from ragft_pipeline.evaluation.retrievers import Models
+from ragft_pipeline.models.weights import resolve_weights
+from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.evidence import LATE_INTERACTION
 from ragft_pipeline.retrieval.late_interaction import LateInteraction
 from ragft_pipeline.retrieval.question_sets import QuestionSet
-from ragft_pipeline.retrieval.reranking import PairScorer, cached_pair_scores
+from ragft_pipeline.retrieval.reranking import (
+    PairScorer,
+    Reranker,
+    cached_pair_scores,
+    is_cross_encoder,
+)
+from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 
 RANKER = "ranker"
@@ -93,3 +103,27 @@ def by_scores(nodes: np.ndarray, scores: np.ndarray) -> Ranking:
     return Ranking(
         np.take_along_axis(nodes, order, axis=1), np.take_along_axis(scores, order, axis=1)
     )
+
+
+def scorers_of(models: Models, settings: Settings, work: Workspace) -> dict[str, PairScorer]:
+    """Return late interaction, and by second stage the tuned cross-encoder.
+
+    With it what it was tuned from, where that is a cross-encoder already.
+    """
+    found: dict[str, PairScorer] = {}
+    if models.late_interaction is not None:
+        from ragft_pipeline.retrieval.token_rows import CachedTokens
+
+        encoder = Encoder.base(settings.embedder, settings.compute)
+        stored = CachedTokens(work, encoder, settings.late_interaction.bits)
+        found[LATE_INTERACTION] = LateInteraction.load(
+            models.late_interaction, settings.embedder, settings.compute, stored
+        )
+    if models.reranker is not None:
+        folders = {CROSS_ENCODER_RANKER: models.reranker}
+        begun_with = settings.reranker.model
+        if begun_with and is_cross_encoder(folder := resolve_weights(begun_with).folder):
+            folders[UNTUNED_CROSS_ENCODER_RANKER] = folder
+        for stage, folder in folders.items():
+            found[stage] = Reranker(folder, settings.reranker, settings.compute)
+    return found

@@ -6,55 +6,35 @@ import re
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline import schemas
 from ragft_pipeline.evaluation.choosing import Fused, Plain, Ranked, System
+from ragft_pipeline.evaluation.looks import Look, looks
 from ragft_pipeline.evaluation.nodes import Nodes
 from ragft_pipeline.evaluation.pool_search import AllNodes
-from ragft_pipeline.evaluation.pools import PLAIN, READ, Look, Pool, Shape, looks
+from ragft_pipeline.evaluation.pools import READ, Pool, Shape
 from ragft_pipeline.evaluation.question_pools import KeptPools, QuestionPools
 from ragft_pipeline.evaluation.ranking import Found
-from ragft_pipeline.evaluation.retrievers import (
-    Models,
-    Retriever,
-    document_vectors,
-    retrievers_of,
-)
+from ragft_pipeline.evaluation.retrievers import Models, Retriever, retrievers_of
 from ragft_pipeline.evaluation.second_stages import (
     CROSS_ENCODER_RANKER,
     RANKER,
-    UNTUNED_CROSS_ENCODER_RANKER,
     PairScores,
+    scorers_of,
     staged_name,
 )
-from ragft_pipeline.evaluation.systems import (
-    BASE,
-    BM25,
-    CONTEXT,
-    DenseRetriever,
-    FirstStages,
-    hybrid_name,
-)
-from ragft_pipeline.models.weights import resolve_weights
-from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.retrieval.evidence import (
-    CROSS_ENCODER,
-    LATE_INTERACTION,
-    Candidates,
-    Evidence,
-)
+from ragft_pipeline.evaluation.systems import BASE, BM25, CONTEXT, hybrid_name
+from ragft_pipeline.evaluation.whole_corpus import WholeCorpus
+from ragft_pipeline.retrieval.evidence import CROSS_ENCODER, LATE_INTERACTION, Candidates
 from ragft_pipeline.retrieval.metrics import DEPTH, METRICS, POOLED
 from ragft_pipeline.retrieval.question_sets import QuestionSet
-from ragft_pipeline.retrieval.reranking import PairScorer, Reranker, is_cross_encoder
 from ragft_pipeline.retrieval.search import best_mixtures, min_max, top_k
-from ragft_pipeline.retrieval.terms import cached_terms
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
-from ragft_pipeline.store.scratch import scratch_array
 
 ALL = "all"
 
@@ -83,6 +63,11 @@ class Trial:
     legible: float = 1.0
     ranker_seconds: float = 0.0
     pools: dict[str, QuestionPools] = field(default_factory=dict)
+    whole: WholeCorpus = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Have all nodes at hand."""
+        self.whole = WholeCorpus(self.nodes, self.retrievers, self.settings, self.work)
 
     @classmethod
     def of(
@@ -101,7 +86,7 @@ class Trial:
         trial = cls(
             name, nodes, retrievers_of(models, settings, work), None, {}, settings, work, kept
         )
-        for stage, scorer in _scorers(models, settings, work).items():
+        for stage, scorer in scorers_of(models, settings, work).items():
             named = {LATE_INTERACTION: LATE_INTERACTION, CROSS_ENCODER_RANKER: "reranker"}
             scores = PairScores(named.get(stage, "untuned reranker"), scorer, trial.texts, work)
             if stage == LATE_INTERACTION:
@@ -110,55 +95,10 @@ class Trial:
                 trial.cross_encoders[stage] = scores
         return trial
 
-    @cached_property
-    def evidence(self) -> Evidence:
-        """All nodes as evidence is drawn from them."""
-        passages = self.settings.passages
-        return Evidence.of(
-            self.nodes.read(),
-            passages.context == "on",
-            passages.language,
-            lambda texts: cached_terms(self.work, texts, passages.language),
-            self.nodes.around,
-        )
-
-    @cached_property
-    def vectors(self) -> dict[str, np.ndarray]:
-        """The vectors of all nodes by each retriever."""
-        ids = self.nodes.ids.to_pylist()
-        texts = {PLAIN: dict(zip(ids, self.evidence.texts))}
-        if any(own.kind == READ for own in self.retrievers):
-            texts[READ] = dict(zip(ids, self.evidence.read))
-        return document_vectors(
-            self.retrievers, texts, partial(scratch_array, self.work.store.root)
-        )
-
-    @cached_property
-    def stages(self) -> FirstStages:
-        """The first stages, as a question is put to them alone, or to an index."""
-        recipe, evidence = self.settings.evaluation, self.evidence
-        lexical = {PLAIN: evidence.plain, READ: evidence.lexical}
-        return FirstStages(
-            evidence.texts,
-            evidence.plain,
-            [
-                DenseRetriever(
-                    own.name,
-                    self.vectors[own.name],
-                    own.encode,
-                    partial(_known, own),
-                    lexical[own.kind],
-                )
-                for own in self.retrievers
-            ],
-            exact_up_to=recipe.exact_up_to,
-            recall=recipe.min_recall,
-        )
-
     def texts(self, places: Sequence[int]) -> list[str]:
         """Return the texts of some nodes, ascending, as models read them."""
-        if "evidence" in vars(self):
-            return [self.evidence.read[place] for place in places]
+        if self.whole.opened:
+            return [self.whole.evidence.read[place] for place in places]
         if not len(places):
             return []
         pools = self._pools(self.retrievers, ALL)
@@ -172,7 +112,7 @@ class Trial:
     @property
     def followed(self) -> bool:
         """Whether all questions were followed, so that no node but those was looked at."""
-        return self.kept is not None and "evidence" not in vars(self)
+        return self.kept is not None and not self.whole.opened
 
     @property
     def untuned(self) -> str:
@@ -249,9 +189,9 @@ class Trial:
 
     def _candidates(self, questions: QuestionSet, names: Collection[str]) -> Iterator[Look]:
         """Yield looks at an index's candidates, which are scaled among themselves."""
-        base = self.stages.retrievers[0]
-        for block, _, scored in self.stages.blocks(questions):
-            asked = self.stages.encoded(base, questions)[block]
+        base = self.whole.stages.retrievers[0]
+        for block, _, scored in self.whole.stages.blocks(questions):
+            asked = self.whole.stages.encoded(base, questions)[block]
             for retriever, scores in scored:
                 if retriever.name not in names or scores.nodes is None:
                     continue
@@ -262,7 +202,7 @@ class Trial:
                     min_max(scores.words),
                     scores.nodes,
                     partial(
-                        self.evidence.candidates,
+                        self.whole.evidence.candidates,
                         questions.texts[block], scores.dense, scores.words, plain, scores.nodes,
                     ),
                 )  # fmt: skip
@@ -277,7 +217,7 @@ class Trial:
                 shape,
                 self.nodes,
                 retrievers,
-                lambda: AllNodes(self.evidence, self.vectors, shape),
+                lambda: AllNodes(self.whole.evidence, self.whole.vectors, shape),
                 self.settings,
                 self.work,
                 self.kept,
@@ -348,32 +288,3 @@ class Trial:
             },
             schema=schemas.EVAL_ROWS.schema,
         )
-
-
-def _known(retriever: Retriever, questions: QuestionSet) -> np.ndarray:
-    return retriever.known(questions.by_id())
-
-
-def _scorers(models: Models, settings: Settings, work: Workspace) -> dict[str, PairScorer]:
-    """Return late interaction, and by second stage the tuned cross-encoder.
-
-    With it what it was tuned from, where that is a cross-encoder already.
-    """
-    found: dict[str, PairScorer] = {}
-    if models.late_interaction is not None:
-        from ragft_pipeline.retrieval.late_interaction import LateInteraction
-        from ragft_pipeline.retrieval.token_rows import CachedTokens
-
-        encoder = Encoder.base(settings.embedder, settings.compute)
-        stored = CachedTokens(work, encoder, settings.late_interaction.bits)
-        found[LATE_INTERACTION] = LateInteraction.load(
-            models.late_interaction, settings.embedder, settings.compute, stored
-        )
-    if models.reranker is not None:
-        folders = {CROSS_ENCODER_RANKER: models.reranker}
-        begun_with = settings.reranker.model
-        if begun_with and is_cross_encoder(folder := resolve_weights(begun_with).folder):
-            folders[UNTUNED_CROSS_ENCODER_RANKER] = folder
-        for stage, folder in folders.items():
-            found[stage] = Reranker(folder, settings.reranker, settings.compute)
-    return found
