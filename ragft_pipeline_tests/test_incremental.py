@@ -21,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, assume, event, example, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.scale_stage import EVALUATION
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.corpus.splitting import Splitter
@@ -28,13 +29,14 @@ from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.questions import pairs
 from ragft_pipeline.recipes import RECIPES, SPLITS
 from ragft_pipeline.retrieval import encoder
+from ragft_pipeline.schemas import EVAL_ROWS
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore
 from ragft_pipeline.tuning.teacher_lists import read_scores
 from ragft_pipeline.versions.staleness import FRESH, states
 from ragft_pipeline_tests.changing_corpus import NUMBER, STEPS, Change, first_docs
 from ragft_pipeline_tests.corpora import settings_for, write_corpus
-from ragft_pipeline_tests.equality import assert_same_version
+from ragft_pipeline_tests.equality import assert_same_rows, assert_same_version
 from ragft_pipeline_tests.questions.openai_server import OpenAIServer, Request, Step, say, serving
 from ragft_pipeline_tests.short_model import short_embedder
 
@@ -302,6 +304,19 @@ def check(
             assert_same_version(history.store, rebuilt, version, DATA)
 
 
+def check_that_an_evaluation_follows(history: History, before: str, after: str) -> None:
+    """What follows an earlier version's evaluation is what is made from nothing."""
+    materialize(EVALUATION, history.settings, before)
+    followed = materialize(EVALUATION, history.settings, after)
+    assert followed.link.facts["questions_followed"] > 0
+    assert followed.link.facts["nodes"] == len(history.column(after, "chunked_nodes", "node_id"))
+    found = followed.artifact.table()
+    shutil.rmtree(history.store.root / "artifacts" / EVALUATION.name)
+    anew = materialize(EVALUATION, history.settings, after)
+    assert anew.link.facts["questions_followed"] == 0
+    assert_same_rows(EVAL_ROWS, found, anew.artifact.table(), EVALUATION.name)
+
+
 def test_cut_offs(work: Work, tmp_path: Path) -> None:
     history = History(tmp_path, work)
     first = history.step([])
@@ -313,6 +328,7 @@ def test_cut_offs(work: Work, tmp_path: Path) -> None:
     assert not changed & {*TRAINING, "val_nodes", "val_qa_pairs"}
     assert history.actions(first) == history.actions(edited)
 
+    check_that_an_evaluation_follows(history, first, edited)
     count = work.done.total()
     renamed = history.step([Change("rename", 1, 1, 1)])
     assert renamed != edited

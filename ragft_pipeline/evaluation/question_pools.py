@@ -22,7 +22,8 @@ from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 
-_WHOLE = 10  # where more than one node in so many left or came, all questions are searched for
+_WHOLE = 10  # where more than one node in so many left or came, all questions are searched for,
+_FEW = 64  # if there are more than so many
 
 
 @dataclass(frozen=True)
@@ -103,10 +104,10 @@ class QuestionPools:
         if earlier is None:
             return None
         now = moved(earlier.tally, gone, came)
-        reason = ""
+        reason, changed = "", len(gone.ids) + len(came.ids)
         if earlier.shape != self.shape or [*earlier.shape.kinds] != [*self.shape.kinds]:
             reason = "the systems are others"
-        elif _WHOLE * (len(gone.ids) + len(came.ids)) > len(self.nodes):
+        elif changed > max(_FEW, len(self.nodes) // _WHOLE):
             reason = f"{len(gone.ids)} nodes left and {len(came.ids)} came"
         elif {k: own.keys() for k, own in earlier.tally.languages.items()} != {
             k: own.keys() for k, own in now.languages.items()
