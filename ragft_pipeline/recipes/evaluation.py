@@ -147,7 +147,7 @@ def corpus_facts(step: Step) -> dict[str, object]:
 eval_report = Recipe(
     "eval_report",
     _report,
-    code=7,
+    code=8,
     inputs=("retrieval_eval", "corpus_snapshot", "chunked_nodes"),
     sections=("evaluation", "gate", "chunking", "embedder"),
 )
