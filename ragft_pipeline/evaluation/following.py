@@ -21,6 +21,7 @@ from ragft_pipeline.evaluation.pool_search import MARGIN, cosine
 from ragft_pipeline.evaluation.pools import (
     TITLE,
     Edge,
+    Extremes,
     Pool,
     Shape,
     Statistics,
@@ -113,7 +114,7 @@ class Following:
             return self.came.added(pool, asked, every), np.empty(0, np.int64)
         profiles = self.came.cards.profiles(asked)
         edge = self._moved(pool.edge, asked, profiles)
-        if min(edge.without.values()) <= 0:
+        if any(number <= 0 and kind not in edge.lowest for kind, number in edge.without.items()):
             return None
         joining = self._passing(edge, asked, profiles, pool.queries)
         pool = self.came.added(replace(pool, edge=edge), asked, joining)
@@ -128,24 +129,19 @@ class Following:
         self, edge: Edge, asked: Mapping[str, Wording], came: Mapping[str, Profiles]
     ) -> Edge:
         """Return an edge with what it counts as it is now."""
-        without = dict(edge.without)
-        titles, nodes = edge.titles, edge.title_nodes.copy()
-        floor, then = edge.title_floor, edge.statistics[TITLE]
+        without, lowest, titles = dict(edge.without), dict(edge.lowest), edge.titles
         for sign, profiles in ((-1, self.gone.profiles(asked)), (1, came)):
             for kind, own in profiles.items():
                 without[kind] += sign * int(np.count_nonzero(~own.counts.any(axis=1)))
-            own = profiles[TITLE]
-            scores = own.bm25(asked[TITLE], then.idf, then.mean)
-            for row in np.flatnonzero(scores > floor * (1 - 2 * MARGIN)).tolist():
-                alike = (titles.lengths == own.lengths[row]) & (
-                    titles.counts == own.counts[row]
-                ).all(axis=1)
-                if alike.any():
-                    nodes[alike] += sign
-                elif sign > 0:
-                    titles = Profiles.joined([titles, own.at(np.array([row]))])
-                    nodes = np.append(nodes, 1)
-        return replace(edge, without=without, titles=titles, title_nodes=nodes)
+                then = edge.statistics[kind]
+                scores = own.bm25(asked[kind], then.idf, then.mean)
+                if kind in lowest:
+                    low = (scores > 0) & (scores < lowest[kind].bound * (1 + 2 * MARGIN))
+                    lowest[kind] = lowest[kind].counted(own, np.flatnonzero(low), sign)
+                if kind == TITLE:
+                    high = scores > titles.bound * (1 - 2 * MARGIN)
+                    titles = titles.counted(own, np.flatnonzero(high), sign)
+        return replace(edge, without=without, lowest=lowest, titles=titles)
 
     def _passing(
         self,
@@ -164,7 +160,11 @@ class Following:
             words = came[kind].bm25(asked[kind], then.idf, then.mean)
             dense = cosine(self.came.vectors[name], queries[name]).astype(float)
             low, high = edge.cosines[at]
-            scaled = (dense - low) / max(high - low, 1e-9), words / (edge.most[kind] or 1.0)
+            least, most = edge.words[kind]
+            scaled = (
+                (dense - low) / max(high - low, 1e-9),
+                (words - least) / max(most - least, 1e-9),
+            )
             mixed = weights[:, None] * scaled[0] + (1 - weights)[:, None] * scaled[1]
             passing |= (mixed[1:] > edge.floors[at][1:, None] - 3 * MARGIN).any(axis=0)
             passing |= (words > 0) & (scaled[1] > edge.others[kind] - 3 * MARGIN)
@@ -180,11 +180,13 @@ class Following:
             for kind, own in pool.profiles.items()
             if kind != TITLE
         }
-        titles = edge.titles.counts > 0
-        inside = (titles * edge.title_nodes[:, None]).sum(axis=0)
-        title_growth = _growth(edge.statistics[TITLE], now[TITLE], now[TITLE].having > inside)
-        if edge.title_floor * title_growth * (1 + MARGIN) > scaled.title_most:
+        grown = _growth(edge.statistics[TITLE], now[TITLE], _beyond(edge.titles, now[TITLE]))
+        if edge.titles.bound * grown * (1 + MARGIN) > scaled.ends[TITLE][1]:
             return False
+        for kind, own in edge.lowest.items():
+            shrunk = _shrinkage(edge.statistics[kind], now[kind], _beyond(own, now[kind]))
+            if edge.without[kind] <= 0 and own.bound * shrunk < scaled.ends[kind][0]:
+                return False
         kinds = self.shape.kinds
         return all(
             self._words_stand(pool, scaled, edge, kind, asked[kind], now[kind], growth[kind])
@@ -210,7 +212,8 @@ class Following:
         least, place = words[hundredth], pool.nodes[hundredth]
         last, profile = edge.last[kind]
         alike = profile.bm25(asked, now.idf, now.mean)[0]
-        others = edge.others[kind] * edge.most[kind] * growth
+        low, high = edge.words[kind]
+        others = (low + edge.others[kind] * (high - low)) * growth
         if least < alike or (least == alike and place > last):
             return False
         return bool(least > others or (least == others == 0))
@@ -225,19 +228,20 @@ class Following:
             return False
         weights, (then_low, then_high) = self.shape.weights, edge.cosines[at]
         dense_growth = (then_high - then_low) / max(high - low, 1e-9)
-        most = float(scaled.raw[kind].max())
-        words_growth = edge.most[kind] * growth / most if most else 0.0
-        a, b = weights * dense_growth, (1 - weights) * words_growth
+        (then_least, then_most), (least, most) = edge.words[kind], scaled.ends[kind]
+        words = max(most - least, 1e-9) if most > 0 else 1.0
+        a, b = weights * dense_growth, (1 - weights) * (then_most - then_least) * growth / words
         whole = np.maximum(a + b, 1e-12)
         # a floor is the highest of linear functions of the weight, so between two of them it is
         # no higher than the line from one to the other
         bounds = whole * np.interp(a / whole, weights, edge.floors[at])
         bounds += weights * (then_low - low) / max(high - low, 1e-9) + 3 * MARGIN
+        bounds += (1 - weights) * (then_least * growth - least) / words
         mixed = np.stack(
             [mix(scaled.dense[at], scaled.words[kind], weight) for weight in weights[1:]]
         )
-        least = np.partition(mixed, -self.shape.depth, axis=1)[:, -self.shape.depth]
-        return bool((least > bounds[1:]).all())
+        worst = np.partition(mixed, -self.shape.depth, axis=1)[:, -self.shape.depth]
+        return bool((worst > bounds[1:]).all())
 
     def _lacking(self, pool: Pool, scaled: Scaled) -> np.ndarray:
         best = [
@@ -253,9 +257,24 @@ def _outside(now: Statistics, members: Profiles) -> np.ndarray:
     return np.asarray(now.having > np.count_nonzero(members.counts, axis=0))
 
 
+def _beyond(extremes: Extremes, now: Statistics) -> np.ndarray:
+    """Say which terms any text has that is none of the extremes, bool (terms,)."""
+    nodes = np.maximum(extremes.nodes, 0)
+    inside = ((extremes.profiles.counts > 0) * nodes[:, None]).sum(axis=0)
+    return np.asarray(now.having > inside)
+
+
 def _growth(then: Statistics, now: Statistics, outside: np.ndarray) -> float:
     """Return by how much a text's BM25 score may have grown at most, if it has some terms alone."""
     if not outside.any():
         return 0.0
     idf = float((now.idf[outside] / then.idf[outside]).max())
     return idf * max(1.0, now.mean / max(then.mean, 1e-9)) * (1 + 1e-9)
+
+
+def _shrinkage(then: Statistics, now: Statistics, outside: np.ndarray) -> float:
+    """Return to what part a text's BM25 score may have shrunk, if it has some terms alone."""
+    if not outside.any():
+        return 1.0
+    idf = float((now.idf[outside] / then.idf[outside]).min())
+    return idf * min(1.0, now.mean / max(then.mean, 1e-9)) * (1 - 1e-9)

@@ -13,7 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ragft_pipeline.evaluation.pools import TITLE, Edge, Pool, Shape, Statistics, Tally
+from ragft_pipeline.evaluation.pools import (
+    TITLE,
+    Edge,
+    Extremes,
+    Pool,
+    Shape,
+    Statistics,
+    Tally,
+)
 from ragft_pipeline.retrieval.wording import Profiles, Wording
 from ragft_pipeline.store.tables import encodings
 
@@ -123,17 +131,23 @@ def _row(key: str, pool: Pool, shape: Shape) -> Columns:
         found[f"{kind}_having"] = np.append([then.nodes, then.length], then.having)
         found[f"{kind}_without"] = edge.without[kind]
     for kind in edge.last:
-        found[f"{kind}_most"], found[f"{kind}_others"] = edge.most[kind], edge.others[kind]
+        found[f"{kind}_least"], found[f"{kind}_most"] = edge.words[kind]
+        found[f"{kind}_others"] = edge.others[kind]
         found[f"{kind}_last"], last = edge.last[kind]
         found |= _of_profiles(f"{kind}_like", last)
-    found |= _of_profiles("best_title", edge.titles)
+    for kind, extremes in edge.lowest.items():
+        found |= _of_extremes(f"{kind}_lowest", extremes)
+    found |= _of_extremes("best_title", edge.titles)
     return found | {
         "ends": edge.cosines.reshape(-1),
         "ceilings": edge.ceilings,
         "floors": edge.floors.reshape(-1),
-        "title_floor": edge.title_floor,
-        "title_nodes": edge.title_nodes,
     }
+
+
+def _of_extremes(name: str, own: Extremes) -> Columns:
+    counted = {f"{name}_nodes": own.nodes, f"{name}_bound": own.bound}
+    return _of_profiles(name, own.profiles) | counted
 
 
 def _of_profiles(name: str, own: Profiles) -> Columns:
@@ -214,20 +228,26 @@ def _edge(
     profiles: Callable[[str, str], Profiles],
     ids: pa.StringArray,
 ) -> Edge:
+    def extremes(name: str, kind: str) -> Extremes:
+        return Extremes(profiles(name, kind), row[f"{name}_nodes"], row[f"{name}_bound"])
+
     counted = {kind: row[f"{kind}_having"] for kind in shape.texts}
     kinds = [kind for kind in shape.texts if kind != TITLE]
     return Edge(
         {kind: Statistics(int(n[0]), int(n[1]), n[2:]) for kind, n in counted.items()},
         row["ends"].reshape(len(shape.kinds), 2),
         row["ceilings"],
-        {kind: row[f"{kind}_most"] for kind in kinds},
+        {kind: (row[f"{kind}_least"], row[f"{kind}_most"]) for kind in kinds},
         row["floors"].reshape(len(shape.kinds), -1),
         {kind: row[f"{kind}_others"] for kind in kinds},
         {kind: (_last(ids, row[f"{kind}_last"]), profiles(f"{kind}_like", kind)) for kind in kinds},
-        profiles("best_title", TITLE),
-        row["title_floor"],
-        row["title_nodes"],
         {kind: row[f"{kind}_without"] for kind in shape.texts},
+        {
+            kind: extremes(f"{kind}_lowest", kind)
+            for kind in shape.texts
+            if row.get(f"{kind}_lowest_nodes") is not None
+        },
+        extremes("best_title", TITLE),
     )
 
 

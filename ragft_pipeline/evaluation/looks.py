@@ -25,14 +25,14 @@ class Scaled:
         words: BM25 by kind of text, float32 (members,).
         shares: of the question's terms and of its pairs, `Profiles.shares`.
         raw: BM25's scores as they are, by kind.
-        title_most: the highest score of titles and headings.
+        ends: the lowest and highest of these scores of all nodes.
     """
 
     dense: np.ndarray
     words: Mapping[str, np.ndarray]
     shares: tuple[np.ndarray, np.ndarray]
     raw: Mapping[str, np.ndarray]
-    title_most: float
+    ends: Mapping[str, tuple[float, float]]
 
     @classmethod
     def of(cls, pool: Pool, tally: Tally, shape: Shape) -> Scaled:
@@ -44,21 +44,18 @@ class Scaled:
             kind: own.bm25(asked[kind], idf[kind], now[kind].mean)
             for kind, own in pool.profiles.items()
         }
-        most = {kind: float(own.max(initial=0.0)) for kind, own in raw.items()}
-        least = dict.fromkeys(raw, 0.0)
-        if pool.edge is None:
-            least = {kind: float(own.min()) for kind, own in raw.items()}
-        else:
-            titles = pool.edge.titles.bm25(asked[TITLE], idf[TITLE], now[TITLE].mean)
-            most[TITLE] = float(titles[pool.edge.title_nodes > 0].max(initial=0.0))
-        words = {kind: _between(own, least[kind], most[kind]) for kind, own in raw.items()}
-        ends = pool.cosines.min(axis=1), pool.cosines.max(axis=1)
-        dense = [_between(*each) for each in zip(pool.cosines, *ends)]
+        ends_of = {kind: (float(own.min()), float(own.max())) for kind, own in raw.items()}
+        if (edge := pool.edge) is not None:
+            most = {kind: high for kind, (_, high) in ends_of.items()}
+            most[TITLE] = float(edge.titles.scores(asked[TITLE], now[TITLE]).max(initial=0.0))
+            ends_of = {k: (edge.least(k, asked[k], now[k]), most[k]) for k in raw}
+        words = {kind: _between(own, *ends_of[kind]) for kind, own in raw.items()}
+        dense = [_between(own, float(own.min()), float(own.max())) for own in pool.cosines]
         read, rarest = shape.read, inverse_frequency(tally.nodes, np.array(1))
         shares = pool.profiles[read].shares(
             asked[read], idf[read], now[read].having > 0, float(rarest)
         )
-        return cls(np.stack(dense), words, shares, raw, most[TITLE])
+        return cls(np.stack(dense), words, shares, raw, ends_of)
 
 
 def _between(scores: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -10,7 +10,16 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from ragft_pipeline.evaluation.pools import PLAIN, READ, TITLE, Edge, Pool, Shape, Tally
+from ragft_pipeline.evaluation.pools import (
+    PLAIN,
+    READ,
+    TITLE,
+    Edge,
+    Extremes,
+    Pool,
+    Shape,
+    Tally,
+)
 from ragft_pipeline.retrieval.evidence import Evidence
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import MIDDLE, mix, rows_at_once, top_k
@@ -20,7 +29,7 @@ from ragft_pipeline.retrieval.wording import Held, Profiles, Wording
 MARGIN = 1e-5  # of scaled scores: products of other shapes round otherwise
 _LOWEST = 8  # nodes with the lowest cosines
 _NEAR = 0.02  # below what is among the best, scaled
-_TITLES, _TITLE_SHARE = 64, 0.8  # at least so many, and all with such a share of the best score
+_EXTREMES, _EXTREME_SHARE = 64, 0.05  # texts at least, and all that are as near to the extreme
 _BLOCK = 256
 
 
@@ -157,21 +166,24 @@ class AllNodes:
             profile = self._kinds[kind].profiles(asked[kind], one.last[None])
             last[kind] = int(one.last), profile
             others[kind] = self._others(kind, asked[kind], words[kind], one, inside, profile)
-        titles, title_nodes, title_floor = self._titles(asked[TITLE], words[TITLE])
         nothing = {kind: tally.nodes - int(np.count_nonzero(words[kind])) for kind in own}
         nothing[TITLE] = tally.nodes - int(self._title_nodes[words[TITLE] > 0].sum())
+        lowest = {
+            kind: self._extremes(kind, asked[kind], words[kind], -1)
+            for kind, number in nothing.items()
+            if not number
+        }
         return Edge(
             {kind: tally.statistics(kind, each) for kind, each in asked.items()},
             np.array([[one.low, one.high] for one in leaders], float),
             np.array([one.ceiling for one in leaders], float) - MARGIN,
-            {kind: one.most for kind, one in own.items()},
+            {kind: (one.least, one.most) for kind, one in own.items()},
             np.stack([one.floors(inside) for one in leaders]),
             others,
             last,
-            titles,
-            title_floor,
-            title_nodes,
             nothing,
+            lowest,
+            self._extremes(TITLE, asked[TITLE], words[TITLE], 1),
         )
 
     def _others(
@@ -191,28 +203,27 @@ class AllNodes:
         scores = words[outside]
         own = self._kinds[kind].profiles(asked, outside[scores == edge])
         if (own.lengths != last.lengths).any() or (own.counts != last.counts).any():
-            return float(edge) / leaders.most + MARGIN
-        highest = float(scores[scores < edge].max(initial=0.0)) / leaders.most
-        return max(highest, leaders.beyond[0]) + MARGIN
+            return float(leaders.scaled(edge)) + MARGIN
+        highest = float(leaders.scaled(scores[scores < edge]).max(initial=0.0))
+        return max(highest, float(leaders.beyond[0])) + MARGIN
 
-    def _titles(self, asked: Wording, words: np.ndarray) -> tuple[Profiles, np.ndarray, float]:
-        """Return the profiles of the best titles, how many nodes have each, and the others' best.
-
-        Args:
-            words: the scores of the different titles.
-        """
-        own = self._kinds[TITLE]
+    def _extremes(self, kind: str, asked: Wording, words: np.ndarray, sign: int) -> Extremes:
+        """Return what the texts with the highest scores above 0 have (1), or the lowest (-1)."""
+        own = self._kinds[kind]
         hit = np.flatnonzero(words)
-        order = hit[np.argsort(-words[hit], kind="stable")]
-        scores = words[order]
-        number = max(_TITLES, int(np.count_nonzero(scores >= _TITLE_SHARE * scores.max(initial=0))))
-        floor = float(scores[number]) if number < len(order) else 0.0
-        order = order[:number][scores[:number] > floor]
-        found = own.held.profiles(asked, order)
+        signed = sign * words[hit]
+        edge = np.partition(signed, -_EXTREMES)[-_EXTREMES] if len(hit) > _EXTREMES else -np.inf
+        best = float(signed.max(initial=-np.inf))
+        within = signed >= min(edge, best - _EXTREME_SHARE * abs(best)) if len(hit) else signed > 0
+        rest = signed[~within]
+        bound = float(sign * rest.max()) if len(rest) else (0.0 if sign > 0 else np.inf)
+        texts = hit[within]
+        found = own.held.profiles(asked, texts)
         rows = np.column_stack([found.lengths, found.counts])
         _, first, which = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-        nodes = np.bincount(which.reshape(-1), self._title_nodes[order], len(first))
-        return found.at(first), nodes.astype(np.int64), floor * (1 + MARGIN)
+        having = self._title_nodes[texts] if kind == TITLE else None
+        nodes = np.bincount(which.reshape(-1), having, len(first)).astype(np.int64)
+        return Extremes(found.at(first), nodes, bound * (1 + sign * MARGIN))
 
 
 def cosine(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
@@ -256,7 +267,7 @@ class Leaders:
         members: places of the best by each weight and of the lowest cosines.
         middle: of these the best by the middle weight.
         last: the place of the last of the best by BM25.
-        low, high, most: the lowest and highest cosine, BM25's highest score.
+        low, high, least, most: the lowest and highest cosine and BM25 score.
         ceiling: the lowest cosine of those that are not among the lowest.
         near: places of all that may pass a floor; `mixtures` are theirs, (weights, near).
         beyond: no other node has a higher mixture, (weights,).
@@ -267,6 +278,7 @@ class Leaders:
     last: np.ndarray
     low: float
     high: float
+    least: float
     most: float
     ceiling: float
     near: np.ndarray
@@ -277,9 +289,9 @@ class Leaders:
     def of(cls, dense: np.ndarray, words: np.ndarray, shape: Shape) -> Leaders:
         """Return what leads by the scores of all nodes, of which there are more than that."""
         k, weights = shape.depth + shape.spare, shape.weights
-        low, high, most = dense.min(), dense.max(), words.max()
+        low, high, least, most = dense.min(), dense.max(), words.min(), words.max()
         scaled = (dense - low) / max(high - low, np.float32(1e-9))
-        lexical = words / (most if most > 0 else np.float32(1))
+        lexical = (words - least) / (most - least if most > least else np.float32(1))
         lowest = top_k(-dense[None], _LOWEST + 1)[0]
         leading = top_k(lexical[None], k)[0]
         hit = np.flatnonzero(words)
@@ -291,19 +303,23 @@ class Leaders:
             known = [top_k(scaled[None], k)[0], leading]
             known.append(top_k(mix(scaled[None], lexical[None], MIDDLE), k)[0])
             some = np.unique(np.concatenate(known))
-            least = np.partition(_mixtures(scaled[some], lexical[some], weights), -k)[:, -k]
-            near = np.flatnonzero(np.maximum(scaled, lexical) >= least.min() - _NEAR)
+            worst = np.partition(_mixtures(scaled[some], lexical[some], weights), -k)[:, -k]
+            near = np.flatnonzero(np.maximum(scaled, lexical) >= worst.min() - _NEAR)
             mixtures = _mixtures(scaled[near], lexical[near], weights)
-            near = near[(mixtures >= (least - _NEAR)[:, None]).any(axis=0)]
-            beyond = least - _NEAR
+            near = near[(mixtures >= (worst - _NEAR)[:, None]).any(axis=0)]
+            beyond = worst - _NEAR
         mixtures = _mixtures(scaled[near], lexical[near], weights)
         best = near[np.argpartition(-mixtures[1:], k - 1)[:, :k]]
         middle = best[np.flatnonzero(weights[1:] == MIDDLE)[0]]
         members = np.unique(np.concatenate([best, leading, lowest[:-1]], axis=None))
         return cls(
-            members, middle, leading[-1], float(low), float(high), float(most),
+            members, middle, leading[-1], float(low), float(high), float(least), float(most),
             float(dense[lowest[-1]]), near, mixtures, beyond,
         )  # fmt: skip
+
+    def scaled(self, words: np.ndarray) -> np.ndarray:
+        """Return BM25 scores, scaled."""
+        return np.asarray((words - self.least) / max(self.most - self.least, 1e-9))
 
     def floors(self, inside: np.ndarray) -> np.ndarray:
         """Return the highest mixtures of those that are not inside, float64 (weights,)."""

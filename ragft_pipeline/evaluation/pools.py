@@ -111,36 +111,73 @@ class Tally:
 
 
 @dataclass(frozen=True)
+class Extremes:
+    """What texts with the highest BM25 scores have, or with the lowest.
+
+    Attributes:
+        profiles: the different ones.
+        nodes: how many nodes have each, now, int64 (profiles,).
+        bound: no other text had a higher score, or a lower one, by the statistics of then.
+    """
+
+    profiles: Profiles
+    nodes: np.ndarray
+    bound: float
+
+    def scores(self, asked: Wording, now: Statistics) -> np.ndarray:
+        """Return the scores of those that any node has, float32."""
+        return self.profiles.bm25(asked, now.idf, now.mean)[self.nodes > 0]
+
+    def counted(self, own: Profiles, beyond: np.ndarray, sign: int) -> Extremes:
+        """Return them after texts came (1) or left (-1), of which some are beyond the bound."""
+        profiles, nodes = self.profiles, self.nodes.copy()
+        for row in beyond.tolist():
+            alike = profiles.lengths == own.lengths[row]
+            alike &= (profiles.counts == own.counts[row]).all(axis=1)
+            if alike.any():
+                nodes[alike] += sign
+            elif sign > 0:
+                profiles = Profiles.joined([profiles, own.at(np.array([row]))])
+                nodes = np.append(nodes, sign)
+        return Extremes(profiles, nodes, self.bound)
+
+
+@dataclass(frozen=True)
 class Edge:
     """What is known of the nodes outside a pool, when it was cut and by the statistics of then.
 
-    Scores are scaled: cosines between the lowest and highest, BM25's by the highest. Everything has
-    an entry a retriever, or is by kind of text.
+    Scores are scaled between the lowest and the highest of all nodes. Everything has an entry a
+    retriever, or is by kind of text.
 
     Attributes:
         statistics: those of then.
         cosines: the lowest and highest, float64 (retrievers, 2).
         ceilings: no outsider has a lower cosine, float64 (retrievers,).
-        most: BM25's highest score.
+        words: BM25's lowest and highest score.
         floors: no outsider has a higher mixture, float64 (retrievers, weights).
         others: no outsider has a higher BM25 score, scaled, but those that are like the last one.
         last: the place of the last by BM25, and what it has: outsiders like it come after it.
-        titles: what titles with the best BM25 have, and the highest score of all others.
-        title_nodes: how many nodes have each of these titles, now.
-        without: how many nodes have none of the question's terms, now.
+        without: how many nodes have none of the question's terms, now: BM25's lowest score is 0.
+        lowest: what texts with the lowest scores have, where there was no such node.
+        titles: what titles with the highest scores have.
     """
 
     statistics: Mapping[str, Statistics]
     cosines: np.ndarray
     ceilings: np.ndarray
-    most: Mapping[str, float]
+    words: Mapping[str, tuple[float, float]]
     floors: np.ndarray
     others: Mapping[str, float]
     last: Mapping[str, tuple[int, Profiles]]
-    titles: Profiles
-    title_floor: float
-    title_nodes: np.ndarray
     without: Mapping[str, int]
+    lowest: Mapping[str, Extremes]
+    titles: Extremes
+
+    def least(self, kind: str, asked: Wording, now: Statistics) -> float:
+        """Return BM25's lowest score of all nodes."""
+        if self.without[kind] > 0 or kind not in self.lowest:
+            return 0.0
+        return float(self.lowest[kind].scores(asked, now).min(initial=np.inf))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 
 WORDS = [f"w{n}" for n in range(40)]
+COMMON = "handbook"
 WIDTH, DEPTH, QUESTIONS, GRID = 6, 8, 12, (0.0, 0.3, 1.0)
 
 
@@ -83,7 +84,7 @@ def _passage(*seed: object) -> str:
 
 def _page(*seed: object) -> Page:
     drawn = _drawn("page", *seed)
-    title = " ".join(WORDS[at] for at in drawn.integers(0, 12, size=2))
+    title = " ".join([COMMON, *(WORDS[at] for at in drawn.integers(0, 12, size=2))])
     return Page(title, tuple(_passage(*seed, n) for n in range(int(drawn.integers(1, 7)))))
 
 
@@ -111,7 +112,8 @@ def _questions(nodes: Nodes) -> QuestionSet:
         " ".join(WORDS[at] for at in _drawn("question", n).integers(0, 40, size=1 + n % 4))
         for n in range(QUESTIONS - 1)
     ]
-    texts.append("nothing of this stands anywhere")
+    texts[0], texts[1] = f"{COMMON} {texts[0]}", f"what {COMMON}"  # in all titles
+    texts.append("?!")
     judged = [{n % len(nodes): 1} for n in range(QUESTIONS)]
     return QuestionSet(SERVED, ids, texts, ids, [False] * QUESTIONS, judged)
 
