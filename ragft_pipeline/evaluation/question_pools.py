@@ -17,7 +17,7 @@ from ragft_pipeline.evaluation.kept_pools import PoolSet
 from ragft_pipeline.evaluation.nodes import Nodes
 from ragft_pipeline.evaluation.pool_search import AllNodes
 from ragft_pipeline.evaluation.pools import TITLE, Pool, Shape, Tally
-from ragft_pipeline.evaluation.retrievers import Retriever, document_vectors
+from ragft_pipeline.evaluation.retrievers import Retriever, Source, document_vectors
 from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
@@ -33,13 +33,15 @@ class KeptPools:
     Attributes:
         folder: of its artifact.
         timed: the version whose latency its artifact has.
-        gone, came: rows of NODES.
+        gone, came: these nodes.
+        vectors: of those that came, by source and kind of text, once they were asked for.
     """
 
     folder: Path
     timed: str
     gone: Cards
     came: Cards
+    vectors: dict[tuple[Source, str], np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -130,7 +132,7 @@ class QuestionPools:
         }
         if not pools:
             return
-        came = self._newcomers(self.kept.came)
+        came = self._newcomers(self.kept.came, self.kept.vectors)
         following = Following(self.tally, self.kept.gone, came, self.shape, self.nodes.around)
         standing, lacking = {}, {}
         for key, pool in pools.items():
@@ -138,7 +140,7 @@ class QuestionPools:
                 standing[key], lacking[key] = now
         some = np.unique(np.concatenate([np.empty(0, np.int64), *lacking.values()]))
         if len(some):
-            beside = self._newcomers(self.cards(some.tolist()))
+            beside = self._newcomers(self.cards(some.tolist()), {})
             for key, places in lacking.items():
                 if len(places):
                     wordings = {
@@ -153,7 +155,7 @@ class QuestionPools:
         passages = self.settings.passages
         return Cards.of(self.nodes.some(places), passages.context == "on", passages.language)
 
-    def _newcomers(self, cards: Cards) -> Newcomers:
+    def _newcomers(self, cards: Cards, known: dict[tuple[Source, str], np.ndarray]) -> Newcomers:
         at = pc.index_in(pa.array(cards.ids, pa.string()), self.nodes.ids)
         if not len(cards.ids):
             nothing = np.zeros((0, 1), np.float32)
@@ -164,7 +166,7 @@ class QuestionPools:
             kind: dict(zip(cards.ids, own)) for kind, own in cards.texts.items() if kind != TITLE
         }
         vectors = document_vectors(
-            self.retrievers, texts, lambda shape: np.empty(shape, np.float32)
+            self.retrievers, texts, lambda shape: np.empty(shape, np.float32), known
         )
         return Newcomers(cards, at.to_numpy().astype(np.int64), vectors)
 

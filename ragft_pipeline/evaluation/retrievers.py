@@ -40,7 +40,7 @@ class Source(Protocol):
         """Return the vectors of texts, by id, encoded once for ever."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Encoded:
     """An embedder, and the rows of its vectors."""
 
@@ -86,20 +86,22 @@ def document_vectors(
     retrievers: Sequence[Retriever],
     texts: Mapping[str, Texts],
     room: Callable[[tuple[int, ...]], np.ndarray],
+    known: dict[tuple[Source, str], np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the vectors of passages by each retriever, float32 (passages, width).
 
     Args:
         texts: of the passages by kind, by the same ids.
         room: returns an array to fill.
+        known: the vectors of sources by kind, as far as they are at hand; takes those that are not.
     """
-    raw: dict[tuple[int, str], np.ndarray] = {}
+    known = {} if known is None else known
     found = {}
     for own in retrievers:
-        key = id(own.source), own.kind
-        if key not in raw:
-            raw[key] = own.source.known(texts[own.kind], "document")
-        vectors = raw[key]
+        key = own.source, own.kind
+        if key not in known:
+            known[key] = own.source.known(texts[own.kind], "document")
+        vectors = known[key]
         if own.adapter is not None:
             vectors = own.adapter.documents(vectors, room(vectors.shape))
         found[own.name] = vectors

@@ -7,6 +7,7 @@ from ragft_pipeline import schemas
 from ragft_pipeline.retrieval.question_sets import (
     PEOPLE,
     RelevanceIndex,
+    first_asked,
     gold_set,
     questions_that_choose,
     synthetic_set,
@@ -95,6 +96,14 @@ def test_a_synthetic_question_counts_its_own_node_and_every_other_with_the_answe
     assert chosen.ids == ["q1", "q2"]
     assert chosen.relevant == [frozenset({0}), frozenset({0, 1, 2})]
     assert chosen.held_out == [True, True]
+
+
+def test_the_first_pairs_are_all_of_the_first_questions() -> None:
+    asked = {"q4": "c", "q1": "b", "q3": "a", "q2": "b", "q5": "a"}
+    pairs = pa.table({"question_id": list(asked), "question": list(asked.values())})
+    assert first_asked(pairs, 1).column("question_id").to_pylist() == ["q1", "q2"]
+    assert first_asked(pairs, 2).column("question_id").to_pylist() == ["q1", "q3", "q2", "q5"]
+    assert first_asked(pairs, 9).num_rows == 5
 
 
 def test_the_first_questions_are_of_held_out_documents_then_by_id() -> None:

@@ -18,7 +18,7 @@ from ragft_pipeline.retrieval.adapters import (
     load_adapter,
     two_layer_adapter,
 )
-from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows
 from ragft_pipeline.settings import AdapterSettings, EmbedderSettings, Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning.adapter import fit_adapter
@@ -180,3 +180,13 @@ def test_questions_without_a_source_learn_from_the_teacher_alone(tmp_path: Path)
     assert mixed.answers() == [["n0"], ["n1"], ["n2"], ["n3"], []]
     lists = TeacherLists(_teacher(), unlabelled, list(NODES))
     assert lists.dense(np.array([0, 1]), np.arange(4))[1].tolist() == [-1, -1]
+
+
+def test_a_doubled_adapter_maps_a_vector_alike_whatever_others_are_mapped() -> None:
+    weight = torch.eye(24) + 0.1 * torch.randn(24, 24, generator=torch.Generator().manual_seed(1))
+    adapter = Adapter("base", linear_adapter(weight), linear_adapter(weight.T)).doubled()
+    vectors = normalise_rows(np.random.default_rng(2).normal(size=(500, 24)))
+    whole = adapter.documents(vectors)
+    assert whole.dtype == np.float32
+    assert (adapter.documents(vectors[40:43]) == whole[40:43]).all()
+    assert (adapter.queries(vectors[:1]) == adapter.queries(vectors)[:1]).all()
