@@ -328,7 +328,6 @@ def test_cut_offs(work: Work, tmp_path: Path) -> None:
     assert not changed & {*TRAINING, "val_nodes", "val_qa_pairs"}
     assert history.actions(first) == history.actions(edited)
 
-    check_that_an_evaluation_follows(history, first, edited)
     count = work.done.total()
     renamed = history.step([Change("rename", 1, 1, 1)])
     assert renamed != edited
@@ -337,5 +336,7 @@ def test_cut_offs(work: Work, tmp_path: Path) -> None:
     assert work.done.total() == count
 
     train = [p for p in sorted(history.docs) if p not in history.held_out()]
-    assert history.step([Change("delete", sorted(history.docs).index(train[0]))]) != renamed
+    deleted = history.step([Change("delete", sorted(history.docs).index(train[0]))])
+    assert deleted != renamed
+    check_that_an_evaluation_follows(history, renamed, deleted)
     assert history.step([Change("revert", 0)]) == first  # checked to be fresh, and to do nothing
