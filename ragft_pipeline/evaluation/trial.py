@@ -182,7 +182,8 @@ class Trial:
             return
         base = self.retrievers[0]
         used = [own for own in self.retrievers if own in chosen or own is base]
-        pools = self._pools(used, "_".join(re.sub(r"\W+", "_", name) for name in only) or ALL)
+        title = "_".join(re.sub(r"\W+", "_", name) for name in only) or ALL
+        pools = self._pools(used, title, alone={BASE, BM25}.issuperset(only or (ALL,)))
         asked, names = pools.of(questions), [own.name for own in chosen]
         for _, block in looks(asked, pools.tally, pools.shape, self.nodes.around, base.name, names):
             yield from block
@@ -207,10 +208,17 @@ class Trial:
                     ),
                 )  # fmt: skip
 
-    def _pools(self, retrievers: Sequence[Retriever], title: str) -> QuestionPools:
-        """Return the pools by some retrievers; `title` says which systems they are for."""
+    def _pools(
+        self, retrievers: Sequence[Retriever], title: str, alone: bool = False
+    ) -> QuestionPools:
+        """Return the pools by some retrievers.
+
+        Args:
+            title: says which systems they are for.
+            alone: whether no hybrid is among these.
+        """
         if title not in self.pools:
-            grid = self.settings.evaluation.fusion_weights
+            grid = () if alone else self.settings.evaluation.fusion_weights
             shape = Shape({own.name: own.kind for own in retrievers}, tuple(grid))
             self.pools[title] = QuestionPools(
                 f"pools_{self.name}_{title}",
