@@ -54,19 +54,19 @@ class AllNodes:
         vectors: by retriever, float32 (nodes, width).
     """
 
-    def __init__(self, evidence: Evidence, vectors: Mapping[str, np.ndarray], shape: Shape) -> None:
-        self._evidence, self._vectors, self._shape = evidence, vectors, shape
+    def __init__(self, evidence: Evidence, vectors: Mapping[str, np.ndarray]) -> None:
+        self._evidence, self._vectors = evidence, vectors
 
     @cached_property
     def _kinds(self) -> dict[str, _Kind]:
         evidence = self._evidence
         found = {TITLE: _titles(evidence)}
         for kind, index in ((PLAIN, evidence.plain), (READ, evidence.lexical)):
-            if kind in self._shape.texts:
+            if kind == PLAIN or index is not evidence.plain:
                 terms = index.terms
                 held, length = Held(terms), int(terms.lengths.sum())
                 found[kind] = _Kind(index, held, None, len(evidence.lengths), length)
-        return {kind: found[kind] for kind in self._shape.texts}
+        return found
 
     @cached_property
     def _title_nodes(self) -> np.ndarray:
@@ -75,30 +75,35 @@ class AllNodes:
         assert own.text is not None
         return np.bincount(own.text, minlength=len(own.held.terms.lengths))
 
-    def tally(self) -> Tally:
+    def tally(self, shape: Shape) -> Tally:
         """Return what is counted of all nodes, without any question's terms."""
         characters, nodes = np.unique(self._evidence.lengths, return_counts=True)
         spoken = {
-            kind: Counter((own if kind != TITLE else self._kinds[PLAIN]).index.languages)
-            for kind, own in self._kinds.items()
+            kind: Counter(self._kinds[PLAIN if kind == TITLE else kind].index.languages)
+            for kind in shape.texts
         }
         return Tally(
             len(self._evidence.lengths),
-            {kind: own.length for kind, own in self._kinds.items()},
-            {kind: {} for kind in self._kinds},
+            {kind: self._kinds[kind].length for kind in shape.texts},
+            {kind: {} for kind in shape.texts},
             spoken,
             Counter(dict(zip(characters.tolist(), nodes.tolist()))),
         )
 
     def search(
-        self, questions: Sequence[str], vectors: Mapping[str, np.ndarray], tally: Tally
+        self,
+        questions: Sequence[str],
+        vectors: Mapping[str, np.ndarray],
+        tally: Tally,
+        shape: Shape,
     ) -> list[Pool]:
         """Return the pools of questions; the tally learns their terms.
 
         Args:
             vectors: the questions' by retriever, float32 (questions, width).
         """
-        for kind, own in self._kinds.items():
+        kinds = {kind: self._kinds[kind] for kind in shape.texts}
+        for kind, own in kinds.items():
             for text in questions:
                 wording = tally.wording(kind, text)
                 having = own.index.having(wording).tolist()
@@ -108,7 +113,7 @@ class AllNodes:
         for start in range(0, len(questions), size):
             block = slice(start, start + size)
             asked = {name: own[block] for name, own in vectors.items()}
-            words = {k: own.index.scores(questions[block]) for k, own in self._kinds.items()}
+            words = {kind: own.index.scores(questions[block]) for kind, own in kinds.items()}
             dense = {name: own @ self._vectors[name].T for name, own in asked.items()}
             for row, text in enumerate(questions[block]):
                 pool = self._pool(
@@ -117,6 +122,7 @@ class AllNodes:
                     {name: own[row] for name, own in dense.items()},
                     {kind: own[row] for kind, own in words.items()},
                     tally,
+                    shape,
                 )
                 found.append(pool)
         return found
@@ -128,9 +134,10 @@ class AllNodes:
         dense: Mapping[str, np.ndarray],
         words: Mapping[str, np.ndarray],
         tally: Tally,
+        shape: Shape,
     ) -> Pool:
         """Cut a question's pool by its scores of all nodes."""
-        shape, evidence = self._shape, self._evidence
+        evidence = self._evidence
         asked = {kind: tally.wording(kind, text) for kind in shape.texts}
         if tally.nodes <= shape.whole:
             nodes, leaders = np.arange(tally.nodes), []
@@ -141,13 +148,13 @@ class AllNodes:
             best = np.unique(np.concatenate([own.members for own in leaders]))
             middle = np.unique(np.concatenate([own.middle for own in leaders]))
             nodes = np.union1d(best, evidence.around.beside(middle))
-        profiles = {kind: own.profiles(asked[kind], nodes) for kind, own in self._kinds.items()}
+        profiles = {kind: self._kinds[kind].profiles(own, nodes) for kind, own in asked.items()}
         cosines = np.stack([cosine(self._vectors[n][nodes], queries[n]) for n in shape.kinds])
         characters = evidence.lengths[nodes].astype(np.int32)
         pool = Pool(text, queries, nodes, cosines, profiles, characters, None)
         if not leaders:
             return pool
-        return replace(pool, edge=self._edge(pool, asked, leaders, words, tally))
+        return replace(pool, edge=self._edge(pool, asked, leaders, words, tally, shape))
 
     def _edge(
         self,
@@ -156,8 +163,8 @@ class AllNodes:
         leaders: Sequence[Leaders],
         words: Mapping[str, np.ndarray],
         tally: Tally,
+        shape: Shape,
     ) -> Edge:
-        shape = self._shape
         inside = np.zeros(tally.nodes, bool)
         inside[pool.nodes] = True
         own = dict(zip(shape.kinds.values(), leaders))  # any retriever's of the kind
@@ -299,6 +306,7 @@ class Leaders:
             nearest = top_k(scaled[None], k + len(hit))[0]
             near = np.union1d(np.union1d(hit, nearest), leading)
             beyond = weights * float(scaled[nearest[-1]])
+            mixtures = _mixtures(scaled[near], lexical[near], weights)
         else:
             known = [top_k(scaled[None], k)[0], leading]
             known.append(top_k(mix(scaled[None], lexical[None], MIDDLE), k)[0])
@@ -306,9 +314,9 @@ class Leaders:
             worst = np.partition(_mixtures(scaled[some], lexical[some], weights), -k)[:, -k]
             near = np.flatnonzero(np.maximum(scaled, lexical) >= worst.min() - _NEAR)
             mixtures = _mixtures(scaled[near], lexical[near], weights)
-            near = near[(mixtures >= (worst - _NEAR)[:, None]).any(axis=0)]
-            beyond = worst - _NEAR
-        mixtures = _mixtures(scaled[near], lexical[near], weights)
+            held = (mixtures >= (worst - _NEAR)[:, None]).any(axis=0)
+            near, mixtures = near[held], mixtures[:, held]
+            beyond = worst.astype(float) - _NEAR
         best = near[np.argpartition(-mixtures[1:], k - 1)[:, :k]]
         middle = best[np.flatnonzero(weights[1:] == MIDDLE)[0]]
         members = np.unique(np.concatenate([best, leading, lowest[:-1]], axis=None))
@@ -328,5 +336,6 @@ class Leaders:
 
 
 def _mixtures(dense: np.ndarray, words: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the mixtures of scaled scores, float64 (weights, nodes)."""
-    return np.asarray(weights[:, None] * dense + (1 - weights)[:, None] * words)
+    """Return the mixtures of scaled scores, float32 (weights, nodes)."""
+    shares = weights.astype(np.float32)[:, None]
+    return np.asarray(shares * dense + (1 - shares) * words)

@@ -84,7 +84,8 @@ class QuestionPools:
         self.work.count("questions_searched", len(rest))
         if rest:
             vectors = {own.name: own.known(rest) for own in self.retrievers}
-            pools = self.searched().search(list(rest.values()), vectors, self.tally)
+            texts = list(rest.values())
+            pools = self.searched().search(texts, vectors, self.tally, self.shape)
             self.found |= zip(rest, pools)
         return [self.found[key] for key in questions.ids]
 
@@ -92,7 +93,7 @@ class QuestionPools:
     def tally(self) -> Tally:
         """What is counted of all nodes."""
         if self._earlier is None:
-            return self.searched().tally()
+            return self.searched().tally(self.shape)
         assert self.kept is not None
         return moved(self._earlier.tally, self.kept.gone, self.kept.came)
 

@@ -15,7 +15,6 @@ from ragft_pipeline import schemas
 from ragft_pipeline.evaluation.choosing import Fused, Plain, Ranked, System
 from ragft_pipeline.evaluation.looks import Look, looks
 from ragft_pipeline.evaluation.nodes import Nodes
-from ragft_pipeline.evaluation.pool_search import AllNodes
 from ragft_pipeline.evaluation.pools import READ, Pool, Shape
 from ragft_pipeline.evaluation.question_pools import KeptPools, QuestionPools
 from ragft_pipeline.evaluation.ranking import Found
@@ -225,7 +224,7 @@ class Trial:
                 shape,
                 self.nodes,
                 retrievers,
-                lambda: AllNodes(self.whole.evidence, self.whole.vectors, shape),
+                lambda: self.whole.searched,
                 self.settings,
                 self.work,
                 self.kept,

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from ragft_pipeline.evaluation.nodes import Nodes
+from ragft_pipeline.evaluation.pool_search import AllNodes
 from ragft_pipeline.evaluation.pools import PLAIN, READ
 from ragft_pipeline.evaluation.retrievers import Retriever, document_vectors
 from ragft_pipeline.evaluation.systems import DenseRetriever, FirstStages
@@ -56,6 +57,11 @@ class WholeCorpus:
         return document_vectors(
             self.retrievers, texts, partial(scratch_array, self.work.store.root)
         )
+
+    @cached_property
+    def searched(self) -> AllNodes:
+        """What cuts pools."""
+        return AllNodes(self.evidence, self.vectors)
 
     @cached_property
     def stages(self) -> FirstStages:
