@@ -173,7 +173,7 @@ class AllNodes:
             profile = self._kinds[kind].profiles(asked[kind], one.last[None])
             last[kind] = int(one.last), profile
             others[kind] = self._others(kind, asked[kind], words[kind], one, inside, profile)
-        nothing = {kind: tally.nodes - int(np.count_nonzero(words[kind])) for kind in own}
+        nothing = {kind: tally.nodes - int(np.count_nonzero(words[kind] > 0)) for kind in own}
         nothing[TITLE] = tally.nodes - int(self._title_nodes[words[TITLE] > 0].sum())
         lowest = {
             kind: self._extremes(kind, asked[kind], words[kind], -1)
@@ -217,7 +217,7 @@ class AllNodes:
     def _extremes(self, kind: str, asked: Wording, words: np.ndarray, sign: int) -> Extremes:
         """Return what the texts with the highest scores above 0 have (1), or the lowest (-1)."""
         own = self._kinds[kind]
-        hit = np.flatnonzero(words)
+        hit = np.flatnonzero(words > 0)
         signed = sign * words[hit]
         edge = np.partition(signed, -_EXTREMES)[-_EXTREMES] if len(hit) > _EXTREMES else -np.inf
         best = float(signed.max(initial=-np.inf))
@@ -299,29 +299,29 @@ class Leaders:
         low, high, least, most = dense.min(), dense.max(), words.min(), words.max()
         scaled = (dense - low) / max(high - low, np.float32(1e-9))
         lexical = (words - least) / (most - least if most > least else np.float32(1))
-        lowest = top_k(-dense[None], _LOWEST + 1)[0]
+        lowest = _lowest(dense, _LOWEST + 1)
         leading = top_k(lexical[None], k)[0]
-        hit = np.flatnonzero(words)
-        if len(hit) < k:  # all that have any word, and the nearest of the others
+        if np.count_nonzero(words > 0) < k:  # all that have any word, and the nearest of the others
+            hit = np.flatnonzero(words)
             nearest = top_k(scaled[None], k + len(hit))[0]
             near = np.union1d(np.union1d(hit, nearest), leading)
             beyond = weights * float(scaled[nearest[-1]])
             mixtures = _mixtures(scaled[near], lexical[near], weights)
         else:
-            known = [top_k(scaled[None], k)[0], leading]
-            known.append(top_k(mix(scaled[None], lexical[None], MIDDLE), k)[0])
+            middle = mix(scaled, lexical, MIDDLE)
+            known = [leading, *(top_k(own[None], k)[0] for own in (scaled, middle))]
             some = np.unique(np.concatenate(known))
             worst = np.partition(_mixtures(scaled[some], lexical[some], weights), -k)[:, -k]
-            near = np.flatnonzero(np.maximum(scaled, lexical) >= worst.min() - _NEAR)
+            near = _near(scaled, lexical, middle, weights, worst - _NEAR)
             mixtures = _mixtures(scaled[near], lexical[near], weights)
             held = (mixtures >= (worst - _NEAR)[:, None]).any(axis=0)
             near, mixtures = near[held], mixtures[:, held]
             beyond = worst.astype(float) - _NEAR
         best = near[np.argpartition(-mixtures[1:], k - 1)[:, :k]]
-        middle = best[np.flatnonzero(weights[1:] == MIDDLE)[0]]
+        by_middle = best[np.flatnonzero(weights[1:] == MIDDLE)[0]]
         members = np.unique(np.concatenate([best, leading, lowest[:-1]], axis=None))
         return cls(
-            members, middle, leading[-1], float(low), float(high), float(least), float(most),
+            members, by_middle, leading[-1], float(low), float(high), float(least), float(most),
             float(dense[lowest[-1]]), near, mixtures, beyond,
         )  # fmt: skip
 
@@ -333,6 +333,36 @@ class Leaders:
         """Return the highest mixtures of those that are not inside, float64 (weights,)."""
         outside = self.mixtures[:, ~inside[self.near]]
         return np.maximum(self.beyond, outside.max(axis=1, initial=0.0)) + MARGIN
+
+
+def _near(
+    dense: np.ndarray, words: np.ndarray, middle: np.ndarray, weights: np.ndarray, least: np.ndarray
+) -> np.ndarray:
+    """Return the places of all nodes that any mixture gives its least score, and of others.
+
+    A mixture is no higher than the higher of two on either side of it.
+
+    Args:
+        dense, words, middle: scores and their even mixture, scaled, float32 (nodes,).
+        least: by weight.
+    """
+    near = np.zeros(len(dense), bool)
+    before, start = words, 0.0
+    for end in (0.25, MIDDLE, 0.75, 1.0):
+        mixed = {MIDDLE: middle, 1.0: dense}.get(end)
+        mixed = mix(dense, words, end) if mixed is None else mixed
+        between = least[(weights >= start) & (weights <= end)]
+        if len(between):
+            near |= np.maximum(before, mixed) >= between.min()
+        before, start = mixed, end
+    return np.flatnonzero(near)
+
+
+def _lowest(scores: np.ndarray, number: int) -> np.ndarray:
+    """Return the places of the lowest scores, the lowest first."""
+    some = scores[:: max(1, len(scores) // 4096)]
+    few = np.flatnonzero(scores <= np.partition(some, number - 1)[number - 1])
+    return few[np.argsort(scores[few], kind="stable")[:number]]
 
 
 def _mixtures(dense: np.ndarray, words: np.ndarray, weights: np.ndarray) -> np.ndarray:

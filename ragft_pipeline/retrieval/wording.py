@@ -108,9 +108,9 @@ class Profiles:
         has = self.counts > 0
         places = np.where(known[wording.forms], wording.forms, -1)
         held, whole = np.zeros(len(has)), 0.0
-        for word in np.unique(places, axis=1).T if places.size else ():
-            forms = word[word >= 0]
-            weight = float(idf[forms].max()) if len(forms) else rarest
+        for word in sorted(set(zip(*places.tolist()))):
+            forms = [form for form in word if form >= 0]
+            weight = float(idf[forms].max()) if forms else rarest
             whole += weight
             held += weight * has[:, forms].any(axis=1)
         share = np.zeros(len(has))
@@ -146,7 +146,10 @@ class Held:
         both = column[:-1][follows] * width + column[1:][follows]
         standing = rows[1:][follows]
         for language, asked in enumerate(wording.pairs):
-            mine = np.isin(both, [first * width + second for first, second in asked])
-            found = np.unique(standing[mine] * width**2 + both[mine]) // width**2
-            pairs[:, language] = np.bincount(found, minlength=len(texts))
+            number = np.full(width * width, -1)
+            number[[first * width + second for first, second in asked]] = np.arange(len(asked))
+            which = number[both]
+            found = standing[which >= 0] * len(asked) + which[which >= 0]
+            held = np.bincount(found, minlength=len(texts) * len(asked)) > 0
+            pairs[:, language] = held.reshape(len(texts), len(asked)).sum(axis=1)
         return Profiles(lengths.astype(np.int32), counts.reshape(shape).astype(np.int16), pairs)
