@@ -244,6 +244,8 @@ class Following:
         return bool((worst > bounds[1:]).all())
 
     def _lacking(self, pool: Pool, scaled: Scaled) -> np.ndarray:
+        if not self.shape.grid:
+            return np.empty(0, np.int64)
         best = [
             top_k(mix(scaled.dense[at], scaled.words[kind], MIDDLE)[None], self.shape.depth)[0]
             for at, kind in enumerate(self.shape.kinds.values())

@@ -23,7 +23,6 @@ from ragft_pipeline.evaluation.pools import (
 from ragft_pipeline.retrieval.evidence import Evidence
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import MIDDLE, mix, rows_at_once, top_k
-from ragft_pipeline.retrieval.terms import Terms
 from ragft_pipeline.retrieval.wording import Held, Profiles, Wording
 
 MARGIN = 1e-5  # of scaled scores: products of other shapes round otherwise
@@ -145,9 +144,9 @@ class AllNodes:
             leaders = [
                 Leaders.of(dense[name], words[kind], shape) for name, kind in shape.kinds.items()
             ]
-            best = np.unique(np.concatenate([own.members for own in leaders]))
+            nodes = np.unique(np.concatenate([own.members for own in leaders]))
             middle = np.unique(np.concatenate([own.middle for own in leaders]))
-            nodes = np.union1d(best, evidence.around.beside(middle))
+            nodes = np.union1d(nodes, evidence.around.beside(middle))
         profiles = {kind: self._kinds[kind].profiles(own, nodes) for kind, own in asked.items()}
         cosines = np.stack([cosine(self._vectors[n][nodes], queries[n]) for n in shape.kinds])
         characters = evidence.lengths[nodes].astype(np.int32)
@@ -243,15 +242,16 @@ def cosine(vectors: np.ndarray, query: np.ndarray) -> np.ndarray:
 
 def _titles(evidence: Evidence) -> _Kind:
     """Return the different titles and headings, each in the language of the text below it."""
-    spoken, titles = evidence.plain.languages, evidence.titles.texts
-    pairs = pa.array([f"{language}\0{title}" for language, title in zip(spoken, titles)])
-    encoded = pairs.dictionary_encode()
-    units = [unit.split("\0", 1) for unit in encoded.dictionary.to_pylist()]
-    of_node = encoded.indices.to_numpy()
-    terms = Terms.of([title for _, title in units], [language for language, _ in units])
-    nodes = np.bincount(of_node, minlength=len(units))
+    whole = evidence.titles.terms
+    pairs = zip(whole.languages, evidence.titles.texts)
+    units = pa.array([f"{language}\0{title}" for language, title in pairs]).dictionary_encode()
+    of_node = units.indices.to_numpy()
+    number = len(units.dictionary)
+    first = np.empty(number, np.int64)
+    first[of_node[::-1]] = np.arange(len(of_node))[::-1]
+    terms, nodes = whole.take(first), np.bincount(of_node, minlength=number)
     length = int(nodes @ terms.lengths)
-    rows = np.repeat(np.arange(len(units)), terms.lengths)
+    rows = np.repeat(np.arange(number), terms.lengths)
     width = max(1, len(terms.vocabulary))
     each = np.unique(rows * width + terms.sequence)
     having = np.bincount(each % width, nodes[each // width], minlength=len(terms.vocabulary))
@@ -260,9 +260,9 @@ def _titles(evidence: Evidence) -> _Kind:
         len(of_node),
         length / max(1, len(of_node)),
     )
-    index = LexicalIndex(
-        [title for _, title in units], statistics, asked_in=sorted(set(spoken)), terms=terms
-    )
+    texts = [evidence.titles.texts[row] for row in first.tolist()]
+    spoken = sorted(set(whole.languages))
+    index = LexicalIndex(texts, statistics, asked_in=spoken, terms=terms)
     return _Kind(index, Held(terms), of_node, len(of_node), length)
 
 
@@ -272,7 +272,7 @@ class Leaders:
 
     Attributes:
         members: places of the best by each weight and of the lowest cosines.
-        middle: of these the best by the middle weight.
+        middle: of these the best by the middle weight, if there are hybrids.
         last: the place of the last of the best by BM25.
         low, high, least, most: the lowest and highest cosine and BM25 score.
         ceiling: the lowest cosine of those that are not among the lowest.
@@ -308,17 +308,20 @@ class Leaders:
             beyond = weights * float(scaled[nearest[-1]])
             mixtures = _mixtures(scaled[near], lexical[near], weights)
         else:
-            middle = mix(scaled, lexical, MIDDLE)
+            middle = mix(scaled, lexical, MIDDLE) if shape.grid else lexical
             known = [leading, *(top_k(own[None], k)[0] for own in (scaled, middle))]
             some = np.unique(np.concatenate(known))
             worst = np.partition(_mixtures(scaled[some], lexical[some], weights), -k)[:, -k]
-            near = _near(scaled, lexical, middle, weights, worst - _NEAR)
+            if shape.grid:
+                near = _near(scaled, lexical, middle, weights, worst - _NEAR)
+            else:
+                near = np.flatnonzero(np.maximum(scaled, lexical) >= worst.min() - _NEAR)
             mixtures = _mixtures(scaled[near], lexical[near], weights)
             held = (mixtures >= (worst - _NEAR)[:, None]).any(axis=0)
             near, mixtures = near[held], mixtures[:, held]
             beyond = worst.astype(float) - _NEAR
         best = near[np.argpartition(-mixtures[1:], k - 1)[:, :k]]
-        by_middle = best[np.flatnonzero(weights[1:] == MIDDLE)[0]]
+        by_middle = best[weights[1:] == MIDDLE].reshape(-1)
         members = np.unique(np.concatenate([best, leading, lowest[:-1]], axis=None))
         return cls(
             members, by_middle, leading[-1], float(low), float(high), float(least), float(most),

@@ -29,7 +29,7 @@ class Shape:
 
     Attributes:
         kinds: by retriever, the texts that its vectors are of and that BM25 beside it counts.
-        grid: the dense weights that hybrids try.
+        grid: the dense weights that hybrids try; empty where there are none.
         depth: how deep systems rank.
         spare: how many more of the best are in a pool.
         whole: corpora of so many nodes have all of them in every pool.
@@ -44,7 +44,7 @@ class Shape:
     @property
     def weights(self) -> np.ndarray:
         """The dense weights of all mixtures, ascending, either end among them."""
-        return np.unique([0.0, MIDDLE, 1.0, *self.grid])
+        return np.unique([0.0, 1.0, *([MIDDLE] if self.grid else []), *self.grid])
 
     @property
     def texts(self) -> tuple[str, ...]:

@@ -133,13 +133,14 @@ class Held:
         lengths = terms.lengths[texts]
         pairs = np.zeros((len(texts), len(wording.forms)), np.int16)
         known = np.array([terms.vocabulary.get(term, -1) for term in wording.terms], np.int64)
-        order = np.argsort(known, kind="stable")[np.count_nonzero(known < 0) :]
-        if not len(order):
+        there = np.flatnonzero(known >= 0)
+        if not len(there) or not len(texts):
             return Profiles(lengths.astype(np.int32), np.zeros(shape, np.int16), pairs)
-        shown = terms.sequence[runs(self._starts[texts], lengths)]
-        near = np.minimum(np.searchsorted(known[order], shown), len(order) - 1)
-        at = np.flatnonzero(known[order][near] == shown)
-        rows, column = np.repeat(np.arange(len(texts)), lengths)[at], order[near[at]]
+        place = np.full(len(terms.vocabulary), -1, np.int16)
+        place[known[there]] = there
+        shown = place[terms.sequence[runs(self._starts[texts], lengths)]]
+        at = np.flatnonzero(shown >= 0)
+        rows, column = np.repeat(np.arange(len(texts)), lengths)[at], shown[at].astype(np.int64)
         width = shape[1]
         counts = np.bincount(rows * width + column, minlength=len(texts) * width)
         follows = (at[1:] == at[:-1] + 1) & (rows[1:] == rows[:-1])
