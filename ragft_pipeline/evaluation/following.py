@@ -16,8 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ragft_pipeline.evaluation.cards import Cards
+from ragft_pipeline.evaluation.leaders import MARGIN
 from ragft_pipeline.evaluation.looks import Scaled
-from ragft_pipeline.evaluation.pool_search import MARGIN, cosine
+from ragft_pipeline.evaluation.pool_search import cosine
 from ragft_pipeline.evaluation.pools import (
     TITLE,
     Edge,
