@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline import recipes
-from ragft_pipeline.corpus.nodes import with_context
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.lineage.steps import Recipe, materialize
 from ragft_pipeline.models.weights import Weights, require_embedder, resolve_weights
@@ -87,17 +86,11 @@ class Bench:
         """Return nDCG@10 of every one of the people's questions, by our one scorer."""
         return score_rankings(top_k(queries @ nodes.T, 100), self.people.relevant)[PRIMARY]
 
-    def score_adapter(self, folder: Path, context: Artifact) -> np.ndarray:
-        """Score an adapter over the base vectors of passages as they are read.
-
-        Args:
-            context: the passage_context.
-        """
-        adapter, vectors = load_adapter(folder, self.weights.digest), self.node_vectors
-        if context.facts["context"] == "on":
-            read = with_context(self.nodes).column("text").to_pylist()
-            vectors = self.encoder.encode(read, "document")
-        return self.score(adapter.queries(self.question_vectors), adapter.documents(vectors))
+    def score_adapter(self, folder: Path) -> np.ndarray:
+        """Score an adapter over the base vectors of the passages."""
+        adapter = load_adapter(folder, self.weights.digest)
+        documents = adapter.documents(self.node_vectors)
+        return self.score(adapter.queries(self.question_vectors), documents)
 
     def score_model(self, folder: Path, maps: Path | None = None) -> np.ndarray:
         """Score a sentence-transformers model, with maps over its vectors where there are any."""

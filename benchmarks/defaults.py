@@ -84,7 +84,7 @@ def measure(folder: Path, store: Path) -> Gains:
         }
         settings = bench.settings.model_copy(update=changed)
         made = make(settings, bench.version, recipes.embedding_adapter)
-        scores = bench.score_adapter(made["embedding_adapter"].model, made["passage_context"])
+        scores = bench.score_adapter(made["embedding_adapter"].model)
         gains[name] = paired_difference(scores, base, bench.people.clusters)
         print(f"{folder.name}: {name}: {gains[name]}", flush=True)
     return Gains(float(base.mean()), gains)

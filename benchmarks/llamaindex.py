@@ -92,7 +92,7 @@ def compare_embedders(bench: Bench, engines: Engines, pairs: int) -> list[Tuning
     every = make(bench.settings, bench.version, recipes.embedding_adapter)
     steps = ("teacher_scores", "embedding_adapter")
     taught = sum(every[name].facts["compute_seconds"] for name in steps)
-    maps = bench.score_adapter(every["embedding_adapter"].model, every["passage_context"])
+    maps = bench.score_adapter(every["embedding_adapter"].model)
     return [
         Tuning(
             "embedder", number, EMBEDDER_TIMES, (theirs_seconds, seconds), (their_scores, alone)
@@ -130,7 +130,7 @@ def compare_adapters(bench: Bench, engines: Engines, pairs: int) -> Tuning:
         (theirs["seconds"], ours.facts["compute_seconds"]),
         (
             bench.score(bench.question_vectors @ their_map(out).T, bench.node_vectors),
-            bench.score_adapter(ours.model, made["passage_context"]),
+            bench.score_adapter(ours.model),
         ),
         preparing,
     )

@@ -28,7 +28,7 @@ class Shape:
     """How pools are cut.
 
     Attributes:
-        kinds: by retriever, the texts that its vectors are of and that BM25 beside it counts.
+        kinds: by retriever, the texts that BM25 beside it counts.
         grid: the dense weights that hybrids try; empty where there are none.
         depth: how deep systems rank.
         spare: how many more of the best are in a pool.

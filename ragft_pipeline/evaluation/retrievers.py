@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from ragft_pipeline.evaluation.pools import PLAIN, READ
-from ragft_pipeline.evaluation.systems import BASE, CONTEXT
+from ragft_pipeline.evaluation.systems import ADAPTER, BASE, CONTEXT
 from ragft_pipeline.retrieval.adapters import Adapter, load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, Kind, cached_vectors
 from ragft_pipeline.settings import Settings
@@ -61,14 +61,16 @@ class Retriever:
     """A dense retriever.
 
     Attributes:
-        kind: of the texts that its vectors are of, and that BM25 beside it counts.
+        kind: of the texts that BM25 beside it counts.
         adapter: what maps the vectors of the source.
+        vectors_of: the kind of the texts that its vectors are of; "": the same.
     """
 
     name: str
     kind: str
     source: Source
     adapter: Adapter | None = None
+    vectors_of: str = ""
 
     def encode(self, questions: Sequence[str]) -> np.ndarray:
         """Return the vectors of questions, float32 (questions, width)."""
@@ -98,9 +100,9 @@ def document_vectors(
     known = {} if known is None else known
     found = {}
     for own in retrievers:
-        key = own.source, own.kind
+        key = own.source, own.vectors_of or own.kind
         if key not in known:
-            known[key] = own.source.known(texts[own.kind], "document")
+            known[key] = own.source.known(texts[key[1]], "document")
         vectors = known[key]
         if own.adapter is not None:
             vectors = own.adapter.documents(vectors, room(vectors.shape))
@@ -111,24 +113,26 @@ def document_vectors(
 def retrievers_of(models: Models, settings: Settings, work: Workspace) -> list[Retriever]:
     """Return the base embedder over the passages alone, and what reads them as models do.
 
+    The adapter maps vectors of passages alone: what stands above them, its teacher read.
     Whether that is below their titles and headings is `passages.context`, decided.
     """
     read = READ if settings.passages.context == "on" else PLAIN
     base = Encoded(Encoder.base(settings.embedder, settings.compute), work)
 
-    def adapted(name: str, folder: Path, source: Encoded) -> Retriever:
+    def adapted(name: str, folder: Path, source: Encoded, vectors_of: str) -> Retriever:
         adapter = load_adapter(folder, source.encoder.weights.digest).doubled()
-        return Retriever(name, read, source, adapter)
+        return Retriever(name, read, source, adapter, vectors_of)
 
     found = [Retriever(BASE, PLAIN, base)]
     if read == READ:
         found.append(Retriever(CONTEXT, read, base))
     if models.adapter is not None:
-        found.append(adapted("adapter", models.adapter, base))
+        found.append(adapted(ADAPTER, models.adapter, base, PLAIN))
     if models.tuned_embedder is not None:
         encoder = Encoder.tuned(models.tuned_embedder, settings.embedder, settings.compute)
         tuned = Encoded(encoder, work)
         found.append(Retriever("tuned_embedder", read, tuned))
         if models.stacked_adapter is not None:
-            found.append(adapted("adapter(tuned_embedder)", models.stacked_adapter, tuned))
+            stacked = models.stacked_adapter
+            found.append(adapted("adapter(tuned_embedder)", stacked, tuned, read))
     return found

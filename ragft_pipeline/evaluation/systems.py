@@ -16,6 +16,7 @@ from ragft_pipeline.retrieval.search import rows_at_once, top_k
 
 BM25 = "bm25"
 BASE = "base"  # the base embedder over the passages alone: what everything is compared with
+ADAPTER = "adapter"  # maps over these vectors, taught by a teacher who reads what stands above
 CONTEXT = "context"  # the base embedder over passages below their titles and headings
 BLOCK = 256
 _SAMPLE = 128  # questions that an approximate index is measured on

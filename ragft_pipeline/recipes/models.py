@@ -53,9 +53,12 @@ def _with_log(step: Step) -> tuple[TrainingTables, pa.Table]:
 
 
 def _adapter(step: Step) -> Produced:
+    """Train on passages alone, taught by a teacher who reads what stands above them too."""
     from ragft_pipeline.tuning.adapter import train_adapter
 
     tables, teacher = _with_log(step)
+    train, val = (step.table(name) for name in ("train_nodes", "val_nodes"))
+    tables = replace(tables, train_nodes=train, val_nodes=val)
     encoder = Encoder.base(step.settings.embedder, step.settings.compute)
     return _trained(step, tables, train_adapter(tables, teacher, encoder, step.settings, step.work))
 
@@ -63,6 +66,7 @@ def _adapter(step: Step) -> Produced:
 embedding_adapter = Recipe(
     "embedding_adapter",
     _adapter,
+    code=2,
     heavy=True,
     keep=_keep,
     inputs=(*TRAINING, "passage_context", "teacher_scores", *LOG),

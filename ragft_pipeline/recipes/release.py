@@ -24,10 +24,11 @@ def _refit(step: Step) -> Produced:
     pairs = pa.concat_tables([step.table(name) for name in PAIRS])
     statistics = read_statistics(step)
     measured = {name: step.artifact(name) for name in REFITTED}
-    nodes, settings = read_nodes(step, "chunked_nodes"), reading(step)
+    nodes, read = step.table("chunked_nodes"), read_nodes(step, "chunked_nodes")
+    settings = reading(step)
     weight = float(step.artifact("teacher_scores").facts["bm25_weight"])
     log = training_log(step)
-    facts = refit(pairs, nodes, statistics, measured, weight, settings, step.work, log)
+    facts = refit(pairs, nodes, read, statistics, measured, weight, settings, step.work, log)
     for name in REFITTED:  # a bundle takes each part by itself; its strength was chosen before
         if (step.work.model / name).is_dir():
             record_documents(step.work.model / name, nodes, chosen_with=measured[name].model)
@@ -37,7 +38,7 @@ def _refit(step: Step) -> Produced:
 refit_models = Recipe(
     "refit_models",
     _refit,
-    code=3,
+    code=4,
     heavy=True,
     inputs=(
         *PAIRS,

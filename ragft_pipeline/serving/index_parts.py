@@ -14,7 +14,7 @@ import pyarrow as pa
 from ragft_pipeline.corpus.nodes import with_context
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.evaluation.retrievers import Models
-from ragft_pipeline.evaluation.systems import BASE
+from ragft_pipeline.evaluation.systems import ADAPTER, BASE
 from ragft_pipeline.models.weights import folder_digest
 from ragft_pipeline.retrieval.adapters import load_adapter
 from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
@@ -63,7 +63,7 @@ def index_of(
     which a router compares.
     """
     kind = READ if settings.passages.context == "on" else ALONE
-    own = ALONE if configuration.retriever == BASE else kind
+    own = ALONE if configuration.retriever in (BASE, ADAPTER) else kind
     encoder, adapter = retriever_parts(configuration, models, settings)
     base = Encoder.base(settings.embedder, settings.compute)
     vectors = [
