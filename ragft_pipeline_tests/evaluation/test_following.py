@@ -128,6 +128,7 @@ def _evaluate(
     read = pools.READ if given.passages.context == "on" else pools.PLAIN
     retrievers = [
         Retriever("base", pools.PLAIN, HashedSource()),
+        Retriever("tuned_embedder", read, HashedSource()),
         Retriever("adapter", read, HashedSource(), vectors_of=pools.PLAIN),
     ]
     tried = Trial("released", nodes, retrievers, None, {}, given, work, kept)
