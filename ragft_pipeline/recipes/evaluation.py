@@ -73,7 +73,7 @@ def _evaluate(step: Step) -> Produced:
 retrieval_eval = Recipe(
     "retrieval_eval",
     _evaluate,
-    code=6,
+    code=7,
     heavy=True,
     inputs=(
         "chunked_nodes", "node_embeddings", "train_qa_pairs", "test_qa_pairs", "gold_questions",
