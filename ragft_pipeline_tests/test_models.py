@@ -45,10 +45,10 @@ def _unit(vectors: list[list[float]]) -> np.ndarray:
     return array / np.linalg.norm(array, axis=1, keepdims=True)
 
 
-def _node_texts(project: Project) -> list[str]:
-    """Return the passages as models read them, in the order of their ids."""
+def _node_texts(project: Project, alone: bool = False) -> list[str]:
+    """Return the passages alone, or as models read them, in the order of their ids."""
     table = project.artifact("chunked_nodes").table()
-    if project.artifact("passage_context").facts["context"] == "on":
+    if not alone and project.artifact("passage_context").facts["context"] == "on":
         table = with_context(table)
     return list(node_texts(table).values())
 
@@ -109,7 +109,7 @@ def test_adapter_gives_the_reports_numbers_in_llamaindex(finished: Project) -> N
     base = HuggingFaceEmbedding(model_name=str(weights.folder), device="cpu")
     folder = finished.artifact("embedding_adapter").model
     model = AdapterEmbeddingModel(base, str(folder), device="cpu")
-    stored = _unit(base.get_text_embedding_batch(_node_texts(finished)))
+    stored = _unit(base.get_text_embedding_batch(_node_texts(finished, alone=True)))
     nodes = load_adapter(folder, weights.digest).documents(stored)
     queries = _unit([model.get_query_embedding(row["question"]) for row in rows])
     reported = float(np.mean([row["ndcg_at_10"] for row in rows]))
