@@ -154,8 +154,10 @@ class Encoder:
         """
         if self._compute.dtype == "int8" or self._documents is not None:
             return False
+        from ragft_pipeline.retrieval.model_folder import BertFolder
+
         if self._folder is not None:
-            return hasattr(self._folder, "tensors")
+            return isinstance(self._folder, BertFolder)
         return self.model.transformers_model is not None
 
     @property

@@ -32,6 +32,12 @@ _POOLING = {
     "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
 }
+_WORDS = "embeddings.word_embeddings.weight"
+_LAYER = (
+    *(f"attention.self.{name}" for name in ("query", "key", "value")),
+    "attention.output.dense", "attention.output.LayerNorm",
+    "intermediate.dense", "output.dense", "output.LayerNorm",
+)  # fmt: skip
 _ACTIVATIONS: Mapping[str, Layer] = {
     "torch.nn.modules.activation.Tanh": torch.tanh,
     "torch.nn.modules.linear.Identity": lambda vectors: vectors,
@@ -218,8 +224,15 @@ def _bert(
     tokenizer.enable_truncation(min(limit, max_tokens))
     added = tokenizer.get_added_tokens_decoder().items()
     tensors = load_file(folder / "model.safetensors")
-    within = next(name for name in tensors if name.endswith("embeddings.word_embeddings.weight"))
-    prefix = within.removesuffix("embeddings.word_embeddings.weight")
+    (prefix,) = (name.removesuffix(_WORDS) for name in tensors if name.endswith(_WORDS))
+    layers_of = [f"encoder.layer.{number}." for number in range(config["num_hidden_layers"])]
+    places = ["embeddings.LayerNorm", *(at + part for at in layers_of for part in _LAYER)]
+    needed = {f"{prefix}{place}.{kind}" for place in places for kind in ("weight", "bias")}
+    needed |= {
+        f"{prefix}embeddings.{kind}_embeddings.weight" for kind in ("position", "token_type")
+    }
+    if not needed <= tensors.keys():  # old checkpoints have other names
+        raise _Unknown
     return BertFolder(
         tokenizer,
         frozenset(number for number, token in added if token.special),
@@ -274,7 +287,10 @@ def _word_pieces(folder: Path, config: Mapping[str, Any]) -> tuple[Tokenizer, in
 
 
 def _tokenizer(folder: Path) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library has no narrower one
+        raise _Unknown from error
     tokenizer.no_padding()
     return tokenizer
 

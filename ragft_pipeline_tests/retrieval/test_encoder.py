@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import (
     Dense,
@@ -168,6 +169,25 @@ def test_a_broken_file_of_weights_is_left_to_sentence_transformers(tmp_path: Pat
     small_model(tmp_path / "parts", False, "mean").save(str(tmp_path / "saved"))
     weights = tmp_path / "saved" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
+    assert read_model_folder(tmp_path / "saved", {}, 512, torch.float32) is None
+
+
+def test_weights_by_old_names_are_left_to_sentence_transformers(tmp_path: Path) -> None:
+    small_model(tmp_path / "parts", False, "mean").save(str(tmp_path / "saved"))
+    weights = tmp_path / "saved" / "model.safetensors"
+    named = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma"): each.clone()
+        for name, each in load_file(weights).items()
+    }
+    save_file(named, weights, {"format": "pt"})
+    assert read_model_folder(tmp_path / "saved", {}, 512, torch.float32) is None
+
+
+def test_a_tokenizer_of_no_known_kind_is_left_to_sentence_transformers(tmp_path: Path) -> None:
+    small_model(tmp_path / "parts", False, "mean").save(str(tmp_path / "saved"))
+    file = tmp_path / "saved" / "tokenizer.json"
+    rules = json.loads(file.read_text("utf-8"))
+    file.write_text(json.dumps({**rules, "model": {"type": "Own"}}), encoding="utf-8")
     assert read_model_folder(tmp_path / "saved", {}, 512, torch.float32) is None
 
 
