@@ -15,10 +15,11 @@ from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.lineage.steps import Recipe, materialize
 from ragft_pipeline.models.weights import Weights, require_embedder, resolve_weights
 from ragft_pipeline.retrieval.adapters import load_adapter
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
 from ragft_pipeline.retrieval.question_sets import QuestionSet, RelevanceIndex, gold_set
 from ragft_pipeline.retrieval.search import top_k
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.settings import Settings, load_settings
 from ragft_pipeline.store import Artifact, ArtifactStore, Workspace
 

@@ -24,11 +24,7 @@ from ragft_pipeline import recipes
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.lineage.steps import materialize
 from ragft_pipeline.models.devices import pick_device
-from ragft_pipeline.retrieval.encoder import (
-    Encoder,
-    normalise_rows,
-    quiet_transformers,
-)
+from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows, quiet_transformers
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
 from ragft_pipeline.retrieval.question_sets import RelevanceIndex, gold_set
 from ragft_pipeline.retrieval.search import top_k

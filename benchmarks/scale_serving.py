@@ -34,16 +34,17 @@ from benchmarks.scale_corpus import CorpusMaker
 from benchmarks.scale_stage import peak_bytes
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import with_context
-from ragft_pipeline.digests import digest_of
+from ragft_pipeline.digests import digest_of, text_key
 from ragft_pipeline.evaluation.nodes import Nodes
 from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.evaluation.trial import Trial
 from ragft_pipeline.retrieval.adapters import Adapter, linear_adapter
-from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows, units_of, vectors_table
+from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
 from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.ranker import Ranker
-from ragft_pipeline.retrieval.token_vectors import STORAGE_VERSION, TOKENS, text_key
+from ragft_pipeline.retrieval.text_vectors import units_of, vectors_table
+from ragft_pipeline.retrieval.token_vectors import STORAGE_VERSION, TOKENS
 from ragft_pipeline.serving.bundle import BundleStore
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.searcher import Searcher

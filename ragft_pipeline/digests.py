@@ -20,6 +20,11 @@ def digest_of(*parts: Any) -> str:
     return hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def text_key(text: str) -> str:
+    """Return the row key of a text, whichever table it is of: 32 hexadecimal digits."""
+    return digest_of(text)[:32]
+
+
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:

@@ -27,11 +27,12 @@ from ragft_pipeline.questions.endpoint import EndpointModel
 from ragft_pipeline.questions.llm import write_questions
 from ragft_pipeline.questions.pairs import _extractive_drafts
 from ragft_pipeline.recipes import RECIPES
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.reranking import cached_pair_scores
 from ragft_pipeline.retrieval.terms import cached_terms
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.retrieval.token_rows import cached_tokens
 from ragft_pipeline.routing.catalog import make_catalog, write_summaries
 from ragft_pipeline.serving.configuration import Configuration

@@ -15,9 +15,10 @@ import pyarrow as pa
 
 from ragft_pipeline.answering.answers import AskedNode
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import MIDDLE, fuse
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.retrieval.words import TERMS_VERSION, language_of
 from ragft_pipeline.store import Workspace
 

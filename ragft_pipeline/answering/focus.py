@@ -11,7 +11,8 @@ import numpy as np
 
 from ragft_pipeline.corpus.sentences import sentence_spans
 from ragft_pipeline.questions.filters import word_count
-from ragft_pipeline.retrieval.encoder import Encoder, Kind, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder, Kind
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.store import Workspace
 
 FOCUS_VERSION = 2  # raise it when some passage would be cut otherwise

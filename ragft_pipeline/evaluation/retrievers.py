@@ -12,7 +12,8 @@ import numpy as np
 from ragft_pipeline.evaluation.pools import PLAIN, READ
 from ragft_pipeline.evaluation.systems import ADAPTER, BASE, CONTEXT
 from ragft_pipeline.retrieval.adapters import Adapter, load_adapter
-from ragft_pipeline.retrieval.encoder import Encoder, Kind, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder, Kind
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 

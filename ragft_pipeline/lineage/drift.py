@@ -13,10 +13,11 @@ import pyarrow as pa
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.lineage.steps import Step
 from ragft_pipeline.retrieval.adapters import load_adapter
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
 from ragft_pipeline.retrieval.reranking import Reranker
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.tuning.candidates import hybrid_candidates
 from ragft_pipeline.tuning.data import Questions, Validation
 

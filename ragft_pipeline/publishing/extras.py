@@ -90,7 +90,7 @@ class Tokens:
 
     def vectors(self, text: str) -> np.ndarray | None:
         """Return a passage's token vectors; None for one without any."""
-        from ragft_pipeline.retrieval.token_vectors import text_key
+        from ragft_pipeline.digests import text_key
 
         stored = self._stored.of([text])
         row = stored.rows.get(text_key(text))

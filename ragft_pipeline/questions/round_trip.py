@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ragft_pipeline.questions.filters import Candidate
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import rows_at_once
 from ragft_pipeline.retrieval.terms import Terms, cached_terms
+from ragft_pipeline.retrieval.text_vectors import (
+    EncodedText,
+    cached_vectors,
+    encoded,
+    placed,
+    units_of,
+)
+from ragft_pipeline.retrieval.wording import wording
 from ragft_pipeline.retrieval.words import language_of
 from ragft_pipeline.store import Workspace
 
@@ -38,6 +47,7 @@ _SCHEMA = pa.schema(
 )
 _NODES = 1 << 17  # searched at once
 _QUESTIONS = 512
+_NOBODY = np.empty(0, np.int64)
 _MARGIN = 1e-5  # scores that differ by less are one: products of other shapes round otherwise
 
 
@@ -77,7 +87,6 @@ class RoundTrip:
     kept: Kept | None = None
     _ranks: list[pa.Table] = field(default_factory=list)
     _languages: Counter[str] | None = None
-    _terms: Terms | None = None
 
     def ranks(self, candidates: Sequence[Candidate]) -> np.ndarray:
         """Return the better of each source's BM25 and base-embedder ranks, from 0."""
@@ -104,7 +113,7 @@ class RoundTrip:
         """How many nodes are in each language; a question takes the forms of all of them."""
         if self._languages is None:
             if self.kept is None:
-                self._languages = Counter(self._all_terms().languages)
+                self._languages = Counter(self._terms.languages)
             else:
                 own = self.statistics.language
                 gone, came = (
@@ -114,11 +123,28 @@ class RoundTrip:
                 self._languages = Counter(self.kept.languages) - gone + came
         return self._languages
 
-    def _all_terms(self) -> Terms:
-        if self._terms is None:
-            passages = list(self.texts.values())
-            self._terms = cached_terms(self.work, passages, self.statistics.language)
-        return self._terms
+    @cached_property
+    def _units(self) -> list[EncodedText]:
+        return units_of(self.texts)
+
+    @cached_property
+    def _terms(self) -> Terms:
+        """Of all nodes."""
+        return self._terms_of(self._units)
+
+    def _terms_of(
+        self, units: Sequence[EncodedText], asked: Collection[str] | None = None
+    ) -> Terms:
+        texts, keys = [unit.text for unit in units], [unit.row_key for unit in units]
+        return cached_terms(self.work, texts, self.statistics.language, keys, asked)
+
+    def _terms_for(self, questions: Sequence[str]) -> Terms:
+        """Return the terms of all nodes, or those among them that questions ask for."""
+        if self.kept is None:
+            return self._terms
+        spoken = tuple(sorted(self.languages))
+        asked = {term for question in questions for term in wording(question, spoken).terms}
+        return self._terms_of(self._units, asked)
 
     def _lexical(self, texts: Sequence[str], terms: Terms | None = None) -> LexicalIndex:
         return LexicalIndex(texts, self.statistics, asked_in=sorted(self.languages), terms=terms)
@@ -137,29 +163,31 @@ class RoundTrip:
         changed = {**kept.gone, **kept.came}
         if not (asked and changed):
             return rows
-        signs = np.array([1 if key in kept.came else -1 for key in changed])
+        left = np.flatnonzero([key not in kept.came for key in changed])
+        questions = [one.draft.question for one in asked]
+        queries, lexical = self._queries(asked), self._lexical(list(changed.values()))
         own = [rows.column(name).to_numpy() for name in ("dense", "words")]
-        above = _Above(self._queries(asked), [one.draft.question for one in asked], *own)
         _, vectors = cached_vectors(self.work, self.encoder, changed, "document")
-        lexical = self._lexical(list(changed.values()))
-        more = above.count(vectors, lexical, signs)
+        more = (
+            _above(partial(_cosines, queries, vectors), own[0], len(changed), left),
+            _above(partial(_worded, lexical, questions), own[1], len(changed), left),
+        )
         before = [rows.column(name).to_numpy() for name in ("dense_above", "words_above")]
         return _table(asked, *own, *(np.array(before) + more))
 
     def _searched(self, candidates: Sequence[Candidate]) -> pa.Table:
-        """Return the ranks of questions that are put to all nodes."""
-        queries = self._queries(candidates)
-        asked = [one.draft.question for one in candidates]
-        dense, words = self._own(candidates, queries)
-        above = _Above(queries, asked, dense, words)
-        ids, terms = list(self.texts), self._all_terms()
+        """Return the ranks of questions that are put to all nodes, which are read part by part."""
+        questions, queries = [one.draft.question for one in candidates], self._queries(candidates)
+        terms, units = self._terms_for(questions), self._units
+        dense, words = self._own(candidates, queries, terms)
         found = np.zeros((2, len(candidates)), np.int64)
-        for start in range(0, len(ids), _NODES):
-            part = {key: self.texts[key] for key in ids[start : start + _NODES]}
-            _, vectors = cached_vectors(self.work, self.encoder, part, "document")
-            own = terms.take(np.arange(start, start + len(part)))
-            lexical = self._lexical(list(part.values()), own)
-            found += above.count(vectors, lexical, np.ones(len(part), np.int64))
+        read = encoded(self.work, self.encoder, units, "document")
+        for _, vectors in placed(units, read):
+            found[0] += _above(partial(_cosines, queries, vectors), dense, len(vectors))
+        for start in range(0, len(units), _NODES):
+            some = np.arange(start, min(start + _NODES, len(units)))
+            lexical = self._lexical([units[at].text for at in some], terms.take(some))
+            found[1] += _above(partial(_worded, lexical, questions), words, len(some))
         return _table(candidates, dense, words, *found)
 
     def _queries(self, candidates: Sequence[Candidate]) -> np.ndarray:
@@ -169,46 +197,52 @@ class RoundTrip:
         return vectors[[place[one.question_id] for one in candidates]]
 
     def _own(
-        self, candidates: Sequence[Candidate], queries: np.ndarray
+        self, candidates: Sequence[Candidate], queries: np.ndarray, terms: Terms
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the scores of each question's source."""
+        """Return the scores of each question's source.
+
+        Args:
+            terms: of all nodes.
+        """
         sources = {one.node_id: self.texts[one.node_id] for one in candidates}
         ids, vectors = cached_vectors(self.work, self.encoder, sources, "document")
         place = {node_id: row for row, node_id in enumerate(ids)}
         at = np.array([place[one.node_id] for one in candidates])
         dense = np.einsum("qw,qw->q", queries, vectors[at])
         column = {node_id: number for number, node_id in enumerate(self.texts)}
-        terms = self._all_terms().take(np.array([column[node_id] for node_id in ids]))
-        lexical = self._lexical(list(sources.values()), terms)
+        own = terms.take(np.array([column[node_id] for node_id in ids]))
+        lexical = self._lexical(list(sources.values()), own)
         return dense, lexical.scores_of([one.draft.question for one in candidates], at)
 
 
-@dataclass(frozen=True)
-class _Above:
-    """Questions with the scores of their sources: counts which nodes have higher ones."""
+def _cosines(queries: np.ndarray, vectors: np.ndarray, part: slice) -> np.ndarray:
+    return np.asarray(queries[part] @ vectors.T)
 
-    queries: np.ndarray
-    asked: Sequence[str]
-    dense: np.ndarray
-    words: np.ndarray
 
-    def count(self, vectors: np.ndarray, lexical: LexicalIndex, signs: np.ndarray) -> np.ndarray:
-        """Return how many nodes score higher, by the embedder and by BM25: int (2, questions).
+def _worded(lexical: LexicalIndex, questions: Sequence[str], part: slice) -> np.ndarray:
+    return lexical.scores(questions[part])
 
-        Args:
-            vectors, lexical: of the nodes.
-            signs: 1 for a node that is counted, -1 for one that is taken away.
-        """
-        found = np.zeros((2, len(self.asked)), np.int64)
-        size = rows_at_once(len(vectors), _QUESTIONS)
-        for start in range(0, len(self.asked), size):
-            part = slice(start, start + size)
-            dense = self.queries[part] @ vectors.T
-            words = lexical.scores(self.asked[part])
-            for row, scores, own in ((0, dense, self.dense), (1, words, self.words)):
-                above = scores > _just_above(own[part])[:, None]
-                found[row, part] = above.sum(axis=1) - 2 * above[:, signs < 0].sum(axis=1)
-        return found
+
+def _above(
+    scores: Callable[[slice], np.ndarray],
+    own: np.ndarray,
+    nodes: int,
+    left: np.ndarray = _NOBODY,
+) -> np.ndarray:
+    """Return how many nodes have higher scores than each question's source, int64 (questions,).
+
+    Args:
+        scores: returns those of some questions, float32 (questions, nodes).
+        own: of the sources.
+        left: places of the nodes that are counted down.
+    """
+    found = np.zeros(len(own), np.int64)
+    size = rows_at_once(nodes, _QUESTIONS)
+    for start in range(0, len(own), size):
+        part = slice(start, start + size)
+        above = scores(part) > _just_above(own[part])[:, None]
+        found[part] = above.sum(axis=1) - 2 * above[:, left].sum(axis=1)
+    return found
 
 
 def _just_above(scores: np.ndarray) -> np.ndarray:

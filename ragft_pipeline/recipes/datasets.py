@@ -31,8 +31,9 @@ from ragft_pipeline.recipes.reading import (
     read_statistics,
     reading,
 )
-from ragft_pipeline.retrieval.encoder import EncodedText, Encoder, units_of
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.retrieval.text_vectors import EncodedText, units_of
 from ragft_pipeline.retrieval.token_rows import encoded_with_tokens
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Artifact

@@ -104,6 +104,27 @@ class Searched:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """Nodes by ascending ids, and what they score for the questions of a search.
+
+    Attributes:
+        questions: their ids.
+        dense, words: as `Searched.scores` returns them.
+    """
+
+    ids: Sequence[str]
+    questions: Sequence[str]
+    dense: np.ndarray
+    words: np.ndarray
+
+    def scores(self, asked: Asked) -> tuple[np.ndarray, np.ndarray]:
+        """Return those of some questions."""
+        place = {question: row for row, question in enumerate(self.questions)}
+        rows = [place[question] for question in asked.ids]
+        return self.dense[rows], self.words[rows]
+
+
+@dataclass(frozen=True)
 class Part:
     """What a change made of lists: the nodes that left, and then ENTRIES, here or in a file."""
 
@@ -127,7 +148,7 @@ class Part:
 
 
 def search(
-    asked: Asked, nodes: Searched, dense_weights: Sequence[float], depth: int
+    asked: Asked, nodes: Searched | Scored, dense_weights: Sequence[float], depth: int
 ) -> list[tuple[pa.Table, pa.Table]]:
     """Return by weight the STANDING of questions, one at least, and the ENTRIES of their lists."""
     size = rows_at_once(len(nodes.ids), _QUESTIONS)

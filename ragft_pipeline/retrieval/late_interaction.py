@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ragft_pipeline.compute.mapping import batches
-from ragft_pipeline.digests import digest_of
+from ragft_pipeline.digests import digest_of, text_key
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.maxsim import (
@@ -38,7 +38,6 @@ from ragft_pipeline.retrieval.token_vectors import (
     encode_tokens,
     rotation,
     store_tokens,
-    text_key,
 )
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 

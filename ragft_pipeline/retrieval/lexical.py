@@ -183,7 +183,7 @@ class LexicalIndex:
         terms = self.terms
         self._vocabulary = terms.vocabulary
         self._held = Held(terms) if self._ordered else None
-        ends = np.cumsum(terms.lengths)
+        ends = np.cumsum(terms.standing)
         shape = (len(ends), max(1, len(self._vocabulary)))
         ones = np.ones(len(terms.sequence), np.float32)
         counts = sparse.csr_matrix((ones, terms.sequence.copy(), np.append(0, ends)), shape=shape)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragft_pipeline.compute import RowFunction
-from ragft_pipeline.digests import digest_of
+from ragft_pipeline.digests import digest_of, text_key
 from ragft_pipeline.retrieval.words import TERMS_VERSION, language_of, lexical_terms
 from ragft_pipeline.store import Workspace
 
@@ -30,12 +31,19 @@ class Terms:
         sequence: the texts' terms end to end, int32 of shape (terms,).
         lengths: how many each text has, int64 of shape (texts,).
         languages: of the texts; empty where none is told.
+        held: how many of each text's terms stand in `sequence`, where only some do.
     """
 
     vocabulary: dict[str, int]
     sequence: np.ndarray
     lengths: np.ndarray
     languages: list[str]
+    held: np.ndarray | None = None
+
+    @property
+    def standing(self) -> np.ndarray:
+        """How many terms of each text stand in `sequence`, int64 of shape (texts,)."""
+        return self.lengths if self.held is None else self.held
 
     @classmethod
     def of(cls, texts: Sequence[str], languages: Sequence[str]) -> Terms:
@@ -54,10 +62,12 @@ class Terms:
 
     def take(self, texts: np.ndarray) -> Terms:
         """Return those of some texts, by the numbers of all."""
-        lengths = self.lengths[texts]
-        starts = (np.cumsum(self.lengths) - self.lengths)[texts]
-        sequence = self.sequence[runs(starts, lengths)]
-        return Terms(self.vocabulary, sequence, lengths, [self.languages[at] for at in texts])
+        standing = self.standing
+        starts = (np.cumsum(standing) - standing)[texts]
+        sequence = self.sequence[runs(starts, standing[texts])]
+        languages = [self.languages[at] for at in texts.tolist()]
+        held = None if self.held is None else self.held[texts]
+        return Terms(self.vocabulary, sequence, self.lengths[texts], languages, held)
 
     def renumbered(self) -> Terms:
         """Return the same with the terms' numbers as `of` gives them."""
@@ -115,33 +125,61 @@ class _Cut(RowFunction[_Unit]):
         return pa.table([[key for key, _ in units], languages, terms], schema=_SCHEMA)
 
 
-def cached_terms(work: Workspace, texts: Sequence[str], language: str) -> Terms:
+def cached_terms(
+    work: Workspace,
+    texts: Sequence[str],
+    language: str,
+    keys: Sequence[str] | None = None,
+    asked: Collection[str] | None = None,
+) -> Terms:
     """Return the terms of texts, cutting only those that no artifact holds.
 
     Args:
         language: `passages.language`.
+        keys: the texts' row keys, where they are at hand.
+        asked: the terms that are wanted; all by default.
     """
     cache = work.rows("terms", digest_of(TERMS_VERSION, language), _SCHEMA, family="*")
-    keys = [digest_of(text)[:32] for text in texts]
+    if keys is None:
+        keys = [text_key(text) for text in texts]
     place = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    numbers: dict[str, int] = {}
+    numbers = {term: number for number, term in enumerate(sorted(asked or ()))}
     languages = [""] * len(place)
-    starts, lengths = np.zeros(len(place), np.int64), np.zeros(len(place), np.int64)
+    starts, lengths, held = np.zeros((3, len(place)), np.int64)
     parts, end = [np.empty(0, np.int32)], 0
     units = list(zip(keys, texts))
     for rows in cache.batches(units, itemgetter(0), _Cut(language), batch_size=8192):
         at = np.array([place[key] for key in rows.column("row_key").to_pylist()], np.int64)
         lists = rows.column("terms").combine_chunks()
-        flat = lists.flatten().dictionary_encode()
-        known = [numbers.setdefault(term, len(numbers)) for term in flat.dictionary.to_pylist()]
-        parts.append(np.array(known, np.int32)[flat.indices.to_numpy()])
-        own = lists.value_lengths().to_numpy()
-        starts[at], lengths[at] = end + np.cumsum(own) - own, own
-        end += int(own.sum())
+        own = standing = lists.value_lengths().to_numpy()
+        if asked is None:
+            found = _numbered(lists.flatten(), numbers)
+        else:
+            found, standing = _among(lists, numbers)
+        parts.append(found)
+        starts[at], lengths[at], held[at] = end + np.cumsum(standing) - standing, own, standing
+        end += len(found)
         for number, spoken in zip(at.tolist(), rows.column("language").to_pylist()):
             languages[number] = spoken
     wanted = np.array([place[key] for key in keys], np.int64)
-    lengths = lengths[wanted]
-    held = np.concatenate(parts)[runs(starts[wanted], lengths)]
-    spoken = [languages[number] for number in wanted]
-    return Terms(numbers, held, lengths, spoken).renumbered()
+    held = held[wanted]
+    sequence = np.concatenate(parts)[runs(starts[wanted], held)]
+    spoken = [languages[number] for number in wanted.tolist()]
+    if asked is not None:
+        return Terms(numbers, sequence, lengths[wanted], spoken, held)
+    return Terms(numbers, sequence, held, spoken).renumbered()
+
+
+def _numbered(terms: pa.Array, numbers: dict[str, int]) -> np.ndarray:
+    """Return the numbers of terms, int32, giving one to what is new."""
+    flat = terms.dictionary_encode()
+    known = [numbers.setdefault(term, len(numbers)) for term in flat.dictionary.to_pylist()]
+    return np.array(known, np.int32)[flat.indices.to_numpy()]
+
+
+def _among(lists: pa.ListArray, numbers: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the terms that have one, int32, and how many each list has of them."""
+    found = pc.index_in(lists.flatten(), pa.array(list(numbers), pa.string()))
+    of = np.repeat(np.arange(len(lists)), lists.value_lengths().to_numpy())
+    has = pc.is_valid(found).to_numpy(zero_copy_only=False)
+    return found.drop_null().to_numpy(), np.bincount(of[has], minlength=len(lists))

@@ -15,15 +15,12 @@ import pyarrow.compute as pc
 
 from ragft_pipeline.compute import RowFunction
 from ragft_pipeline.compute.mapping import batches
-from ragft_pipeline.digests import digest_of
-from ragft_pipeline.retrieval.encoder import (
+from ragft_pipeline.digests import digest_of, text_key
+from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows
+from ragft_pipeline.retrieval.text_vectors import (
     Encode,
     EncodedText,
-    Encoder,
     encoded,
-    gathered,
-    normalise_rows,
-    units_of,
     vectors_table,
 )
 from ragft_pipeline.retrieval.token_vectors import (
@@ -33,7 +30,6 @@ from ragft_pipeline.retrieval.token_vectors import (
     StoredTokens,
     codes_of,
     store_tokens,
-    text_key,
 )
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.store.rows import RowCache
@@ -106,14 +102,6 @@ def encoded_with_tokens(
         )
 
     yield from encoded(work, encoder, units, "document", _EncodeBoth(encoder, bits), keep)
-
-
-def vectors_with_tokens(
-    work: Workspace, encoder: Encoder, passages: dict[str, str], bits: int
-) -> np.ndarray:
-    """Return the vectors of passages (id to text), in their order; see `encoded_with_tokens`."""
-    units = units_of(passages)
-    return gathered(work, units, encoded_with_tokens(work, encoder, units, bits))
 
 
 def token_rows(work: Workspace, encoder: Encoder, passages: Sequence[str], bits: int) -> pa.Table:

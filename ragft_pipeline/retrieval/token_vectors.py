@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import pyarrow as pa
 
-from ragft_pipeline.digests import digest_of
+from ragft_pipeline.digests import text_key
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.encoder import Encoder, Kind, normalise_rows
 
@@ -190,11 +190,6 @@ class StoredTokens:
         return cls(
             arrays["codes"], arrays["lengths"], facts["keys"], facts["bits"], facts["identity"]
         )
-
-
-def text_key(text: str) -> str:
-    """Return the row key of a passage."""
-    return digest_of(text)[:32]
 
 
 def store_tokens(encoder: Encoder, passages: Sequence[str], bits: int) -> StoredTokens:

@@ -8,11 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.metrics import DEPTH, PRIMARY, score_rankings
 from ragft_pipeline.retrieval.question_sets import QuestionSet
 from ragft_pipeline.retrieval.search import MIDDLE, fuse, top_k
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.routing.catalog import ToolDocument
 from ragft_pipeline.store import Workspace
 

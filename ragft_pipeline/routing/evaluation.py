@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline import schemas
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.folds import folds_of
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.question_sets import (
@@ -29,6 +29,7 @@ from ragft_pipeline.retrieval.question_sets import (
     synthetic_set,
 )
 from ragft_pipeline.retrieval.search import top_k
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.routing.asked import Asked, Passages, SearchedTools
 from ragft_pipeline.routing.catalog import KINDS, ToolDocument, describing
 from ragft_pipeline.routing.questions import GAINS

@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from ragft_pipeline import schemas
 from ragft_pipeline.digests import digest_of
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.metrics import PRIMARY, score_rankings
 from ragft_pipeline.retrieval.question_sets import in_own_words
 from ragft_pipeline.retrieval.search import top_k
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.routing.asked import Passages
 from ragft_pipeline.routing.catalog import KINDS, ToolDocument, describing, identifiers
 from ragft_pipeline.store import Workspace

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.mapped_vectors import MappedVectors
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.routing.catalog import ToolDocument, describing
 from ragft_pipeline.store import Workspace
 

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.folds import folds_of
 from ragft_pipeline.retrieval.question_sets import PEOPLE, questions_that_choose
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.routing.asked import Asked, Passages
 from ragft_pipeline.routing.catalog import ToolDocument, tool_documents
 from ragft_pipeline.routing.choosing import USUAL_WEIGHT, Choosing

@@ -27,12 +27,9 @@ from ragft_pipeline.digests import file_sha256
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.devices import pick_device
 from ragft_pipeline.retrieval.adapters import load_adapter
-from ragft_pipeline.retrieval.encoder import (
-    Encoder,
-    normalise_rows,
-    vectors_table,
-)
+from ragft_pipeline.retrieval.encoder import Encoder, normalise_rows
 from ragft_pipeline.retrieval.evidence import MEANINGS
+from ragft_pipeline.retrieval.text_vectors import vectors_table
 from ragft_pipeline.serving.bundle import (
     MANIFEST,
     Bundle,

@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.retrieval.encoder import vectors_matrix
 from ragft_pipeline.retrieval.evidence import PLACE, Evidence, Neighbours
 from ragft_pipeline.retrieval.lexical import LexicalIndex
 from ragft_pipeline.retrieval.mapped_vectors import MappedVectors, mapped_matrix
 from ragft_pipeline.retrieval.terms import Terms
+from ragft_pipeline.retrieval.text_vectors import vectors_matrix
 from ragft_pipeline.retrieval.token_vectors import MappedTokens, StoredTokens, TokenStore
 from ragft_pipeline.serving.bundle import Bundle
 from ragft_pipeline.serving.filtering import FilterableNodes

@@ -17,9 +17,10 @@ from ragft_pipeline.evaluation.retrievers import Models
 from ragft_pipeline.evaluation.systems import ADAPTER, BASE
 from ragft_pipeline.models.weights import folder_digest
 from ragft_pipeline.retrieval.adapters import load_adapter
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.evidence import headings_text
 from ragft_pipeline.retrieval.terms import Terms, cached_terms
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.retrieval.token_rows import token_rows
 from ragft_pipeline.retrieval.token_vectors import STORAGE_VERSION
 from ragft_pipeline.retrieval.words import TERMS_VERSION

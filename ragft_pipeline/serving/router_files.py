@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors, vectors_table
+from ragft_pipeline.retrieval.encoder import Encoder
+from ragft_pipeline.retrieval.text_vectors import cached_vectors, vectors_table
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 

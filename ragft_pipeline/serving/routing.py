@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ragft_pipeline.errors import RagftError
-from ragft_pipeline.retrieval.encoder import Encoder, vectors_matrix
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.mapped_vectors import MappedVectors
+from ragft_pipeline.retrieval.text_vectors import vectors_matrix
 from ragft_pipeline.serving.bundle import read
 from ragft_pipeline.serving.index import BundleIndex
 from ragft_pipeline.serving.router_files import ROUTING_FOLDER, TOOL_VECTORS_FILE, TOOLS_FILE

@@ -16,8 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from ragft_pipeline.retrieval.adapters import Adapter
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.metrics import mean_of, smallest_sufficient
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.cards import write_card

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import MIDDLE, fuse, top_k
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import Validation
 

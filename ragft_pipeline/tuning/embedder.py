@@ -20,15 +20,10 @@ from ragft_pipeline.compute import Report, run_training
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.models.devices import pick_device
 from ragft_pipeline.models.weights import Weights, found_here
-from ragft_pipeline.retrieval.encoder import (
-    KINDS,
-    Encoder,
-    cached_vectors,
-    load_sentence_transformer,
-    prompt_of,
-)
+from ragft_pipeline.retrieval.encoder import KINDS, Encoder, load_sentence_transformer, prompt_of
 from ragft_pipeline.retrieval.metrics import mean_of, smallest_sufficient
 from ragft_pipeline.retrieval.search import top_k
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.schemas import TEACHER_SCORES
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace, table_digest

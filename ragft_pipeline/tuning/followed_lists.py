@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from ragft_pipeline.retrieval.best_lists import (
     STANDING,
     Asked,
     Part,
+    Scored,
     Searched,
     follow,
     listed,
@@ -31,11 +32,19 @@ from ragft_pipeline.retrieval.best_lists import (
     rounded,
     search,
 )
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import rows_at_once
 from ragft_pipeline.retrieval.terms import Terms, cached_terms
-from ragft_pipeline.retrieval.token_rows import vectors_with_tokens
+from ragft_pipeline.retrieval.text_vectors import (
+    EncodedText,
+    cached_vectors,
+    gathered,
+    placed,
+    units_of,
+)
+from ragft_pipeline.retrieval.token_rows import encoded_with_tokens
+from ragft_pipeline.retrieval.wording import wording
 from ragft_pipeline.retrieval.words import language_of
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
@@ -46,6 +55,7 @@ from ragft_pipeline.tuning.data import Questions
 _WHOLE = 2  # where more than one node in so many left or came, all questions are searched for
 _ADDED = 4  # where more than one entry in so many was added, lists are written as one part,
 _MOST = 32  # and where there are more parts
+_CELLS = 1 << 26  # scores of a search for which nodes are read part by part, 256 MB at most
 
 
 @dataclass(frozen=True)
@@ -142,9 +152,9 @@ class FirstLook:
         known = pc.is_valid(pc.index_in(pa.array(asked.ids), before.column("question_id")))
         old, weights = np.flatnonzero(known), [1 - weight for weight in self.bm25_weights]
         if kept is None or not len(old):
-            found = search(asked, self._nodes(self.texts, self._terms), weights, self.depth)
+            found = search(asked, self._nodes(self._units, self._terms), weights, self.depth)
             return [Lists(standing, [Part([], own)], width) for standing, own in found]
-        changed = self._nodes(kept.gone), self._nodes(kept.came)
+        changed = self._nodes(units_of(kept.gone)), self._nodes(units_of(kept.came))
         followed = [
             self._followed(lists, asked.at(old), *changed, weight)
             for lists, weight in zip(kept.lists, weights)
@@ -156,7 +166,9 @@ class FirstLook:
         found = [(standing, entries) for standing, entries, _ in followed]
         if len(again):
             some = asked.at(again)
-            anew = search(some, self._nodes(self.texts, self._terms), weights, self.depth)
+            few = len(some.ids) * len(self._units) <= _CELLS
+            nodes = self._scored(some) if few else self._nodes(self._units, self._terms)
+            anew = search(some, nodes, weights, self.depth)
             found = [_renewed(*pair, some.ids) for pair in zip(found, anew)]
         ids = pa.array(asked.ids)
         return [
@@ -261,21 +273,44 @@ class FirstLook:
         return self.read()
 
     @cached_property
-    def _terms(self) -> Terms:
-        return cached_terms(self.work, list(self.texts.values()), self.statistics.language)
+    def _units(self) -> list[EncodedText]:
+        """All nodes, by ascending ids."""
+        return units_of(dict(sorted(self.texts.items())))
 
-    def _nodes(self, texts: Mapping[str, str], terms: Terms | None = None) -> Searched:
-        ids = sorted(texts)
-        lexical = LexicalIndex(
-            [texts[key] for key in ids],
-            self.statistics,
-            asked_in=sorted(self.languages),
-            terms=terms,
-        )
-        passages = {key: texts[key] for key in ids}
+    @cached_property
+    def _terms(self) -> Terms:
+        return self._terms_of(self._units)
+
+    def _terms_of(
+        self, units: Sequence[EncodedText], asked: Collection[str] | None = None
+    ) -> Terms:
+        texts, keys = [unit.text for unit in units], [unit.row_key for unit in units]
+        return cached_terms(self.work, texts, self.statistics.language, keys, asked)
+
+    def _nodes(self, units: Sequence[EncodedText], terms: Terms | None = None) -> Searched:
+        vectors = gathered(self.work, units, self._encoded(units))
+        ids = [unit.text_id for unit in units]
+        return Searched(ids, rounded(vectors, out=vectors), self._lexical(units, terms))
+
+    def _scored(self, asked: Asked) -> Scored:
+        """Return all nodes with their scores for a few questions, read part by part."""
+        units, spoken = self._units, tuple(sorted(self.languages))
+        dense = np.empty((len(asked.ids), len(units)), np.float32)
+        for places, vectors in placed(units, self._encoded(units)):
+            dense[:, places] = asked.vectors @ rounded(vectors).T
+        wanted = {term for text in asked.texts for term in wording(text, spoken).terms}
+        lexical = self._lexical(units, self._terms_of(units, wanted))
+        ids = [unit.text_id for unit in units]
+        return Scored(ids, asked.ids, dense, lexical.scores(asked.texts))
+
+    def _encoded(self, units: Sequence[EncodedText]) -> Iterator[pa.Table]:
         bits = self.settings.late_interaction.bits
-        vectors = vectors_with_tokens(self.work, self._encoder, passages, bits)
-        return Searched(ids, rounded(vectors, out=vectors), lexical)
+        return encoded_with_tokens(self.work, self._encoder, units, bits)
+
+    def _lexical(self, units: Sequence[EncodedText], terms: Terms | None) -> LexicalIndex:
+        texts = [unit.text for unit in units]
+        asked_in = sorted(self.languages)
+        return LexicalIndex(texts, self.statistics, asked_in=asked_in, terms=terms)
 
 
 def _renewed(

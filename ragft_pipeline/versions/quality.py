@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from ragft_pipeline.lineage.steps import Recipe, Step
 from ragft_pipeline.recipes import SPLITS
-from ragft_pipeline.retrieval.encoder import vectors_matrix
 from ragft_pipeline.retrieval.metrics import METRICS
+from ragft_pipeline.retrieval.text_vectors import vectors_matrix
 from ragft_pipeline.store import Artifact
 from ragft_pipeline.store.rows import read_rows_of
 

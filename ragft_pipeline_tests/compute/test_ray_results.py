@@ -14,8 +14,9 @@ import pytest
 
 from ragft_pipeline import recipes
 from ragft_pipeline.lineage.steps import Recipe, materialize
-from ragft_pipeline.retrieval.encoder import Encoder, cached_vectors
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.reranking import Reranker, cached_pair_scores, new_cross_encoder
+from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.retrieval.token_rows import cached_tokens
 from ragft_pipeline.settings import ComputeSettings, RerankerSettings, Settings
 from ragft_pipeline.store import Artifact, ArtifactStore, Workspace

@@ -9,17 +9,18 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from benchmarks.scale_corpus import save_mean_of_words
+from ragft_pipeline.digests import text_key
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval import late_interaction, maxsim
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
-from ragft_pipeline.retrieval.token_rows import cached_tokens, vectors_with_tokens
+from ragft_pipeline.retrieval.text_vectors import gathered, units_of
+from ragft_pipeline.retrieval.token_rows import cached_tokens, encoded_with_tokens
 from ragft_pipeline.retrieval.token_vectors import (
     StoredTokens,
     encode_tokens,
     store_tokens,
-    text_key,
 )
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 from ragft_pipeline.store import ArtifactStore, Workspace
@@ -241,7 +242,7 @@ def test_new_passages_are_encoded_once_for_both_kinds_of_vectors(
 ) -> None:
     work = Workspace(ArtifactStore(tmp_path), "node_embeddings", tmp_path / "made")
     passages = dict(zip("ab", PASSAGES))
-    vectors = vectors_with_tokens(work, encoder, passages, 4)
+    vectors = _vectors(work, encoder, passages)
     np.testing.assert_allclose(vectors, encoder.encode(PASSAGES[:2], "document"), atol=1e-5)
     wanted = store_tokens(encoder, PASSAGES[:2], 4)
     for name in ("encode", "encode_tokens"):
@@ -259,7 +260,12 @@ def test_a_model_without_token_states_still_has_vectors(
     work = Workspace(ArtifactStore(tmp_path), "node_embeddings", tmp_path / "made")
     passages = dict(zip("ab", PASSAGES))
     wanted = words.encode(PASSAGES[:2], "document")
-    np.testing.assert_allclose(vectors_with_tokens(work, words, passages, 4), wanted, atol=1e-6)
+    np.testing.assert_allclose(_vectors(work, words, passages), wanted, atol=1e-6)
     assert not list((tmp_path / "made").glob("tokens_document*"))
     monkeypatch.setattr(Encoder, "model", None)  # what is known loads nothing
-    np.testing.assert_allclose(vectors_with_tokens(work, words, passages, 4), wanted, atol=1e-6)
+    np.testing.assert_allclose(_vectors(work, words, passages), wanted, atol=1e-6)
+
+
+def _vectors(work: Workspace, encoder: Encoder, passages: dict[str, str]) -> np.ndarray:
+    units = units_of(passages)
+    return gathered(work, units, encoded_with_tokens(work, encoder, units, 4))

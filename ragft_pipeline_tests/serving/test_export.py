@@ -13,7 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.retrieval.adapters import Adapter
-from ragft_pipeline.retrieval.encoder import vectors_matrix
+from ragft_pipeline.retrieval.text_vectors import vectors_matrix
 from ragft_pipeline.serving import export
 from ragft_pipeline.serving.export import export_bundle
 from ragft_pipeline.serving.searcher import Searcher

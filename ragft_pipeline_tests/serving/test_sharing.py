@@ -15,9 +15,10 @@ from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 from ragft_pipeline import schemas
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.evaluation.retrievers import Models
-from ragft_pipeline.retrieval.encoder import Encoder, vectors_table
+from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.evidence import FIRST_STAGE, LATE_INTERACTION
 from ragft_pipeline.retrieval.ranker import Ranker
+from ragft_pipeline.retrieval.text_vectors import vectors_table
 from ragft_pipeline.retrieval.token_rows import cached_tokens
 from ragft_pipeline.serving import index
 from ragft_pipeline.serving.bundle import Bundle, BundleStore
