@@ -25,7 +25,15 @@ from scipy import sparse
 from ragft_pipeline import schemas
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.retrieval.terms import Terms
-from ragft_pipeline.retrieval.wording import K1, B, Held, Wording, inverse_frequency, wording
+from ragft_pipeline.retrieval.wording import (
+    K1,
+    B,
+    Held,
+    Wording,
+    forms_of,
+    inverse_frequency,
+    wording,
+)
 from ragft_pipeline.retrieval.words import AUTO, TERMS_VERSION, language_of, lexical_terms, words_of
 
 _TEXTS_AT_ONCE = 65_536
@@ -163,11 +171,6 @@ class LexicalIndex:
         spoken = self.languages if self._asked_in is None else self._asked_in
         return sorted(set(spoken)) or [""]
 
-    def query_terms(self, query: str) -> Counter[str]:
-        """Return the terms that a question looks for, in each form that the texts may have."""
-        asked = self.wording(query)
-        return Counter(dict(zip(asked.terms, asked.asked.astype(int).tolist())))
-
     def wording(self, query: str) -> Wording:
         """Return a question's words as these texts may have them."""
         return wording(query, tuple(self._spoken))
@@ -235,13 +238,22 @@ class LexicalIndex:
         The terms stay in the order of the question, in which products add them up, so that with
         frozen statistics a score is the same to the bit whatever else is indexed.
         """
-        terms = self._weights.shape[0]
-        columns, values, ends = [], [], [0]
+        terms, spoken = self._weights.shape[0], tuple(self._spoken)
+        known: dict[str, list[int]] = {}
+        columns: list[int] = []
+        values: list[int] = []
+        ends = [0]
         for query in queries:
-            for term, count in self.query_terms(query).items():
-                if (column := self._vocabulary.get(term)) is not None:
-                    columns.append(column)
-                    values.append(count)
+            asked: dict[int, int] = {}
+            for word in words_of(query):
+                if (own := known.get(word)) is None:
+                    forms = dict.fromkeys(forms_of(word, spoken))
+                    own = [self._vocabulary[form] for form in forms if form in self._vocabulary]
+                    known[word] = own
+                for column in own:
+                    asked[column] = asked.get(column, 0) + 1
+            columns += asked
+            values += asked.values()
             ends.append(len(values))
         counts = np.array(values, np.float32)
         return sparse.csr_matrix((counts, columns, ends), shape=(len(queries), terms))
