@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 _AT_ONCE = 8192  # rows as Python objects
+_ABOVE = ("text", "title", "heading_path", "heading")  # what `contextual` reads
 
 
 def node_texts(*tables: pa.Table) -> dict[str, str]:
@@ -37,8 +38,8 @@ def with_context(nodes: pa.Table) -> pa.Table:
     A text that begins with its title stays as it is. This is what models and BM25 read where
     context helps; what people are shown is the passage alone.
     """
-    batches = nodes.to_batches(_AT_ONCE)
-    texts = [contextual(row) for batch in batches for row in batch.to_pylist()]
+    read = nodes.select([name for name in nodes.column_names if name in _ABOVE])
+    texts = [contextual(row) for batch in read.to_batches(_AT_ONCE) for row in batch.to_pylist()]
     place = nodes.schema.get_field_index("text")
     return nodes.set_column(place, nodes.schema.field(place), pa.array(texts, pa.string()))
 

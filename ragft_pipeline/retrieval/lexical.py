@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,6 @@ from ragft_pipeline.retrieval.wording import (
     B,
     Held,
     Wording,
-    forms_of,
     inverse_frequency,
     wording,
 )
@@ -238,25 +238,27 @@ class LexicalIndex:
         The terms stay in the order of the question, in which products add them up, so that with
         frozen statistics a score is the same to the bit whatever else is indexed.
         """
-        terms, spoken = self._weights.shape[0], tuple(self._spoken)
-        known: dict[str, list[int]] = {}
+        terms, vocabulary = self._weights.shape[0], self._vocabulary
+        asked = [words_of(query) for query in queries]
+        words = list(dict.fromkeys(chain.from_iterable(asked)))
+        forms = zip(*(lexical_terms(words, language) for language in self._spoken))
+        known = {
+            word: [vocabulary[form] for form in dict.fromkeys(own) if form in vocabulary]
+            for word, own in zip(words, forms)
+        }
         columns: list[int] = []
         values: list[int] = []
         ends = [0]
-        for query in queries:
-            asked: dict[int, int] = {}
-            for word in words_of(query):
-                if (own := known.get(word)) is None:
-                    forms = dict.fromkeys(forms_of(word, spoken))
-                    own = [self._vocabulary[form] for form in forms if form in self._vocabulary]
-                    known[word] = own
-                for column in own:
-                    asked[column] = asked.get(column, 0) + 1
-            columns += asked
-            values += asked.values()
+        for own_words in asked:
+            counts: dict[int, int] = {}
+            for column in chain.from_iterable(map(known.__getitem__, own_words)):
+                counts[column] = counts.get(column, 0) + 1
+            columns += counts
+            values += counts.values()
             ends.append(len(values))
-        counts = np.array(values, np.float32)
-        return sparse.csr_matrix((counts, columns, ends), shape=(len(queries), terms))
+        return sparse.csr_matrix(
+            (np.array(values, np.float32), columns, ends), shape=(len(queries), terms)
+        )
 
     def shares(self, query: str, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what share of a question some texts hold, as `Profiles.shares` does.

@@ -39,18 +39,13 @@ class Wording:
 @lru_cache(maxsize=1 << 15)  # a run asks the same questions of several sets of nodes
 def wording(question: str, languages: tuple[str, ...]) -> Wording:
     """Return a question's terms in the forms of some languages."""
-    forms = [forms_of(word, languages) for word in words_of(question)]
-    counts = Counter(term for own in forms for term in dict.fromkeys(own))
+    words = words_of(question)
+    forms = [lexical_terms(words, language) for language in languages]
+    counts = Counter(term for each in zip(*forms) for term in dict.fromkeys(each))
     place = {term: number for number, term in enumerate(counts)}
     places = np.array([[place[term] for term in own] for own in forms], np.int64)
-    places = places.reshape(len(forms), len(languages)).T
-    return Wording(tuple(counts), np.array([*counts.values()], float), places)
-
-
-@lru_cache(maxsize=1 << 15)
-def forms_of(word: str, languages: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a word's form in each of some languages."""
-    return tuple(lexical_terms([word], language)[0] for language in languages)
+    shape = (len(languages), len(words))
+    return Wording(tuple(counts), np.array([*counts.values()], float), places.reshape(shape))
 
 
 def inverse_frequency(nodes: int, having: np.ndarray) -> np.ndarray:
