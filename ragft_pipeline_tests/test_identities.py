@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -33,6 +34,7 @@ from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.reranking import cached_pair_scores
 from ragft_pipeline.retrieval.terms import cached_terms
 from ragft_pipeline.retrieval.text_vectors import cached_vectors
+from ragft_pipeline.retrieval.token_cosines import weighed_scores
 from ragft_pipeline.retrieval.token_rows import cached_tokens
 from ragft_pipeline.routing.catalog import make_catalog, write_summaries
 from ragft_pipeline.serving.configuration import Configuration
@@ -136,6 +138,11 @@ TABLES: list[tuple[str, Callable[[Workspace], object], set[str]]] = [
         "_token_cache",
         lambda work: cached_tokens(work, ENCODER, [], 4),
         {"ENCODER_VERSION", "STORAGE_VERSION"},
+    ),
+    (
+        "weighed_scores",
+        lambda work: weighed_scores(work, ENCODER, 4, np.ones(1, np.float32), []),
+        {"ENCODER_VERSION", "STORAGE_VERSION", "MAXSIM_VERSION"},
     ),
     (
         "cached_pair_scores",

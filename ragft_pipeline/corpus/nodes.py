@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 _AT_ONCE = 8192  # rows as Python objects
 _ABOVE = ("text", "title", "heading_path", "heading")  # what `contextual` reads
@@ -21,6 +22,13 @@ def node_texts(*tables: pa.Table) -> dict[str, str]:
         )
     }
     return dict(sorted(found.items()))
+
+
+def named(nodes: pa.Table, ids: Sequence[str] | None) -> pa.Table:
+    """Return the rows of some nodes, or of all."""
+    if ids is None:
+        return nodes
+    return nodes.filter(pc.is_in(nodes.column("node_id"), pa.array(ids, pa.string())))
 
 
 def nearest_heading(row: Mapping[str, Any]) -> str:

@@ -208,6 +208,7 @@ _SEARCHED = ("train_nodes", "passage_context", "corpus_statistics")
 
 def _taught(step: Step, questions: pa.Table, bm25_weight: float) -> pa.Table | Splice:
     """Return the teacher's scores of questions, by way of an earlier version's."""
+    from ragft_pipeline.tuning.late_teacher import COUNTS
     from ragft_pipeline.tuning.teacher import judged, teacher_look
     from ragft_pipeline.tuning.teacher_lists import LISTS
 
@@ -218,10 +219,11 @@ def _taught(step: Step, questions: pa.Table, bm25_weight: float) -> pa.Table | S
     kept = kept_lists(step, LISTS, ("train_nodes",), settings.passages.context == "on")
     earlier = step.earlier
     if earlier and kept and kept.stand(asked, [bm25_weight]):
-        step.work.inherit(earlier.artifact.path, *kept.files)
+        files = [*kept.files, *(file.name for file in kept.folder.glob(COUNTS))]
+        step.work.inherit(earlier.artifact.path, *files)
         return step.spliced(pa.array([], pa.string()), nothing)
     look = teacher_look(
-        lambda: node_texts(read_nodes(step, "train_nodes")),
+        lambda ids: node_texts(read_nodes(step, "train_nodes", ids)),
         read_statistics(step), bm25_weight, settings, step.work, kept,
     )  # fmt: skip
     lists = look.lists(asked)
@@ -260,7 +262,7 @@ def _teach_log(step: Step) -> Produced:
 log_scores = Recipe(
     "log_scores",
     _teach_log,
-    code=4,
+    code=5,
     heavy=True,
     inputs=(
         "log_questions", "train_nodes", "passage_context", "corpus_statistics", "teacher_scores",
@@ -275,7 +277,7 @@ log_scores = Recipe(
 teacher_scores = Recipe(
     "teacher_scores",
     _teach,
-    code=5,
+    code=6,
     heavy=True,
     inputs=(*TRAINING, "passage_context", "gold_questions", "corpus_statistics"),
     sections=("teacher", "passages", "late_interaction", "embedder"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ragft_pipeline.corpus.nodes import anything_above, node_texts, with_context
+from ragft_pipeline.corpus.nodes import anything_above, named, node_texts, with_context
 from ragft_pipeline.lineage.steps import Produced, Recipe, Step
 from ragft_pipeline.recipes.changes import kept_lists
 from ragft_pipeline.retrieval.lexical import TermStatistics
@@ -55,8 +55,8 @@ def choosing_look(
     from ragft_pipeline.tuning.choosing_questions import DEPTH
     from ragft_pipeline.tuning.followed_lists import FirstLook
 
-    def read() -> dict[str, str]:
-        nodes = pa.concat_tables([step.table(name) for name in _CHOOSING])
+    def read(ids: Sequence[str] | None) -> dict[str, str]:
+        nodes = named(pa.concat_tables([step.table(name) for name in _CHOOSING]), ids)
         return node_texts(with_context(nodes) if context else nodes)
 
     statistics = TermStatistics.from_table(step.table("corpus_statistics"), context)
@@ -85,9 +85,9 @@ def reading(step: Step) -> Settings:
     return step.settings.model_copy(update={"passages": passages})
 
 
-def read_nodes(step: Step, asset: str) -> pa.Table:
-    """Return a NODES table with the texts that models and BM25 read."""
-    nodes = step.table(asset)
+def read_nodes(step: Step, asset: str, ids: Sequence[str] | None = None) -> pa.Table:
+    """Return a NODES table, or some nodes of it, with the texts that models and BM25 read."""
+    nodes = named(step.table(asset), ids)
     return with_context(nodes) if reading(step).passages.context == "on" else nodes
 
 

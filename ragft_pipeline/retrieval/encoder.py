@@ -210,6 +210,21 @@ class Encoder:
             found.append((ids[keep].numpy(), states[keep].float().numpy()))
         return normalise_rows(vectors.float().numpy()), found
 
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the ids of the tokens that are read of texts, without special ones and prompts."""
+        if self._folder is not None:
+            encoded = self._folder.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            return [each.ids for each in encoded]
+        cut = self.model.tokenizer(list(texts), truncation=True, add_special_tokens=False)
+        return [list(ids) for ids in cut["input_ids"]]
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        if self._folder is not None:
+            return int(self._folder.tokenizer.get_vocab_size())
+        return len(self.model.tokenizer)
+
     @property
     def _special_tokens(self) -> Collection[int]:
         """Ids of the tokens that are no text's own."""

@@ -45,7 +45,7 @@ MODEL_FILE = "late_interaction.safetensors"
 CARD_FILE = "ragft_late_interaction.json"
 _WEIGHTS = "token_weights"
 MAXSIM_VERSION = 1  # raise it when some pair would get another score
-_STRETCH = 0.65
+STRETCH = 0.65
 _KNOWN_BYTES = 64_000_000  # of questions, with their token vectors, that are kept for later calls
 _BLOCK = 256  # passages whose token vectors are held at once
 _STORED_BLOCK = 8192  # the same as codes
@@ -108,6 +108,7 @@ class QuestionTuning:
 
 @dataclass(frozen=True)
 class _Question:
+    tokens: np.ndarray
     vectors: np.ndarray
     counts: np.ndarray  # of its tokens, summing to 1
 
@@ -132,7 +133,7 @@ class LateInteraction:
         encoder: Encoder,
         tuning: QuestionTuning | None = None,
         stored: TokenStore | None = None,
-        stretch: float = _STRETCH,
+        stretch: float = STRETCH,
     ) -> None:
         if stored is not None and stored.identity != encoder.identity("document"):
             raise RagftError("the stored token vectors are of another embedder: make them again")
@@ -194,11 +195,7 @@ class LateInteraction:
 
         Each distinct text is encoded once; the token vectors of a block of passages are held.
         """
-        self._learn([question for question, _ in pairs])
-        asked: dict[str, list[int]] = {}
-        for row, (question, passage) in enumerate(pairs):
-            if len(self._known[question].counts):
-                asked.setdefault(passage, []).append(row)
+        asked = self._asked_of(pairs)
         device = self._encoder.device
         if device == "cpu":
             scores = self._scores_here(pairs, asked)
@@ -206,6 +203,36 @@ class LateInteraction:
             scores = self._scores_on(device, pairs, asked)
         self._forget()
         return scores
+
+    def compared(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return what tuning weighs: each question's tokens and their best cosines in the passage.
+
+        That is int (tokens,) and float32 (1 + stretches, tokens), of the whole passage and of its
+        stretches, or nothing where either has no tokens; the same whatever else is compared.
+        """
+        nothing = np.empty(0, np.int32), np.empty((0, 0), np.float32)
+        found = [nothing] * len(pairs)
+        asked = self._asked_of(pairs)
+        for passage, vectors in self._passages(sorted(asked, key=len)):
+            if not len(vectors):
+                continue
+            questions = [self._known[pairs[row][0]] for row in asked[passage]]
+            own = np.concatenate([question.vectors for question in questions]).astype(np.float64)
+            best = _by_stretch(vectors.astype(np.float64) @ own.T).astype(np.float32)
+            ends = np.cumsum([len(question.tokens) for question in questions])
+            for row, one, part in zip(asked[passage], questions, np.split(best, ends[:-1], axis=1)):
+                found[row] = one.tokens, part
+        self._forget()
+        return found
+
+    def _asked_of(self, pairs: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
+        """Learn the questions; return by passage the pairs whose question has tokens."""
+        self._learn([question for question, _ in pairs])
+        asked: dict[str, list[int]] = {}
+        for row, (question, passage) in enumerate(pairs):
+            if len(self._known[question].counts):
+                asked.setdefault(passage, []).append(row)
+        return asked
 
     def asked(self, question: str) -> np.ndarray:
         """Return a question's token vectors, each times its share, float32 (tokens, width).
@@ -324,9 +351,10 @@ class LateInteraction:
         """Encode the questions that were not asked before."""
         new = [text for text in dict.fromkeys(questions) if text not in self._known]
         tokens = encode_tokens(self._encoder, new, "query")
-        vectors, counts = tokens.vectors, np.ones(len(tokens.token_ids), np.float32)
+        ids, vectors = tokens.token_ids, tokens.vectors
+        counts = np.ones(len(ids), np.float32)
         if self._tuning is not None:
-            counts = self._tuning.weights[tokens.token_ids]
+            counts = self._tuning.weights[ids]
         if self._stored is not None and len(vectors):
             vectors = vectors @ rotation(vectors.shape[1])
         end = 0
@@ -335,7 +363,7 @@ class LateInteraction:
             share = counts[start:end]
             share = share / max(float(share.sum()), 1e-9)
             # a copy: a slice would keep the vectors of all the others
-            self._known[text] = _Question(vectors[start:end].copy(), share)
+            self._known[text] = _Question(ids[start:end].copy(), vectors[start:end].copy(), share)
             self._held += self._known[text].size(text)
 
 

@@ -84,10 +84,12 @@ class KeptLists:
 
     Attributes:
         lists: by each of `bm25_weights`.
+        folder: of the artifact.
         languages: how many nodes were in each language.
         files: what there is beside the parts.
     """
 
+    folder: Path
     files: Sequence[str]
     lists: Sequence[Lists]
     bm25_weights: Sequence[float]
@@ -112,7 +114,8 @@ class KeptLists:
             for own in held["lists"]
         ]
         files = [f"{title}.json", *(own["standing"] for own in held["lists"])]
-        return cls(files, lists, held["bm25_weights"], Counter(held["languages"]), gone, came)
+        spoken = Counter(held["languages"])
+        return cls(artifact, files, lists, held["bm25_weights"], spoken, gone, came)
 
     def stand(self, questions: Questions, bm25_weights: Sequence[float]) -> bool:
         """Say whether nothing is otherwise."""
@@ -126,14 +129,15 @@ class FirstLook:
     """Ranks nodes for questions by BM25 and the base embedder.
 
     Attributes:
-        read: returns the nodes as they are read, id to text; asked where all are searched.
+        read: returns the nodes as they are read, id to text: all, where all are searched, or
+            those of some ids.
         bm25_weights: each makes a list of its own.
         depth: how many of the best are asked for.
         title: how the names of the lists' files begin.
         kept: an earlier version's lists, by the same statistics and embedder.
     """
 
-    read: Callable[[], Mapping[str, str]]
+    read: Callable[[Sequence[str] | None], Mapping[str, str]]
     statistics: TermStatistics
     bm25_weights: Sequence[float]
     depth: int
@@ -270,7 +274,11 @@ class FirstLook:
     @cached_property
     def texts(self) -> Mapping[str, str]:
         """All nodes."""
-        return self.read()
+        return self.read(None)
+
+    def some(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return some nodes."""
+        return self.texts if "texts" in vars(self) else self.read(ids)
 
     @cached_property
     def _units(self) -> list[EncodedText]:

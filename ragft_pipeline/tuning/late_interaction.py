@@ -11,18 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from ragft_pipeline.compute.mapping import batches
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings, smallest_sufficient
 from ragft_pipeline.retrieval.reranking import blend
 from ragft_pipeline.retrieval.token_rows import CachedTokens
+from ragft_pipeline.retrieval.wording import inverse_frequency
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.candidates import hybrid_candidates
 from ragft_pipeline.tuning.cards import write_card
 from ragft_pipeline.tuning.data import TrainingTables, Validation
 
+_AT_ONCE = 4096  # passages
 _MEASURED = 1024  # passages whose storage is told
 _LOADING = """
 from ragft_pipeline.retrieval.late_interaction import LateInteraction
@@ -51,7 +54,8 @@ def tune_late_interaction(
     stored = CachedTokens(work, encoder, recipe.bits)
     # counted, not learned: the whole of it is the cautious choice
     strengths = sorted({0.0, *recipe.strengths}, reverse=True)
-    frequency = token_frequency(encoder, list(tables.nodes().values()))
+    passages = list(tables.nodes().values())
+    frequency = token_frequency(token_counts(encoder, passages), len(passages))
     whole = QuestionTuning(encoder.weights.digest, frequency)
     choices = [shrink(whole, strength) for strength in strengths]
     candidates, first = hybrid_candidates(val, statistics, recipe.depth, encoder, work)
@@ -79,14 +83,22 @@ def tune_late_interaction(
     return facts
 
 
-def token_frequency(encoder: Encoder, passages: Sequence[str]) -> np.ndarray:
-    """Return Lucene's inverse frequency of every token id, float32 of shape (vocabulary,)."""
-    tokenizer = encoder.model.tokenizer
-    found = np.zeros(len(tokenizer))
-    for text in passages:
-        ids = tokenizer(text, truncation=True, add_special_tokens=False)["input_ids"]
-        found[np.unique(np.array(ids, np.int64))] += 1
-    return np.log(1 + (len(passages) - found + 0.5) / (found + 0.5)).astype(np.float32)
+def token_counts(encoder: Encoder, passages: Sequence[str]) -> np.ndarray:
+    """Return how many passages have each token, int64 of shape (vocabulary,)."""
+    found = np.zeros(encoder.vocabulary, np.int64)
+    for block in batches(passages, _AT_ONCE):
+        for ids in encoder.token_ids(block):
+            found[list(set(ids))] += 1
+    return found
+
+
+def token_frequency(counts: np.ndarray, passages: int) -> np.ndarray:
+    """Return Lucene's inverse frequency of every token id, float32 of shape (vocabulary,).
+
+    Args:
+        counts: how many of the passages have it.
+    """
+    return inverse_frequency(passages, counts).astype(np.float32)
 
 
 def shrink(tuning: QuestionTuning, strength: float) -> QuestionTuning | None:

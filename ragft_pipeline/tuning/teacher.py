@@ -7,7 +7,7 @@ anew. Only train questions and train nodes enter.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 import numpy as np
@@ -15,10 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
-from ragft_pipeline.corpus.nodes import node_texts
+from ragft_pipeline.corpus.nodes import named, node_texts
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.weights import resolve_weights
-from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.reranking import (
     Reranker,
@@ -30,6 +29,7 @@ from ragft_pipeline.settings import RerankerSettings, Settings, TeacherSettings
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.tuning.data import Questions
 from ragft_pipeline.tuning.followed_lists import FirstLook, KeptLists, Lists
+from ragft_pipeline.tuning.late_teacher import late_scores
 from ragft_pipeline.tuning.teacher_lists import LISTS, whole_scores
 
 _LATE_DEPTH = 64
@@ -52,13 +52,15 @@ def score_with_teacher(
     questions = Questions.from_table(pairs)
     if not len(questions):
         return _NOTHING
-    look = teacher_look(lambda: node_texts(nodes), statistics, bm25_weight, settings, work)
+    look = teacher_look(
+        lambda ids: node_texts(named(nodes, ids)), statistics, bm25_weight, settings, work
+    )
     lists = look.lists(questions)[0]
     return whole_scores(judged(look, questions, lists), lists)
 
 
 def teacher_look(
-    read: Callable[[], Mapping[str, str]],
+    read: Callable[[Sequence[str] | None], Mapping[str, str]],
     statistics: TermStatistics,
     bm25_weight: float,
     settings: Settings,
@@ -95,19 +97,18 @@ def judged(look: FirstLook, questions: Questions, lists: Lists) -> pa.Table:
     scores = [answer_scores[row] for row in rows]
     names, listed, listed_scores = _shortlists(names, nodes, worth, own, scores, lists.width)
     texts = [questions.texts[row] for row in rows]
-    if late or recipe.model is not None:
-        ids, passages = (list(part) for part in (look.texts, look.texts.values()))
-        every = pa.array(ids, pa.string())
-        listed = pc.fill_null(pc.index_in(names, every), -1).to_numpy()[listed]
-        names = every
     if late:
-        listed[:late], listed_scores[:late] = _with_late_interaction(
-            texts[:late], passages, listed[:late], listed_scores[:late], settings, work
+        shown = listed[:late, :_LATE_DEPTH]
+        asked = _pairs(look, texts[:late], names, shown)
+        judged = late_scores(look, asked).reshape(shown.shape)
+        listed[:late], listed_scores[:late] = _blended(
+            listed[:late], listed_scores[:late], judged, recipe.late_interaction
         )
     if recipe.model is not None:
-        listed, listed_scores = _reranked(
-            texts, passages, listed, listed_scores, recipe, settings, work
-        )
+        shown = listed[:, : recipe.reranked]
+        asked = _pairs(look, texts, names, shown)
+        judged = _reranked(asked, recipe, settings, work).reshape(shown.shape)
+        listed, listed_scores = _blended(listed, listed_scores, judged, recipe.model_weight)
     for row, nodes_of in enumerate(own):  # what a second judge told apart is as good
         if len(nodes_of) > 1:
             places = pc.index_in(pa.array(nodes_of, pa.string()), names)
@@ -162,39 +163,29 @@ def _shortlists(
     return every, listed, scores
 
 
-def _with_late_interaction(
-    questions: list[str],
-    passages: list[str],
-    listed: np.ndarray,
-    scores: np.ndarray,
-    settings: Settings,
-    work: Workspace,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Order the first 64 of each list by the blend with late interaction's scores."""
-    from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
-    from ragft_pipeline.retrieval.token_rows import CachedTokens
-    from ragft_pipeline.tuning.late_interaction import token_frequency
+def _pairs(
+    look: FirstLook, questions: list[str], names: pa.Array, listed: np.ndarray
+) -> list[tuple[str, str]]:
+    """Return each question with each node that is listed for it, as it is read.
 
-    encoder = Encoder.base(settings.embedder, settings.compute)
-    stored = CachedTokens(work, encoder, settings.late_interaction.bits)
-    counted = QuestionTuning(encoder.weights.digest, token_frequency(encoder, passages))
-    scorer = LateInteraction(encoder, counted, stored)
-    depth = min(_LATE_DEPTH, listed.shape[1])
-    asked = [(text, passages[i]) for text, row in zip(questions, listed) for i in row[:depth]]
-    judged = scorer.score(asked).reshape(-1, depth)
-    return _blended(listed, scores, judged, settings.teacher.late_interaction)
+    Args:
+        listed: places in `names`, int (questions, nodes).
+    """
+    places, own = np.unique(listed, return_inverse=True)
+    ids = names.take(pa.array(places)).to_pylist()
+    read = look.some(ids)
+    passages = [read[node_id] for node_id in ids]
+    return [
+        (question, passages[place])
+        for question, row in zip(questions, own.reshape(listed.shape))
+        for place in row
+    ]
 
 
 def _reranked(
-    questions: list[str],
-    passages: list[str],
-    listed: np.ndarray,
-    scores: np.ndarray,
-    recipe: TeacherSettings,
-    settings: Settings,
-    work: Workspace,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Order the first `reranked` of each list by the blend with a cross-encoder's scores."""
+    pairs: list[tuple[str, str]], recipe: TeacherSettings, settings: Settings, work: Workspace
+) -> np.ndarray:
+    """Return a cross-encoder's scores of pairs."""
     assert recipe.model is not None
     own = RerankerSettings(
         model=recipe.model,
@@ -207,12 +198,7 @@ def _reranked(
             f"teacher.model = {recipe.model!r} is no cross-encoder (a model that scores pairs)"
         )
     scorer = Reranker(folder, own, settings.compute)
-    depth = min(recipe.reranked, listed.shape[1])
-    asked = [
-        (question, passages[i]) for question, row in zip(questions, listed) for i in row[:depth]
-    ]
-    judged = cached_pair_scores(work, "teacher", scorer, asked).reshape(-1, depth)
-    return _blended(listed, scores, judged, recipe.model_weight)
+    return cached_pair_scores(work, "teacher", scorer, pairs)
 
 
 def _blended(

@@ -16,7 +16,8 @@ from ragft_pipeline.retrieval import late_interaction, maxsim
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
 from ragft_pipeline.retrieval.text_vectors import gathered, units_of
-from ragft_pipeline.retrieval.token_rows import cached_tokens, encoded_with_tokens
+from ragft_pipeline.retrieval.token_cosines import weighed_scores
+from ragft_pipeline.retrieval.token_rows import CachedTokens, cached_tokens, encoded_with_tokens
 from ragft_pipeline.retrieval.token_vectors import (
     StoredTokens,
     encode_tokens,
@@ -264,6 +265,28 @@ def test_a_model_without_token_states_still_has_vectors(
     assert not list((tmp_path / "made").glob("tokens_document*"))
     monkeypatch.setattr(Encoder, "model", None)  # what is known loads nothing
     np.testing.assert_allclose(_vectors(work, words, passages), wanted, atol=1e-6)
+
+
+def test_cosines_that_were_kept_score_by_any_weights(
+    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = Workspace(ArtifactStore(tmp_path), "teacher_scores", tmp_path / "made")
+    pairs = [*PAIRS, (QUESTIONS[0], ""), ("", PASSAGES[0]), (QUESTIONS[1], PASSAGES[0] * 20)]
+    stored = CachedTokens(work, encoder, 4)
+    once = np.ones(encoder.vocabulary, np.float32)
+    twice = np.arange(encoder.vocabulary, dtype=np.float32) % 7
+    wanted = [
+        LateInteraction(encoder, QuestionTuning(encoder.weights.digest, weights), stored).score(
+            pairs
+        )
+        for weights in (once, twice)
+    ]
+    assert wanted[0][-3:-1].tolist() == [0, 0]
+    found = weighed_scores(work, encoder, 4, once, pairs)
+    np.testing.assert_allclose(found, wanted[0], atol=1e-5)
+    monkeypatch.setattr(LateInteraction, "compared", None)
+    found = weighed_scores(work, encoder, 4, twice, pairs[::-1])
+    np.testing.assert_allclose(found, wanted[1][::-1], atol=1e-5)
 
 
 def _vectors(work: Workspace, encoder: Encoder, passages: dict[str, str]) -> np.ndarray:

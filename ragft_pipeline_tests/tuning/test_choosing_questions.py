@@ -58,7 +58,7 @@ def scores(folder: Path, names: list[str], before: tuple[Path, list[str]] | None
         assert kept is not None
     texts = {name: TEXTS[name] for name in sorted(names)}
     settings = Settings(store=str(folder))
-    look = FirstLook(lambda: texts, STATISTICS, WEIGHTS, DEPTH, settings, work, "weight", kept)
+    look = FirstLook(lambda _: texts, STATISTICS, WEIGHTS, DEPTH, settings, work, "weight", kept)
     found = np.array(asked_about(names).scores(look))
     assert kept is None or 20 < work.counts["questions_followed"] < 40
     return found

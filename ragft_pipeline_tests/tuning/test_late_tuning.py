@@ -19,6 +19,7 @@ from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning.data import TrainingTables
 from ragft_pipeline.tuning.late_interaction import (
     shrink,
+    token_counts,
     token_frequency,
     tune_late_interaction,
 )
@@ -73,7 +74,8 @@ def test_what_val_chose_is_what_the_folder_scores_with(work: Workspace) -> None:
 
 def test_rare_tokens_weigh_more_than_common_ones() -> None:
     encoder = Encoder.base(Settings().embedder, Settings().compute)
-    frequency = token_frequency(encoder, ["the pump", "the valve", "the relay"])
+    counts = token_counts(encoder, ["the pump", "the valve", "the relay"])
+    frequency = token_frequency(counts, 3)
     the, pump, never = encoder.model.tokenizer.convert_tokens_to_ids(["the", "pump", "zebra"])
     assert 0 < frequency[the] < frequency[pump] < frequency[never]
 
@@ -86,3 +88,12 @@ def test_strength_goes_from_nothing_to_the_whole() -> None:
     assert full is not None
     np.testing.assert_allclose(half.weights, [2, 3])
     np.testing.assert_allclose(full.weights, [4, 9])
+
+
+def test_tokens_are_counted_without_loading_a_model() -> None:
+    encoder = Encoder.base(Settings().embedder, Settings().compute)
+    texts = ["the pump", "", "Überdruck 锅炉检修", "a valve " * 400]
+    tokenizer = encoder.model.tokenizer
+    theirs = tokenizer(texts, truncation=True, add_special_tokens=False)["input_ids"]
+    assert encoder.token_ids(texts) == theirs
+    assert encoder.vocabulary == len(tokenizer)

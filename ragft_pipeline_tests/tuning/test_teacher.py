@@ -92,7 +92,9 @@ def _chosen(
     return choose_teacher_weight(
         settings.teacher,
         lambda: ChoosingQuestions.of(gold, tables.val_pairs, tables.train_nodes),
-        lambda: FirstLook(tables.nodes, statistics, WEIGHTS, DEPTH, settings, work, "weight"),
+        lambda: FirstLook(
+            lambda _: tables.nodes(), statistics, WEIGHTS, DEPTH, settings, work, "weight"
+        ),
     )
 
 

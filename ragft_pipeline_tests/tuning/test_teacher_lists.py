@@ -38,7 +38,7 @@ def look(folder: Path, nodes: list[str], kept: KeptLists | None = None) -> First
     )
     work = Workspace(ArtifactStore(folder), "teacher_scores", folder)
     texts = {node: TEXTS[node] for node in sorted(nodes)}
-    return teacher_look(lambda: texts, STATISTICS, 0.5, settings, work, kept)
+    return teacher_look(lambda _: texts, STATISTICS, 0.5, settings, work, kept)
 
 
 def taught(one: FirstLook, asked: Questions) -> pa.Table:
