@@ -35,7 +35,7 @@ from ragft_pipeline.retrieval.reranking import cached_pair_scores
 from ragft_pipeline.retrieval.terms import cached_terms
 from ragft_pipeline.retrieval.text_vectors import cached_vectors
 from ragft_pipeline.retrieval.token_cosines import weighed_scores
-from ragft_pipeline.retrieval.token_rows import cached_tokens
+from ragft_pipeline.retrieval.token_rows import cached_tokens, question_tokens
 from ragft_pipeline.routing.catalog import make_catalog, write_summaries
 from ragft_pipeline.serving.configuration import Configuration
 from ragft_pipeline.serving.searcher import Searcher
@@ -138,6 +138,11 @@ TABLES: list[tuple[str, Callable[[Workspace], object], set[str]]] = [
         "_token_cache",
         lambda work: cached_tokens(work, ENCODER, [], 4),
         {"ENCODER_VERSION", "STORAGE_VERSION"},
+    ),
+    (
+        "question_tokens",
+        lambda work: question_tokens(work, ENCODER, []),
+        {"ENCODER_VERSION"},
     ),
     (
         "weighed_scores",

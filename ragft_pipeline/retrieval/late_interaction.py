@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +35,7 @@ from ragft_pipeline.retrieval.token_vectors import (
     STORAGE_VERSION,
     StoredTokens,
     TokenStore,
+    TokenVectors,
     encode_tokens,
     rotation,
     store_tokens,
@@ -126,6 +127,7 @@ class LateInteraction:
         stored: token vectors of passages, read instead of encoded. A passage that is not among
             them is encoded and rounded in the same way; without them nothing is rounded.
         stretch: how much a passage's best stretch counts beside the whole of it.
+        questions: returns the token vectors of questions; by default the encoder makes them.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class LateInteraction:
         tuning: QuestionTuning | None = None,
         stored: TokenStore | None = None,
         stretch: float = STRETCH,
+        questions: Callable[[Sequence[str]], TokenVectors] | None = None,
     ) -> None:
         if stored is not None and stored.identity != encoder.identity("document"):
             raise RagftError("the stored token vectors are of another embedder: make them again")
@@ -141,6 +144,7 @@ class LateInteraction:
         self._tuning = tuning
         self._stored = stored
         self.stretch = stretch
+        self._questions = questions or (lambda texts: encode_tokens(encoder, texts, "query"))
         self._known: dict[str, _Question] = {}
         self._held = 0  # bytes
 
@@ -350,7 +354,7 @@ class LateInteraction:
     def _learn(self, questions: Sequence[str]) -> None:
         """Encode the questions that were not asked before."""
         new = [text for text in dict.fromkeys(questions) if text not in self._known]
-        tokens = encode_tokens(self._encoder, new, "query")
+        tokens = self._questions(new)
         ids, vectors = tokens.token_ids, tokens.vectors
         counts = np.ones(len(ids), np.float32)
         if self._tuning is not None:

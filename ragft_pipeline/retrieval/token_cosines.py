@@ -7,6 +7,7 @@ compared again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from operator import itemgetter
 
 import numpy as np
@@ -23,7 +24,7 @@ from ragft_pipeline.retrieval.late_interaction import (
 )
 from ragft_pipeline.retrieval.maxsim import blended
 from ragft_pipeline.retrieval.terms import runs
-from ragft_pipeline.retrieval.token_rows import CachedTokens
+from ragft_pipeline.retrieval.token_rows import CachedTokens, question_tokens
 from ragft_pipeline.retrieval.token_vectors import STORAGE_VERSION
 from ragft_pipeline.store import Workspace
 
@@ -56,7 +57,8 @@ def weighed_scores(
     if encoder.device != "cpu":  # a card compares them faster than they are looked up
         tuning = QuestionTuning(encoder.weights.digest, weights)
         return LateInteraction(encoder, tuning, stored).score(pairs)
-    late = LateInteraction(encoder, None, stored)
+    asked = partial(question_tokens, work, encoder)
+    late = LateInteraction(encoder, None, stored, questions=asked)
 
     def compare(units: Sequence[_Unit]) -> pa.Table:
         found = late.compared([unit[1:] for unit in units])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -28,12 +29,21 @@ from ragft_pipeline.retrieval.token_vectors import (
     STORAGE_VERSION,
     TOKENS,
     StoredTokens,
+    TokenVectors,
     codes_of,
+    encode_tokens,
     store_tokens,
 )
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.store.rows import RowCache
 
+_QUESTION_TOKENS = pa.schema(
+    [
+        ("row_key", pa.string()),
+        ("tokens", pa.list_(pa.int32())),
+        ("vectors", pa.list_(pa.float32())),
+    ]
+)
 _BOTH = 20_000  # passages whose token vectors are kept as they are first encoded
 
 
@@ -127,6 +137,27 @@ def cached_tokens(
     """Return `token_rows` of passages."""
     rows = token_rows(work, encoder, passages, bits)
     return StoredTokens.of_rows(rows, bits, encoder.identity("document"))
+
+
+def question_tokens(work: Workspace, encoder: Encoder, questions: Sequence[str]) -> TokenVectors:
+    """Return the token vectors of questions, encoding only those that no artifact holds."""
+    cache = work.rows("tokens_query", encoder.identity("query"), _QUESTION_TOKENS, family="*")
+    rows = cache.complete(questions, text_key, partial(_question_rows, encoder), len(questions))
+    keys = pa.array([text_key(question) for question in questions], pa.string())
+    rows = rows.take(pc.index_in(keys, rows.column("row_key").combine_chunks()))
+    tokens, vectors = (rows.column(name).combine_chunks() for name in ("tokens", "vectors"))
+    ids = tokens.flatten().to_numpy().astype(np.int64)
+    values = vectors.flatten().to_numpy().reshape(len(ids), -1) if len(ids) else np.zeros((0, 0))
+    lengths = pc.list_value_length(tokens).to_numpy().astype(np.int64)
+    return TokenVectors(values.astype(np.float32), ids, lengths)
+
+
+def _question_rows(encoder: Encoder, questions: Sequence[str]) -> pa.Table:
+    found = encode_tokens(encoder, questions, "query")
+    ids = np.split(found.token_ids, np.cumsum(found.lengths)[:-1])
+    vectors = [own.reshape(-1) for own in found.split()]
+    columns = [[text_key(question) for question in questions], ids, vectors]
+    return pa.table(columns, schema=_QUESTION_TOKENS)
 
 
 @dataclass(frozen=True)

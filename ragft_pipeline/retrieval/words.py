@@ -70,8 +70,14 @@ def lexical_terms(text: str | Sequence[str], language: str = "") -> list[str]:
     words = words_of(text) if isinstance(text, str) else list(text)
     if not language:
         return words
-    stems: list[str] = _stemmer(language).stemWords(words)
-    return stems
+    if max(words, default="") < "\u0e00":
+        stems: list[str] = _stemmer(language).stemWords(words)
+        return stems
+    # no language has endings of letters of unspaced scripts
+    at = [i for i, word in enumerate(words) if not (word >= "\u0e00" and _FIRST_UNSPACED(word))]
+    for place, stem in zip(at, _stemmer(language).stemWords([words[place] for place in at])):
+        words[place] = stem
+    return words
 
 
 def language_of(text: str, setting: str = AUTO) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import Stemmer
 
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics, key_words
-from ragft_pipeline.retrieval.words import language_of, lexical_terms, words_of
+from ragft_pipeline.retrieval.words import language_of, lexical_terms, stemmers, words_of
 
 GERMAN = "Die Pumpen der Anlage werden jedes Jahr von dem Wart gereinigt."
 ENGLISH = "The pumps of the plant are cleaned by the warden in every year."
@@ -59,3 +60,11 @@ def test_a_text_has_the_same_terms_in_any_company() -> None:
 def test_key_words_are_shown_as_they_stand() -> None:
     statistics = TermStatistics.of([ENGLISH, "The boilers of the plant are old."])
     assert {"pumps", "cleaned"} <= set(key_words([ENGLISH], statistics)[:5])
+
+
+@pytest.mark.parametrize("language", stemmers())
+def test_words_of_unspaced_scripts_have_no_endings_in_any_language(language: str) -> None:
+    words = words_of("锅炉检修さくらやまสวัสดีครับမြန်မာភាសាខ្មែรລາວ カタカナ")
+    assert lexical_terms([*words, "pumps"], language)[:-1] == words
+    assert Stemmer.Stemmer(language).stemWords(words) == words
+    assert lexical_terms(["pumps", *words], language)[0] == lexical_terms("pumps", language)[0]
