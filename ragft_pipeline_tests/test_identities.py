@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -112,9 +113,9 @@ class Opening(Workspace):
 
 ENCODER = Encoder(Weights("own", Path(), "digest"), SETTINGS.embedder, SETTINGS.compute)
 LATE = LateInteraction(ENCODER)
-STATISTICS = TermStatistics.of([])
+STATISTICS = partial(TermStatistics.of, ())  # made anew: it remembers its digest
 SERVED = ServedModel(model="m", base_url="http://127.0.0.1:9/v1")
-LIBRARY = Library({}, frozenset(), {}, STATISTICS, "")
+
 ASKED = LLMGenerator(model="m", base_url="http://127.0.0.1:9/v1")
 
 # What opens each table, and the constants that its rows depend on beside the libraries'.
@@ -156,7 +157,7 @@ TABLES: list[tuple[str, Callable[[Workspace], object], set[str]]] = [
     ),
     (
         "make_catalog",
-        lambda work: make_catalog([], STATISTICS, {}, work),
+        lambda work: make_catalog([], STATISTICS(), {}, work),
         {"CATALOG_VERSION", "TERMS_VERSION"},
     ),
     (
@@ -181,7 +182,9 @@ TABLES: list[tuple[str, Callable[[Workspace], object], set[str]]] = [
     ),
     (
         "find_distractors",
-        lambda work: find_distractors([], LIBRARY, 2, ENCODER, work),
+        lambda work: find_distractors(
+            [], Library({}, frozenset(), {}, STATISTICS(), ""), 2, ENCODER, work
+        ),
         {"DISTRACTOR_VERSION", "ENCODER_VERSION", "TERMS_VERSION"},
     ),
     (
@@ -191,7 +194,7 @@ TABLES: list[tuple[str, Callable[[Workspace], object], set[str]]] = [
     ),
     (
         "_extractive_drafts",
-        lambda work: _extractive_drafts(ExtractiveGenerator(), [], STATISTICS, work),
+        lambda work: _extractive_drafts(ExtractiveGenerator(), [], STATISTICS(), work),
         {"EXTRACTIVE_VERSION", "TERMS_VERSION"},
     ),
 ]

@@ -159,7 +159,7 @@ def _extractive_drafts(
     statistics: TermStatistics,
     work: Workspace,
 ) -> dict[str, list[Draft]]:
-    row_settings = digest_of(EXTRACTIVE_VERSION, generator.digest(), statistics.digest())
+    row_settings = digest_of(EXTRACTIVE_VERSION, generator.digest(), statistics.digest)
     cache = work.rows("extractive_drafts", row_settings, DRAFTS_SCHEMA, family="*_qa_pairs")
 
     extract = _Extract(generator, statistics)

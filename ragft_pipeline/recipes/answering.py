@@ -15,8 +15,8 @@ from ragft_pipeline.lineage.steps import Produced, Recipe, Step
 from ragft_pipeline.lineage.taint import record_documents
 from ragft_pipeline.recipes.corpus import SPLITS, cut_version
 from ragft_pipeline.recipes.models import trained_reranker
+from ragft_pipeline.recipes.reading import term_statistics
 from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.retrieval.lexical import TermStatistics
 
 if TYPE_CHECKING:
     from ragft_pipeline.answering.evaluation import Answerer, HeldOutText
@@ -36,7 +36,7 @@ def _library(step: Step, split: str) -> Library:
         texts,
         frozenset(known.intersection(train.column("node_id").to_pylist())),
         {doc_key: frozenset(nodes) for doc_key, nodes in documents.items()},
-        TermStatistics.from_table(step.table("corpus_statistics")),
+        term_statistics(step),
         step.artifact("corpus_statistics").data_version,
     )
 

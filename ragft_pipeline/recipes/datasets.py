@@ -30,9 +30,9 @@ from ragft_pipeline.recipes.reading import (
     read_nodes,
     read_statistics,
     reading,
+    term_statistics,
 )
 from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.text_vectors import EncodedText, units_of
 from ragft_pipeline.retrieval.token_rows import encoded_with_tokens
 from ragft_pipeline.settings import Settings
@@ -44,7 +44,7 @@ from ragft_pipeline.tuning.data import Questions, TrainingTables
 def _pairs_recipe(split: str) -> Recipe:
     def write(step: Step) -> Produced:
         require_measurable(step.snapshot)
-        statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+        statistics = term_statistics(step)
         nodes, kept = step.table(f"{split}_nodes"), _kept_ranks(step, f"{split}_nodes")
         made = make_qa_pairs(nodes, statistics, step.settings, step.work, kept)
         facts = {"drafted": made.drafted}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from ragft_pipeline.recipes.changes import kept_lists
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.search import MIDDLE
 from ragft_pipeline.settings import Settings
+from ragft_pipeline.store.tables import read_table
 
 if TYPE_CHECKING:
     from ragft_pipeline.tuning.choosing_questions import ChoosingQuestions
@@ -59,7 +61,7 @@ def choosing_look(
         nodes = named(pa.concat_tables([step.table(name) for name in _CHOOSING]), ids)
         return node_texts(with_context(nodes) if context else nodes)
 
-    statistics = TermStatistics.from_table(step.table("corpus_statistics"), context)
+    statistics = term_statistics(step, context)
     kept = kept_lists(step, title, _CHOOSING, context)
     settings, work = step.settings, step.work
     return FirstLook(read, statistics, bm25_weights, DEPTH, settings, work, title, kept)
@@ -93,8 +95,17 @@ def read_nodes(step: Step, asset: str, ids: Sequence[str] | None = None) -> pa.T
 
 def read_statistics(step: Step) -> TermStatistics:
     """Return the term statistics in force, of passages as they are read."""
-    context = reading(step).passages.context == "on"
-    return TermStatistics.from_table(step.table("corpus_statistics"), context)
+    return term_statistics(step, reading(step).passages.context == "on")
+
+
+def term_statistics(step: Step, context: bool = False) -> TermStatistics:
+    """Return the term statistics in force, of passages alone or below their headings."""
+    return _statistics(step.artifact("corpus_statistics").table_path(), context)
+
+
+@lru_cache(maxsize=2)  # most assets of a version read them
+def _statistics(table: Path, context: bool) -> TermStatistics:
+    return TermStatistics.from_table(read_table(table), context)
 
 
 def read_scores(step: Step, asset: str) -> pa.Table:

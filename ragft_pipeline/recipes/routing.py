@@ -16,9 +16,8 @@ from ragft_pipeline.lineage.taint import record_documents
 from ragft_pipeline.recipes.corpus import SPLITS
 from ragft_pipeline.recipes.datasets import PAIRS
 from ragft_pipeline.recipes.models import require_questions, scorer_folders
-from ragft_pipeline.recipes.reading import read_nodes, read_scores
+from ragft_pipeline.recipes.reading import read_nodes, read_scores, term_statistics
 from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.question_sets import unseen
 from ragft_pipeline.routing.catalog import (
     make_catalog,
@@ -37,7 +36,7 @@ def _catalog(step: Step) -> Produced:
     documents = tool_documents(
         step.table("chunked_nodes"), {row["doc_key"]: row["path"] for row in reversed(rows)}
     )
-    statistics = TermStatistics.from_table(step.table("corpus_statistics"))
+    statistics = term_statistics(step)
     summaries: dict[str, str] = {}
     generator = _summary_model(step.settings)
     if generator is not None:

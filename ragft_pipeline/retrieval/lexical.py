@@ -94,8 +94,9 @@ class TermStatistics:
         ]
         return pa.Table.from_pylist(rows, schema=schemas.CORPUS_STATISTICS.schema)
 
+    @cached_property
     def digest(self) -> str:
-        """Return a digest of all that decides what is made with them."""
+        """A digest of all that decides what is made with them."""
         counted = sorted(self.document_frequency.items())
         return digest_of(TERMS_VERSION, self.language, counted, self.nodes, self.mean_length)
 

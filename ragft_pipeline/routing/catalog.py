@@ -148,7 +148,7 @@ def make_catalog(
         rows = [{"row_key": one.key, **_entry(one, statistics)} for one in batch]
         return pa.Table.from_pylist(rows, schema=_ENTRIES)
 
-    cache = work.rows("tool_entries", digest_of(CATALOG_VERSION, statistics.digest()), _ENTRIES)
+    cache = work.rows("tool_entries", digest_of(CATALOG_VERSION, statistics.digest), _ENTRIES)
     found = cache.complete(documents, lambda one: one.key, describe, batch_size=1024)
     entries = {row["row_key"]: row for row in found.to_pylist()}
     tools = [
