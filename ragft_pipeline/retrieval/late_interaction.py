@@ -31,6 +31,7 @@ from ragft_pipeline.retrieval.maxsim import (
     blended,
     pair_scores,
 )
+from ragft_pipeline.retrieval.question_tuning import CARD_FILE, MODEL_FILE, QuestionTuning
 from ragft_pipeline.retrieval.token_vectors import (
     STORAGE_VERSION,
     StoredTokens,
@@ -42,69 +43,11 @@ from ragft_pipeline.retrieval.token_vectors import (
 )
 from ragft_pipeline.settings import ComputeSettings, EmbedderSettings
 
-MODEL_FILE = "late_interaction.safetensors"
-CARD_FILE = "ragft_late_interaction.json"
-_WEIGHTS = "token_weights"
 MAXSIM_VERSION = 1  # raise it when some pair would get another score
 STRETCH = 0.65
 _KNOWN_BYTES = 64_000_000  # of questions, with their token vectors, that are kept for later calls
 _BLOCK = 256  # passages whose token vectors are held at once
 _STORED_BLOCK = 8192  # the same as codes
-
-
-@dataclass(frozen=True)
-class QuestionTuning:
-    """What tuning does to a question's tokens; the passages' stay as they are.
-
-    Attributes:
-        base_digest: of the embedder it was made for.
-        weights: how much a token counts, by token id, float32 of shape (vocabulary,).
-    """
-
-    base_digest: str
-    weights: np.ndarray
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {_WEIGHTS: np.ascontiguousarray(self.weights, np.float32)}
-
-    def digest(self) -> str:
-        """Return a digest of the numbers."""
-        parts = {name: array.tobytes().hex() for name, array in self._arrays().items()}
-        return digest_of(self.base_digest, parts)
-
-    def save(self, folder: Path) -> None:
-        """Save as safetensors, with a card that names the base model."""
-        from safetensors.numpy import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(self._arrays(), folder / MODEL_FILE)
-        card = {"base_digest": self.base_digest}
-        (folder / CARD_FILE).write_text(json.dumps(card, indent=1), encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: Path, base_digest: str) -> QuestionTuning:
-        """Load what `save` wrote.
-
-        Raises RagftError where it was made for another base model than `base_digest`.
-        """
-        from safetensors.numpy import load_file
-
-        try:
-            card = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise RagftError(
-                f"{folder} is no late interaction model: {error.filename} is missing"
-            ) from None
-        if card["base_digest"] != base_digest:
-            raise RagftError(
-                f"late interaction model {folder} belongs to the base model "
-                f"{card['base_digest'][:12]}…, not to {base_digest[:12]}…: "
-                "train it again over this base"
-            )
-        arrays = load_file(folder / MODEL_FILE)
-        if set(arrays) != {_WEIGHTS}:
-            raise RagftError(f"late interaction model {folder} is of another kind: make it again")
-        return cls(base_digest, arrays[_WEIGHTS])
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from ragft_pipeline.retrieval.late_interaction import (
     MAXSIM_VERSION,
     STRETCH,
     LateInteraction,
-    QuestionTuning,
 )
 from ragft_pipeline.retrieval.maxsim import blended
+from ragft_pipeline.retrieval.question_tuning import QuestionTuning
 from ragft_pipeline.retrieval.terms import runs
 from ragft_pipeline.retrieval.token_rows import CachedTokens, question_tokens
 from ragft_pipeline.retrieval.token_vectors import STORAGE_VERSION

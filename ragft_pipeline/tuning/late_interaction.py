@@ -13,9 +13,10 @@ import numpy as np
 
 from ragft_pipeline.compute.mapping import batches
 from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
+from ragft_pipeline.retrieval.late_interaction import LateInteraction
 from ragft_pipeline.retrieval.lexical import TermStatistics
 from ragft_pipeline.retrieval.metrics import PRIMARY, mean_of, score_rankings, smallest_sufficient
+from ragft_pipeline.retrieval.question_tuning import QuestionTuning
 from ragft_pipeline.retrieval.reranking import blend
 from ragft_pipeline.retrieval.token_rows import CachedTokens
 from ragft_pipeline.retrieval.wording import inverse_frequency

@@ -14,7 +14,8 @@ from ragft_pipeline.errors import RagftError
 from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.retrieval import late_interaction, maxsim
 from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
+from ragft_pipeline.retrieval.late_interaction import LateInteraction
+from ragft_pipeline.retrieval.question_tuning import QuestionTuning
 from ragft_pipeline.retrieval.text_vectors import gathered, units_of
 from ragft_pipeline.retrieval.token_cosines import weighed_scores
 from ragft_pipeline.retrieval.token_rows import CachedTokens, cached_tokens, encoded_with_tokens

@@ -12,8 +12,9 @@ import pytest
 from ragft_pipeline import schemas
 from ragft_pipeline.corpus.nodes import node_texts
 from ragft_pipeline.retrieval.encoder import Encoder
-from ragft_pipeline.retrieval.late_interaction import LateInteraction, QuestionTuning
+from ragft_pipeline.retrieval.late_interaction import LateInteraction
 from ragft_pipeline.retrieval.lexical import TermStatistics
+from ragft_pipeline.retrieval.question_tuning import QuestionTuning
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import ArtifactStore, Workspace
 from ragft_pipeline.tuning.data import TrainingTables
