@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_AT_ONCE = 8192  # rows as Python objects
-_ABOVE = ("text", "title", "heading_path", "heading")  # what `contextual` reads
+READ = ("node_id", "title", "heading_path", "text")
+"""The columns of NODES that say what models and BM25 read."""
+_BETWEEN = "\0"  # headings of a path
 
 
 def node_texts(*tables: pa.Table) -> dict[str, str]:
@@ -46,24 +47,32 @@ def with_context(nodes: pa.Table) -> pa.Table:
     A text that begins with its title stays as it is. This is what models and BM25 read where
     context helps; what people are shown is the passage alone.
     """
-    read = nodes.select([name for name in nodes.column_names if name in _ABOVE])
-    texts = [contextual(row) for batch in read.to_batches(_AT_ONCE) for row in batch.to_pylist()]
+    above = _above(nodes)
+    texts = [f"{own}{text}" for own, text in zip(above, nodes.column("text").to_pylist())]
     place = nodes.schema.get_field_index("text")
     return nodes.set_column(place, nodes.schema.field(place), pa.array(texts, pa.string()))
 
 
 def anything_above(nodes: pa.RecordBatchReader) -> bool:
     """Say whether any text is another with its context; reads no further than it must."""
-    return any(contextual(row) != row["text"] for batch in nodes for row in batch.to_pylist())
+    return any(own for batch in nodes for own in _above(batch))
 
 
-def contextual(row: Mapping[str, Any]) -> str:
-    """Return the text of a NODES row below its title and headings, outermost first."""
-    title, text = row["title"].strip(), str(row["text"])
-    if not title or text.lstrip("# ").startswith(title):
-        return text
-    above = [title, *(heading for heading in headings_of(row) if heading != title)]
-    return f"{' > '.join(above)}\n{text}"
+def _above(nodes: pa.Table | pa.RecordBatch) -> Iterator[str]:
+    """Yield what stands above each text, its title and headings, outermost first, in a line."""
+    path = nodes.column("heading_path") if "heading_path" in nodes.schema.names else None
+    paths = nodes.column("heading") if path is None else pc.binary_join(path, _BETWEEN)
+    titles = [title.strip() for title in nodes.column("title").to_pylist()]
+    known: dict[tuple[str, str], str] = {}  # few texts have one to themselves
+    for title, path, text in zip(titles, paths.to_pylist(), nodes.column("text").to_pylist()):
+        if not title or text.lstrip("# ").startswith(title):
+            yield ""
+            continue
+        if (own := known.get((title, path))) is None:
+            headings = [heading.strip() for heading in path.split(_BETWEEN)]
+            others = [heading for heading in headings if heading and heading != title]
+            own = known[title, path] = f"{' > '.join([title, *others])}\n"
+        yield own
 
 
 def headings_of(row: Mapping[str, Any]) -> list[str]:

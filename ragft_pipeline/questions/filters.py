@@ -33,7 +33,7 @@ _GENERATED = ("llm",)
 _ANYWHERE = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A draft with the node it was written about."""
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragft_pipeline import schemas
-from ragft_pipeline.corpus.nodes import node_texts
+from ragft_pipeline.corpus.nodes import READ, node_texts
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.identities import SCORING
 from ragft_pipeline.lineage.foresight import require_measurable
@@ -223,7 +223,7 @@ def _taught(step: Step, questions: pa.Table, bm25_weight: float) -> pa.Table | S
         step.work.inherit(earlier.artifact.path, *files)
         return step.spliced(pa.array([], pa.string()), nothing)
     look = teacher_look(
-        lambda ids: node_texts(read_nodes(step, "train_nodes", ids)),
+        lambda ids: node_texts(read_nodes(step, "train_nodes", ids, READ)),
         read_statistics(step), bm25_weight, settings, step.work, kept,
     )  # fmt: skip
     lists = look.lists(asked)

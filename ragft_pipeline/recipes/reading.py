@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ragft_pipeline.corpus.nodes import anything_above, named, node_texts, with_context
+from ragft_pipeline.corpus.nodes import READ, anything_above, named, node_texts, with_context
 from ragft_pipeline.lineage.steps import Produced, Recipe, Step
 from ragft_pipeline.recipes.changes import kept_lists
 from ragft_pipeline.retrieval.lexical import TermStatistics
@@ -58,7 +58,7 @@ def choosing_look(
     from ragft_pipeline.tuning.followed_lists import FirstLook
 
     def read(ids: Sequence[str] | None) -> dict[str, str]:
-        nodes = named(pa.concat_tables([step.table(name) for name in _CHOOSING]), ids)
+        nodes = named(pa.concat_tables([step.table(name, READ) for name in _CHOOSING]), ids)
         return node_texts(with_context(nodes) if context else nodes)
 
     statistics = term_statistics(step, context)
@@ -87,9 +87,18 @@ def reading(step: Step) -> Settings:
     return step.settings.model_copy(update={"passages": passages})
 
 
-def read_nodes(step: Step, asset: str, ids: Sequence[str] | None = None) -> pa.Table:
-    """Return a NODES table, or some nodes of it, with the texts that models and BM25 read."""
-    nodes = named(step.table(asset), ids)
+def read_nodes(
+    step: Step,
+    asset: str,
+    ids: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """Return a NODES table, or some nodes of it, with the texts that models and BM25 read.
+
+    Args:
+        columns: those that are read; `READ` says which it takes.
+    """
+    nodes = named(step.table(asset, columns), ids)
     return with_context(nodes) if reading(step).passages.context == "on" else nodes
 
 

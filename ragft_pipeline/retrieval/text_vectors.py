@@ -18,7 +18,7 @@ from ragft_pipeline.store import Workspace
 from ragft_pipeline.store.scratch import scratch_array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EncodedText:
     """A text to encode: the row key of its vector, the id it goes by, and the text."""
 
