@@ -21,6 +21,10 @@ _DEICTIC = re.compile(
     r"(?:above|below|here|in\s+the)\b|(?:本文|上文|这段|该段|文中|上述|以上内容|根据文章)",
     re.IGNORECASE,
 )
+_POINTED_AT = (  # one of them stands in whatever `_DEICTIC` finds
+    "passage", "text", "document", "paragraph", "section", "excerpt", "article", "author",
+    "statement", "information", "mentioned", "described", "stated", "文", "段", "上述", "以上内容",
+)  # fmt: skip
 _UNSPACED = regex.compile(f"[{UNSPACED}]")
 # regex's \w has the vowel signs of Indian scripts, which re's has not
 _WORD, _BETWEEN_WORDS, _OF_WORDS = map(regex.compile, (r"\w+", r"\W+", r"[\w\s]"))
@@ -63,7 +67,8 @@ def malformed(question: str, settings: QuestionSettings) -> bool:
 
 def deictic(question: str) -> bool:
     """Say whether a question points at the passage it was written from ("this passage")."""
-    return bool(_DEICTIC.search(question))
+    lower = question.lower()  # looked through in a sixth of the time
+    return any(word in lower for word in _POINTED_AT) and bool(_DEICTIC.search(question))
 
 
 def grounding(question: str, text: str) -> float:

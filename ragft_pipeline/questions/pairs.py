@@ -163,11 +163,10 @@ def _extractive_drafts(
     cache = work.rows("extractive_drafts", row_settings, DRAFTS_SCHEMA, family="*_qa_pairs")
 
     extract = _Extract(generator, statistics)
-    rows = cache.complete(sources, _extract_key, extract, batch_size=4096)
+    keys = {node: _extract_key(node) for node in sources}
+    rows = cache.complete(sources, keys.__getitem__, extract, batch_size=4096)
     by_key = dict(zip(rows.column("row_key").to_pylist(), rows.column("drafts").to_pylist()))
-    return {
-        node.node_id: [Draft(**draft) for draft in by_key[_extract_key(node)]] for node in sources
-    }
+    return {node.node_id: [Draft(**draft) for draft in by_key[key]] for node, key in keys.items()}
 
 
 @dataclass(frozen=True)

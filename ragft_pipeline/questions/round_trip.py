@@ -193,6 +193,8 @@ class RoundTrip:
     def _queries(self, candidates: Sequence[Candidate]) -> np.ndarray:
         texts = {one.question_id: one.draft.question for one in candidates}
         ids, vectors = cached_vectors(self.work, self.encoder, texts, "query")
+        if len(ids) == len(candidates):
+            return vectors
         place = {question_id: row for row, question_id in enumerate(ids)}
         return vectors[[place[one.question_id] for one in candidates]]
 
