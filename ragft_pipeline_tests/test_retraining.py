@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,10 @@ import pyarrow as pa
 import pytest
 
 from ragft_pipeline.lineage.drift import JUDGES
-from ragft_pipeline.lineage.retraining import decide
+from ragft_pipeline.lineage.retraining import TRAIN, VAL, decide
 from ragft_pipeline.lineage.steps import Decision, Outcome, Recipe, Step, materialize
 from ragft_pipeline.recipes import RECIPES, embedding_adapter
 from ragft_pipeline.store import Workspace
-from ragft_pipeline.tuning.data import TrainingTables
 from ragft_pipeline.versions.staleness import states
 from ragft_pipeline.versions.status import status_table
 from ragft_pipeline_tests.conftest import Project, make_project
@@ -156,9 +156,7 @@ def _judged(project: Project, drop: float, tmp_path: Path) -> Decision:
     """Decide by drift with a judge whose gains on the new rows are lower by `drop`."""
     version = project.snapshots.versions()[-1]
     model = project.artifact("embedding_adapter")
-    names = ("train_qa_pairs", "val_qa_pairs", "train_nodes", "val_nodes")
-    tables = TrainingTables(*(project.artifact(name).table() for name in names))
-    new = _with_new_nodes(tables)
+    new = _with_new_nodes(_rows(project))
     step = Step(
         project.settings, project.store, version,
         Workspace(project.store, "embedding_adapter", tmp_path),
@@ -172,16 +170,19 @@ def _judged(project: Project, drop: float, tmp_path: Path) -> Decision:
     return decide(step, model, new, judge)
 
 
-def _with_new_nodes(tables: TrainingTables) -> TrainingTables:
-    pairs = tables.train_pairs
+def _rows(project: Project) -> dict[str, pa.Table]:
+    return {name: project.artifact(f"{name}_qa_pairs").table() for name in (TRAIN, VAL)}
+
+
+def _with_new_nodes(rows: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    pairs, val = rows[TRAIN], rows[VAL]
     half = pairs.slice(0, pairs.num_rows // 2)
     names = [f"new{n}" for n in half.column("node_id").to_pylist()]
     column = half.schema.get_field_index("node_id")
     renamed = half.set_column(column, "node_id", pa.array(names))
     both = pa.concat_tables([renamed, pairs.slice(half.num_rows)])
     column = pairs.schema.get_field_index("cluster")
-    many = tables.val_pairs.set_column(column, "cluster", tables.val_pairs.column("node_id"))
-    return TrainingTables(both, many, tables.train_nodes, tables.val_nodes)
+    return {TRAIN: both, VAL: val.set_column(column, "cluster", val.column("node_id"))}
 
 
 def test_drift_retrains_only_when_the_drop_is_proven(project: Project, tmp_path: Path) -> None:
@@ -207,8 +208,8 @@ def test_drift_scores_the_real_model_on_new_and_unchanged_questions(project: Pro
 class _LaterStep(Step):
     """A step of a version in which every node has come to stand in a test document."""
 
-    def table(self, asset: str) -> pa.Table:
-        nodes = super().table(asset)
+    def table(self, asset: str, columns: Sequence[str] | None = None) -> pa.Table:
+        nodes = super().table(asset, columns)
         column = nodes.schema.get_field_index("split")
         return nodes.set_column(column, "split", pa.array(["test"] * nodes.num_rows))
 
@@ -217,12 +218,11 @@ def test_model_that_saw_a_text_held_out_by_now_is_not_kept(
     project: Project, tmp_path: Path
 ) -> None:
     _extractive(project, retrain_policy={"kind": "share_changed", "share": 1.0})
-    names = ("train_qa_pairs", "val_qa_pairs", "train_nodes", "val_nodes")
-    tables = TrainingTables(*(project.artifact(name).table() for name in names))
+    rows = _rows(project)
     work = Workspace(project.store, "embedding_adapter", tmp_path)
     given = (project.settings, project.store, project.snapshots.versions()[-1], work)
     model = project.artifact("embedding_adapter")
-    assert decide(Step(*given), model, tables, JUDGES["embedding_adapter"]).keep
-    decision = decide(_LaterStep(*given), model, tables, JUDGES["embedding_adapter"])
+    assert decide(Step(*given), model, rows, JUDGES["embedding_adapter"]).keep
+    decision = decide(_LaterStep(*given), model, rows, JUDGES["embedding_adapter"])
     assert not decision.keep
     assert "held out by now" in decision.reason

@@ -7,7 +7,7 @@ up.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,11 @@ from ragft_pipeline.tuning.data import TrainingTables
 TRAINING_ROWS_FILE = "training_rows.parquet"
 _ROWS = pa.schema([("question_id", pa.string()), ("node_id", pa.string()), ("split", pa.string())])
 
+TRAIN, VAL, EVERY = "train", "val", "all"
+
+Rows = Mapping[str, pa.Table]
+"""Tables with `question_id` and `node_id` by part: of what trains and what chooses, or of all."""
+
 Judge = Callable[[Step, Path, pa.Table], np.ndarray]
 """Scores a model's folder on QA_PAIRS of train and val: its gain in nDCG@10 a question."""
 
@@ -33,54 +38,58 @@ def record_training(artifact: Path, tables: TrainingTables) -> None:
     asked = tables.log.column("question_id").to_pylist() if tables.log is not None else []
     nodes = (tables.train_nodes, tables.val_nodes)
     record_documents(artifact / "model", *nodes, questions=asked)
+    record_rows(artifact, {TRAIN: tables.train_pairs, VAL: tables.val_pairs})
+
+
+def record_rows(artifact: Path, rows: Rows) -> None:
+    """Write into an artifact's folder which rows trained or chose its model."""
     parts = [
-        pa.table({**_columns(pairs), "split": [split] * pairs.num_rows}, schema=_ROWS)
-        for split, pairs in (("train", tables.train_pairs), ("val", tables.val_pairs))
+        own.select(["question_id", "node_id"]).append_column("split", pa.array([part] * len(own)))
+        for part, own in rows.items()
     ]
-    pq.write_table(pa.concat_tables(parts), artifact / TRAINING_ROWS_FILE, compression="zstd")
+    table = pa.concat_tables(parts).cast(_ROWS)
+    pq.write_table(table, artifact / TRAINING_ROWS_FILE, compression="zstd")
 
 
-def _columns(pairs: pa.Table) -> dict[str, pa.ChunkedArray]:
-    return {name: pairs.column(name) for name in ("question_id", "node_id")}
-
-
-def decide(step: Step, model: Artifact, tables: TrainingTables, judge: Judge) -> Decision:
+def decide(step: Step, model: Artifact, rows: Rows, judge: Judge | None = None) -> Decision:
     """Say whether an earlier version's model is kept for this version, by `retrain_policy`.
 
     A model that has seen a text which is held out by now is never kept: its measure would leak.
+
+    Args:
+        rows: what it would be trained on now; the first part is what a share is of.
+        judge: says what the model gains; without one nothing tells a drift, and the share decides.
     """
     policy = step.settings.retrain_policy
     try:
         known = pq.read_table(model.path / TRAINING_ROWS_FILE)
     except FileNotFoundError:
         return Decision(False, "the earlier model does not say what trained it")
-    leaked = _held_out_by_now(known, step.table("chunked_nodes"))
+    leaked = _held_out_by_now(known, step.table("chunked_nodes", ("node_id", "split")))
     if leaked:
         return Decision(False, f"{leaked} nodes that trained it are held out by now")
-    if policy.kind == "share_changed":
-        return _share_changed(known, tables, policy.share)
-    return _drifted(step, model, known, tables, judge)
+    if policy.kind == "share_changed" or judge is None:
+        return _share_changed(known, rows, policy.share)
+    return _drifted(step, model, known, rows, judge)
 
 
 def _held_out_by_now(known: pa.Table, nodes: pa.Table) -> int:
     """Count the nodes that trained the model and stand in val or test now."""
-    trained = known.filter(pc.equal(known.column("split"), "train")).column("node_id")
+    trained = known.filter(pc.equal(known.column("split"), TRAIN)).column("node_id")
     held_out = nodes.filter(pc.not_equal(nodes.column("split"), "train")).column("node_id")
     return len(set(trained.to_pylist()) & set(held_out.to_pylist()))
 
 
-def _share_changed(known: pa.Table, tables: TrainingTables, limit: float) -> Decision:
-    trained = known.filter(pc.equal(known.column("split"), "train")).column("question_id")
-    before = set(trained.to_pylist())
-    now = set(tables.train_pairs.column("question_id").to_pylist())
+def _share_changed(known: pa.Table, rows: Rows, limit: float) -> Decision:
+    part, own = next(iter(rows.items()))
+    trained = known.filter(pc.equal(known.column("split"), part)).column("question_id")
+    before, now = set(trained.to_pylist()), set(own.column("question_id").to_pylist())
     share = max(len(now - before), len(before - now)) / max(1, len(before))
     sign = "<" if share < limit else ">="
     return Decision(share < limit, f"{share:.1%} of the training rows changed ({sign} {limit:.1%})")
 
 
-def _drifted(
-    step: Step, model: Artifact, known: pa.Table, tables: TrainingTables, judge: Judge
-) -> Decision:
+def _drifted(step: Step, model: Artifact, known: pa.Table, rows: Rows, judge: Judge) -> Decision:
     """Compare the model's gain over its base on questions of new nodes and of unchanged ones.
 
     Neither group trained the model: new and changed nodes' questions of train and val, against
@@ -89,9 +98,9 @@ def _drifted(
     """
     policy = step.settings.retrain_policy
     seen = pc.unique(known.column("node_id"))
-    pairs = pa.concat_tables([tables.train_pairs, tables.val_pairs])
+    pairs = pa.concat_tables([rows[TRAIN], rows[VAL]])
     new = _first(pairs, pc.invert(pc.is_in(pairs.column("node_id"), seen)), policy.questions)
-    val = tables.val_pairs
+    val = rows[VAL]
     old = _first(val, pc.is_in(val.column("node_id"), seen), policy.questions)
     enough = all(
         side.num_rows >= policy.min_questions

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from ragft_pipeline import schemas
 from ragft_pipeline.answering.distractors import Library
 from ragft_pipeline.corpus.nodes import node_texts
-from ragft_pipeline.lineage.steps import Produced, Recipe, Step
+from ragft_pipeline.lineage.retraining import TRAIN, VAL, Rows, decide, record_rows
+from ragft_pipeline.lineage.steps import Decision, Produced, Recipe, Step
 from ragft_pipeline.lineage.taint import record_documents
 from ragft_pipeline.recipes.corpus import SPLITS, cut_version
 from ragft_pipeline.recipes.models import trained_reranker
@@ -21,6 +22,7 @@ from ragft_pipeline.retrieval.encoder import Encoder
 if TYPE_CHECKING:
     from ragft_pipeline.answering.evaluation import Answerer, HeldOutText
     from ragft_pipeline.answering.support import Judge
+    from ragft_pipeline.store import Artifact
 
 
 def _library(step: Step, split: str) -> Library:
@@ -96,12 +98,24 @@ def _tune(step: Step) -> Produced:
         facts |= tune_at_service(step.action, folders[0], folders[1], step.settings, step.work)
     if where != "none":
         record_documents(step.work.model, step.table("train_nodes"), step.table("val_nodes"))
+        record_rows(step.work.folder, _chats_of(step))
     return Produced(facts=facts)
+
+
+def _chats_of(step: Step) -> Rows:
+    return {TRAIN: step.table("train_chats"), VAL: step.table("val_chats")}
+
+
+def _keep_llm(step: Step, model: Artifact) -> Decision:
+    if step.settings.tuned_llm.where == "none":
+        return Decision(True, "tuned_llm.where is none")
+    return decide(step, model, _chats_of(step))
 
 
 tuned_llm = Recipe(
     "tuned_llm",
     _tune,
+    keep=_keep_llm,
     inputs=("train_chats", "val_chats", "train_nodes", "val_nodes"),
     sections=("tuned_llm",),
     weights=("tuned_llm",),

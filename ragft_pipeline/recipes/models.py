@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.identities import SCORING
-from ragft_pipeline.lineage.retraining import decide, record_training
+from ragft_pipeline.lineage.retraining import TRAIN, VAL, decide, record_training
 from ragft_pipeline.lineage.steps import Decision, Produced, Recipe, Step
 from ragft_pipeline.recipes.datasets import LOG, TRAINING, read_tables, training_log
 from ragft_pipeline.recipes.reading import read_scores, read_statistics
@@ -42,7 +42,28 @@ def _trained(step: Step, tables: TrainingTables, facts: dict[str, Any]) -> Produ
 def _keep(step: Step, model: Artifact) -> Decision:
     from ragft_pipeline.lineage.drift import JUDGES
 
-    return decide(step, model, training_tables(step), JUDGES[model.asset])
+    require_questions(step)
+    rows = {TRAIN: step.table("train_qa_pairs"), VAL: step.table("val_qa_pairs")}
+    return stood_on_others(step, model) or decide(step, model, rows, JUDGES[model.asset])
+
+
+def stood_on_others(step: Step, model: Artifact, *assets: str) -> Decision | None:
+    """Say that a model does not stay where one that it was made over is another.
+
+    Args:
+        assets: these models; by default those trained over an embedder's vectors.
+    """
+    for asset in assets or ("tuned_embedder",):
+        link = step.inputs.get(asset)
+        if link is not None and model.inputs[asset] != link.data_version:
+            return Decision(False, f"{asset} is another one")
+    return None
+
+
+def _keep_reranker(step: Step, model: Artifact) -> Decision:
+    if step.settings.reranker.model is None:
+        return Decision(True, _NO_RERANKER)
+    return _keep(step, model)
 
 
 def _with_log(step: Step) -> tuple[TrainingTables, pa.Table]:
@@ -114,6 +135,7 @@ stacked_adapter = Recipe(
     "stacked_adapter",
     _stacked_adapter,
     heavy=True,
+    keep=_keep,
     inputs=(*TRAINING, "passage_context", "teacher_scores", *LOG, "tuned_embedder"),
     sections=("adapter", "embedder"),
     weights=("embedder",),
@@ -121,11 +143,14 @@ stacked_adapter = Recipe(
 )
 
 
+_NO_RERANKER = "reranker.model names none"
+
+
 def _reranker(step: Step) -> Produced:
     from ragft_pipeline.tuning.reranker import train_reranker
 
     if step.settings.reranker.model is None:
-        return Produced(facts={"trained": "no: reranker.model names none"})
+        return Produced(facts={"trained": f"no: {_NO_RERANKER}"}, data_version=_NO_RERANKER)
     statistics = read_statistics(step)
     tables, teacher = training_tables(step), read_scores(step, "teacher_scores")
     facts = train_reranker(tables, teacher, statistics, step.settings, step.work)
@@ -137,7 +162,7 @@ reranker = Recipe(
     _reranker,
     code=4,
     heavy=True,
-    keep=_keep,
+    keep=_keep_reranker,
     inputs=(*TRAINING, "passage_context", "teacher_scores", "corpus_statistics"),
     sections=("reranker", "embedder"),
     weights=("reranker", "embedder"),
@@ -172,6 +197,7 @@ late_interaction = Recipe(
     _late_interaction,
     code=3,
     heavy=True,
+    keep=_keep,
     inputs=(*TRAINING, "passage_context", "corpus_statistics"),
     sections=("late_interaction", "embedder"),
     weights=("embedder",),

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ragft_pipeline.identities import SCORING, SEARCHING
-from ragft_pipeline.lineage.steps import Produced, Recipe, Step
+from ragft_pipeline.lineage.retraining import EVERY, decide, record_rows
+from ragft_pipeline.lineage.steps import Decision, Produced, Recipe, Step
 from ragft_pipeline.lineage.taint import record_documents
 from ragft_pipeline.recipes.datasets import PAIRS, training_log
 from ragft_pipeline.recipes.evaluation import evaluation_data, released_models
-from ragft_pipeline.recipes.models import MEASURED, REFITTED, scorer_folders
+from ragft_pipeline.recipes.models import MEASURED, REFITTED, scorer_folders, stood_on_others
 from ragft_pipeline.recipes.reading import read_nodes, read_statistics, reading
 
 if TYPE_CHECKING:
     from ragft_pipeline.corpus.snapshots import Snapshot
+    from ragft_pipeline.store import Artifact
 
 
 def _refit(step: Step) -> Produced:
@@ -32,7 +34,14 @@ def _refit(step: Step) -> Produced:
     for name in REFITTED:  # a bundle takes each part by itself; its strength was chosen before
         if (step.work.model / name).is_dir():
             record_documents(step.work.model / name, nodes, chosen_with=measured[name].model)
+    record_rows(step.work.folder, {EVERY: pairs})
     return Produced(facts=facts)
+
+
+def _keep_refit(step: Step, model: Artifact) -> Decision:
+    """Keep what was fitted to all documents with the models that it was fitted from."""
+    pairs = pa.concat_tables([step.table(name) for name in PAIRS])
+    return stood_on_others(step, model, *REFITTED) or decide(step, model, {EVERY: pairs})
 
 
 refit_models = Recipe(
@@ -40,6 +49,7 @@ refit_models = Recipe(
     _refit,
     code=4,
     heavy=True,
+    keep=_keep_refit,
     inputs=(
         *PAIRS,
         "chunked_nodes",
