@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ import pyarrow as pa
 import pytest
 
 from ragft_pipeline.lineage.drift import JUDGES
-from ragft_pipeline.lineage.retraining import TRAIN, VAL, decide
+from ragft_pipeline.lineage.retraining import LOGGED, TRAIN, VAL, decide, record_rows
 from ragft_pipeline.lineage.steps import Decision, Outcome, Recipe, Step, materialize
-from ragft_pipeline.recipes import RECIPES, embedding_adapter
+from ragft_pipeline.recipes import RECIPES, embedding_adapter, retrieval_eval
+from ragft_pipeline.recipes.models import MEASURED
 from ragft_pipeline.store import Workspace
 from ragft_pipeline.versions.staleness import states
 from ragft_pipeline.versions.status import status_table
 from ragft_pipeline_tests.conftest import Project, make_project
+from ragft_pipeline_tests.short_model import short_embedder
 
 
 def _above(recipe: Recipe) -> list[Recipe]:
@@ -226,3 +229,56 @@ def test_model_that_saw_a_text_held_out_by_now_is_not_kept(
     decision = decide(_LaterStep(*given), model, rows, JUDGES["embedding_adapter"])
     assert not decision.keep
     assert "held out by now" in decision.reason
+
+
+def _graph(project: Project) -> dict[str, Outcome]:
+    """Make everything up to the evaluation for the documents as they are."""
+    version = project.snapshots.freeze(project.settings).version
+    wanted = [*_above(retrieval_eval), retrieval_eval]
+    return {one.name: materialize(one, project.settings, version) for one in wanted}
+
+
+@pytest.mark.slow
+def test_an_edit_that_keeps_what_was_trained_is_followed_by_the_evaluation(tmp_path: Path) -> None:
+    project = make_project(tmp_path, documents=8)
+    _extractive(
+        project,
+        embedder={"model": str(short_embedder())},
+        retrain_policy={"kind": "share_changed", "share": 0.3},
+        tuned_embedder={"epochs": 1},
+    )
+    _graph(project)
+    _append(_train_file(project), "The brass plate on the new manifold is stamped with a letter.")
+    made = _graph(project)
+    trained = (*MEASURED, "refit_models")
+    assert {name: made[name].link.how for name in trained} == dict.fromkeys(trained, "carried")
+    facts = made["retrieval_eval"].artifact.facts
+    assert facts["questions_followed"] > facts["questions_searched"]
+    _extractive(
+        project,
+        embedder={"model": str(short_embedder())},
+        retrain_policy={"kind": "share_changed", "share": 0.3},
+        tuned_embedder={"epochs": 2},
+    )
+    made = _graph(project)
+    for name in ("tuned_embedder", "stacked_adapter", "refit_models"):
+        assert made[name].link.how == "computed"
+    assert made["late_interaction"].link.how in ("reused", "carried")
+
+
+def test_model_that_learnt_from_a_question_of_the_log_that_may_not_by_now_is_not_kept(
+    project: Project, tmp_path: Path
+) -> None:
+    _extractive(project, retrain_policy={"kind": "share_changed", "share": 1.0})
+    rows = _rows(project)
+    log = pa.table({"question_id": ["a", "b"]})
+    record_rows(tmp_path, {**rows, LOGGED: log})
+    work = Workspace(project.store, "embedding_adapter", tmp_path)
+    step = Step(project.settings, project.store, project.snapshots.versions()[-1], work)
+    model = replace(project.artifact("embedding_adapter"), folder=tmp_path)
+    assert decide(step, model, {**rows, LOGGED: log}).keep
+    more = pa.table({"question_id": ["a", "b", "c"]})
+    assert decide(step, model, {**rows, LOGGED: more}).keep
+    decision = decide(step, model, {**rows, LOGGED: log.slice(1)})
+    assert not decision.keep
+    assert decision.reason.startswith("1 questions of the log")

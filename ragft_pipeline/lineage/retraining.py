@@ -24,10 +24,12 @@ from ragft_pipeline.tuning.data import TrainingTables
 TRAINING_ROWS_FILE = "training_rows.parquet"
 _ROWS = pa.schema([("question_id", pa.string()), ("node_id", pa.string()), ("split", pa.string())])
 
-TRAIN, VAL, EVERY = "train", "val", "all"
+TRAIN, VAL, EVERY, LOGGED = "train", "val", "all", "log"
 
 Rows = Mapping[str, pa.Table]
-"""Tables with `question_id` and `node_id` by part: of what trains and what chooses, or of all."""
+"""Tables with `question_id` and `node_id` by part: of what trains and what chooses, or of all; and
+what trains of a log, without nodes.
+"""
 
 Judge = Callable[[Step, Path, pa.Table], np.ndarray]
 """Scores a model's folder on QA_PAIRS of train and val: its gain in nDCG@10 a question."""
@@ -38,23 +40,25 @@ def record_training(artifact: Path, tables: TrainingTables) -> None:
     asked = tables.log.column("question_id").to_pylist() if tables.log is not None else []
     nodes = (tables.train_nodes, tables.val_nodes)
     record_documents(artifact / "model", *nodes, questions=asked)
-    record_rows(artifact, {TRAIN: tables.train_pairs, VAL: tables.val_pairs})
+    rows = {TRAIN: tables.train_pairs, VAL: tables.val_pairs}
+    record_rows(artifact, rows if tables.log is None else rows | {LOGGED: tables.log})
 
 
 def record_rows(artifact: Path, rows: Rows) -> None:
     """Write into an artifact's folder which rows trained or chose its model."""
-    parts = [
-        own.select(["question_id", "node_id"]).append_column("split", pa.array([part] * len(own)))
-        for part, own in rows.items()
-    ]
-    table = pa.concat_tables(parts).cast(_ROWS)
-    pq.write_table(table, artifact / TRAINING_ROWS_FILE, compression="zstd")
+    parts = []
+    for part, own in rows.items():
+        nodes = own.column("node_id") if part != LOGGED else pa.array([""] * len(own))
+        columns = [own.column("question_id"), nodes, pa.array([part] * len(own))]
+        parts.append(pa.table(columns, names=_ROWS.names).cast(_ROWS))
+    pq.write_table(pa.concat_tables(parts), artifact / TRAINING_ROWS_FILE, compression="zstd")
 
 
 def decide(step: Step, model: Artifact, rows: Rows, judge: Judge | None = None) -> Decision:
     """Say whether an earlier version's model is kept for this version, by `retrain_policy`.
 
-    A model that has seen a text which is held out by now is never kept: its measure would leak.
+    A model that has seen a text which is held out by now, or a question of the log that was taken
+    back or judged meanwhile, is never kept: its measure would leak.
 
     Args:
         rows: what it would be trained on now; the first part is what a share is of.
@@ -68,6 +72,8 @@ def decide(step: Step, model: Artifact, rows: Rows, judge: Judge | None = None) 
     leaked = _held_out_by_now(known, step.table("chunked_nodes", ("node_id", "split")))
     if leaked:
         return Decision(False, f"{leaked} nodes that trained it are held out by now")
+    if gone := len(_ids(known, LOGGED) - _asked(rows, LOGGED)):
+        return Decision(False, f"{gone} questions of the log that trained it may not by now")
     if policy.kind == "share_changed" or judge is None:
         return _share_changed(known, rows, policy.share)
     return _drifted(step, model, known, rows, judge)
@@ -81,12 +87,21 @@ def _held_out_by_now(known: pa.Table, nodes: pa.Table) -> int:
 
 
 def _share_changed(known: pa.Table, rows: Rows, limit: float) -> Decision:
-    part, own = next(iter(rows.items()))
-    trained = known.filter(pc.equal(known.column("split"), part)).column("question_id")
-    before, now = set(trained.to_pylist()), set(own.column("question_id").to_pylist())
+    part = next(iter(rows))
+    before, now = _ids(known, part, LOGGED), _asked(rows, part, LOGGED)
     share = max(len(now - before), len(before - now)) / max(1, len(before))
     sign = "<" if share < limit else ">="
     return Decision(share < limit, f"{share:.1%} of the training rows changed ({sign} {limit:.1%})")
+
+
+def _ids(known: pa.Table, *parts: str) -> set[str]:
+    of_parts = pc.is_in(known.column("split"), pa.array(parts))
+    return set(known.filter(of_parts).column("question_id").to_pylist())
+
+
+def _asked(rows: Rows, *parts: str) -> set[str]:
+    own = [rows[part].column("question_id").to_pylist() for part in parts if part in rows]
+    return {question for ids in own for question in ids}
 
 
 def _drifted(step: Step, model: Artifact, known: pa.Table, rows: Rows, judge: Judge) -> Decision:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.identities import SCORING
-from ragft_pipeline.lineage.retraining import TRAIN, VAL, decide, record_training
+from ragft_pipeline.lineage.retraining import LOGGED, TRAIN, VAL, decide, record_training
 from ragft_pipeline.lineage.steps import Decision, Produced, Recipe, Step
 from ragft_pipeline.recipes.datasets import LOG, TRAINING, read_tables, training_log
 from ragft_pipeline.recipes.reading import read_scores, read_statistics
@@ -44,6 +44,8 @@ def _keep(step: Step, model: Artifact) -> Decision:
 
     require_questions(step)
     rows = {TRAIN: step.table("train_qa_pairs"), VAL: step.table("val_qa_pairs")}
+    if "log_questions" in step.inputs:
+        rows[LOGGED] = training_log(step)
     return stood_on_others(step, model) or decide(step, model, rows, JUDGES[model.asset])
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from ragft_pipeline.identities import SCORING, SEARCHING
-from ragft_pipeline.lineage.retraining import EVERY, decide, record_rows
+from ragft_pipeline.lineage.retraining import EVERY, LOGGED, decide, record_rows
 from ragft_pipeline.lineage.steps import Decision, Produced, Recipe, Step
 from ragft_pipeline.lineage.taint import record_documents
 from ragft_pipeline.recipes.datasets import PAIRS, training_log
@@ -34,14 +34,15 @@ def _refit(step: Step) -> Produced:
     for name in REFITTED:  # a bundle takes each part by itself; its strength was chosen before
         if (step.work.model / name).is_dir():
             record_documents(step.work.model / name, nodes, chosen_with=measured[name].model)
-    record_rows(step.work.folder, {EVERY: pairs})
+    record_rows(step.work.folder, {EVERY: pairs, LOGGED: log})
     return Produced(facts=facts)
 
 
 def _keep_refit(step: Step, model: Artifact) -> Decision:
     """Keep what was fitted to all documents with the models that it was fitted from."""
     pairs = pa.concat_tables([step.table(name) for name in PAIRS])
-    return stood_on_others(step, model, *REFITTED) or decide(step, model, {EVERY: pairs})
+    rows = {EVERY: pairs, LOGGED: training_log(step)}
+    return stood_on_others(step, model, *REFITTED) or decide(step, model, rows)
 
 
 refit_models = Recipe(
