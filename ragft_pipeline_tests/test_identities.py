@@ -16,7 +16,7 @@ from ragft_pipeline.answering.answerers import ServedAnswerer
 from ragft_pipeline.answering.answers import answer_pairs
 from ragft_pipeline.answering.asking import _worded
 from ragft_pipeline.answering.distractors import Library, find_distractors
-from ragft_pipeline.answering.evaluation import _answers
+from ragft_pipeline.answering.evaluation import _answers, _known_losses
 from ragft_pipeline.corpus.chunking import chunk_documents
 from ragft_pipeline.corpus.snapshots import SnapshotStore
 from ragft_pipeline.errors import RagftError
@@ -179,6 +179,11 @@ TABLES: list[tuple[str, Callable[[Workspace], object], set[str]]] = [
         "cached_replies",
         lambda work: _answers(ServedAnswerer(SERVED), [], SETTINGS, work),
         {"answering.prompts PROMPT_VERSION", "REPLIES_VERSION"},
+    ),
+    (
+        "_known_losses",
+        lambda work: _known_losses(ServedAnswerer(SERVED), [], work),
+        {"LOSSES_VERSION"},
     ),
     (
         "find_distractors",

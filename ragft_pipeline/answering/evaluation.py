@@ -24,7 +24,7 @@ from ragft_pipeline.answering.prompts import (
 )
 from ragft_pipeline.answering.questions import Question
 from ragft_pipeline.answering.support import Judge, supported_shares
-from ragft_pipeline.digests import digest_of
+from ragft_pipeline.digests import digest_of, text_key
 from ragft_pipeline.models.language_model import Chat, Reply
 from ragft_pipeline.questions.replies import cached_replies
 from ragft_pipeline.settings import Settings
@@ -33,6 +33,8 @@ from ragft_pipeline.store import Workspace
 BASE, TUNED = "base", "tuned"
 PASSAGES, CLOSED_BOOK = "passages", "closed_book"
 GUARD, HELD_OUT = "general text", "held-out documents"
+LOSSES_VERSION = 1  # raise it when some text would get another loss
+_LOSSES = pa.schema([("row_key", pa.string()), ("loss", pa.float64())])
 
 
 class Answerer(Protocol):
@@ -85,7 +87,7 @@ def evaluate_answers(
             facts[f"{system}_tokens_a_second"] = round(rate, 1)
         rows += [_row(q, system, mode, r, settings) for (q, mode), r in zip(asked, replies)]
         work.progress(f"llm_eval: {system}: {len(asked)} answers")
-        losses += _losses(model, system, texts)
+        losses += _losses(model, system, texts, work)
         del model
     _add_faithfulness(rows, questions, judge, settings, work)
     table = pa.Table.from_pylist(losses, schema=schemas.LLM_LOSSES.schema)
@@ -180,23 +182,38 @@ def _with_texts(answer: Answer, passages: Sequence[str]) -> list[tuple[str, list
     ]
 
 
-def _losses(model: Answerer, system: str, texts: Sequence[HeldOutText]) -> list[dict[str, Any]]:
+def _losses(
+    model: Answerer, system: str, texts: Sequence[HeldOutText], work: Workspace
+) -> list[dict[str, Any]]:
     general = [
         HeldOutText(f"general-{place}", text, f"general-{place}")
         for place, text in enumerate(guard_texts("reporting"))
     ]
     rows = []
     for name, part in ((GUARD, general), (HELD_OUT, texts)):
-        found = model.losses([one.text for one in part])
-        values = [math.nan] * len(part) if found is None else found.tolist()
+        known = _known_losses(model, [one.text for one in part], work)
         rows += [
             {
                 "text_id": one.text_id,
                 "text_set": name,
                 "system": system,
                 "cluster": one.cluster,
-                "loss": value,
+                "loss": known.get(text_key(one.text), math.nan),
             }
-            for one, value in zip(part, values)
+            for one in part
         ]
     return rows
+
+
+def _known_losses(model: Answerer, texts: Sequence[str], work: Workspace) -> dict[str, float]:
+    """Return the losses of texts by their row keys, of a model that tells them."""
+
+    def lose(unknown: Sequence[str]) -> pa.Table:
+        found = model.losses(unknown)
+        if found is None:
+            return _LOSSES.empty_table()
+        return pa.table([[text_key(text) for text in unknown], found], schema=_LOSSES)
+
+    cache = work.rows("llm_losses", digest_of(model.identity, LOSSES_VERSION), _LOSSES)
+    rows = cache.complete(texts, text_key, lose, batch_size=64)
+    return dict(zip(rows.column("row_key").to_pylist(), rows.column("loss").to_pylist()))

@@ -199,8 +199,8 @@ llm_eval = Recipe(
     weights=("tuned_llm", "embedder"),
     code=3,
     calls=(
-        "answering.focus", "answering.prompts", "questions.llm", "questions.replies", 
-        "retrieval.encoder", "retrieval.late_interaction", "retrieval.token_vectors",
+        "answering.evaluation", "answering.focus", "answering.prompts", "questions.llm",
+        "questions.replies", "retrieval.encoder", "retrieval.late_interaction", "retrieval.token_vectors",
     ),
     table=schemas.LLM_EVAL,
     heavy=True,
