@@ -200,7 +200,8 @@ llm_eval = Recipe(
     code=3,
     calls=(
         "answering.evaluation", "answering.focus", "answering.prompts", "questions.llm",
-        "questions.replies", "retrieval.encoder", "retrieval.late_interaction", "retrieval.token_vectors",
+        "questions.replies", "retrieval.encoder", "retrieval.late_interaction",
+        "retrieval.token_vectors",
     ),
     table=schemas.LLM_EVAL,
     heavy=True,
