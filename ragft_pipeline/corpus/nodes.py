@@ -60,8 +60,11 @@ def anything_above(nodes: pa.RecordBatchReader) -> bool:
 
 def _above(nodes: pa.Table | pa.RecordBatch) -> Iterator[str]:
     """Yield what stands above each text, its title and headings, outermost first, in a line."""
-    path = nodes.column("heading_path") if "heading_path" in nodes.schema.names else None
-    paths = nodes.column("heading") if path is None else pc.binary_join(path, _BETWEEN)
+    if "heading_path" in nodes.schema.names:
+        whole = nodes.column("heading_path").cast(pa.list_(pa.string()))
+        paths = pc.binary_join(whole, _BETWEEN)
+    else:  # a bundle's table of before there were paths
+        paths = nodes.column("heading")
     titles = [title.strip() for title in nodes.column("title").to_pylist()]
     known: dict[tuple[str, str], str] = {}  # few texts have one to themselves
     for title, path, text in zip(titles, paths.to_pylist(), nodes.column("text").to_pylist()):
