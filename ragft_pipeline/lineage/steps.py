@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from ragft_pipeline.corpus.snapshots import Snapshot, SnapshotStore
 from ragft_pipeline.digests import digest_of
 from ragft_pipeline.errors import RagftError
 from ragft_pipeline.identities import versions
-from ragft_pipeline.models.memory import give_back
+from ragft_pipeline.models.memory import give_back, seldom_collected
 from ragft_pipeline.models.weights import resolve_weights
 from ragft_pipeline.schemas import Table
 from ragft_pipeline.settings import Settings
@@ -285,7 +286,9 @@ def _compute(
     lineage = _lineage(recipe, settings, store, links)
     with store.staging(at_work(recipe.name, version)) as folder:
         work = _workspace(recipe, settings, store, folder, progress)
-        produced = recipe.compute(Step(settings, store, version, work, links, action, lineage))
+        step = Step(settings, store, version, work, links, action, lineage)
+        with seldom_collected() if recipe.table else nullcontext():
+            produced = recipe.compute(step)
         data_version = produced.data_version or action
         if produced.made_of is not None:
             data_version = digest_of(recipe.computed_by, produced.made_of)
