@@ -45,7 +45,7 @@ KINDS = {
     "document": "node texts embedded",
     "query": "questions embedded",
 }
-WARM_SHARE, NOOP_SECONDS = 0.05, 20.0
+WARM_SHARE, NOOP_SECONDS = 0.02, 20.0
 
 
 def main() -> int:
