@@ -29,51 +29,38 @@ _RERANKED = 10
 
 def adapter_gain(step: Step, model: Path, pairs: pa.Table) -> np.ndarray:
     """Return nDCG@10 with the adapter minus without it, for each row of QA_PAIRS in order."""
-    judged, queries, nodes = _base_vectors(step, pairs)
-    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
-    adapter = load_adapter(model, encoder.weights.digest)
-    after = judged.ndcg(adapter.queries(queries), adapter.documents(nodes))
-    return after - judged.ndcg(queries, nodes)
+    return _adapted(step, model, pairs, _base(step))
 
 
 def stacked_gain(step: Step, model: Path, pairs: pa.Table) -> np.ndarray:
     """Return what `adapter_gain` does, over the tuned embedder."""
     folder = step.artifact("tuned_embedder").model
     tuned = Encoder.tuned(folder, step.settings.embedder, step.settings.compute)
-    judged = _validation(step, pairs)
-    _, queries = cached_vectors(step.work, tuned, judged.questions.by_id(), "query")
-    _, nodes = cached_vectors(step.work, tuned, judged.nodes, "document")
-    adapter = load_adapter(model, tuned.weights.digest)
-    after = judged.ndcg(adapter.queries(queries), adapter.documents(nodes))
-    return after - judged.ndcg(queries, nodes)
+    return _adapted(step, model, pairs, tuned)
 
 
 def late_gain(step: Step, model: Path, pairs: pa.Table) -> np.ndarray:
     """Return nDCG@10 of the hybrid's first 10 by tuned late interaction minus untuned, each row."""
-    settings = step.settings
-    encoder = Encoder.base(settings.embedder, settings.compute)
+    settings, encoder = step.settings, _base(step)
     stored = CachedTokens(step.work, encoder, settings.late_interaction.bits)
     tuned = LateInteraction.load(model, settings.embedder, settings.compute, stored)
-    after, before = (
-        _reranked(step, pairs, scorer.score)[0]
-        for scorer in (tuned, LateInteraction(encoder, None, stored))
-    )
+    untuned = LateInteraction(encoder, None, stored)
+    _, before, after = _reranked(step, pairs, untuned.score, tuned.score)
     return after - before
 
 
 def embedder_gain(step: Step, model: Path, pairs: pa.Table) -> np.ndarray:
     """Return nDCG@10 of the tuned embedder minus its base's, for each row of QA_PAIRS in order."""
-    judged, queries, nodes = _base_vectors(step, pairs)
+    judged = _validation(step, pairs)
     tuned = Encoder.tuned(model, step.settings.embedder, step.settings.compute)
-    _, tuned_queries = cached_vectors(step.work, tuned, judged.questions.by_id(), "query")
-    _, tuned_nodes = cached_vectors(step.work, tuned, judged.nodes, "document")
-    return judged.ndcg(tuned_queries, tuned_nodes) - judged.ndcg(queries, nodes)
+    before, after = (judged.ndcg(*_vectors(step, judged, one)) for one in (_base(step), tuned))
+    return after - before
 
 
 def reranker_gain(step: Step, model: Path, pairs: pa.Table) -> np.ndarray:
     """Return nDCG@10 of the hybrid's first 10 reranked minus as they were, for each row."""
     scorer = Reranker(model, step.settings.reranker, step.settings.compute)
-    after, before = _reranked(step, pairs, scorer.score)
+    before, after = _reranked(step, pairs, scorer.score)
     return after - before
 
 
@@ -93,24 +80,36 @@ def _validation(step: Step, pairs: pa.Table) -> Validation:
 
 
 def _reranked(
-    step: Step, pairs: pa.Table, score: Callable[[list[tuple[str, str]]], np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return nDCG@10 of the hybrid's first 10 by a scorer of pairs, and as they were, each row."""
+    step: Step, pairs: pa.Table, *scores: Callable[[list[tuple[str, str]]], np.ndarray]
+) -> list[np.ndarray]:
+    """Return nDCG@10 of each row by the hybrid's first 10 as they are, and by scorers of pairs."""
     judged = _validation(step, pairs)
     statistics = TermStatistics.from_table(step.table("corpus_statistics"))
-    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
-    first, _ = hybrid_candidates(judged, statistics, _RERANKED, encoder, step.work)
+    first, _ = hybrid_candidates(judged, statistics, _RERANKED, _base(step), step.work)
     texts = list(judged.nodes.values())
     asked = [(q, texts[i]) for q, row in zip(judged.questions.texts, first) for i in row]
-    order = np.argsort(-score(asked).reshape(first.shape), axis=1, kind="stable")
-    ranked = np.take_along_axis(first, order, axis=1)
-    after, before = (score_rankings(own, judged.relevant())[PRIMARY] for own in (ranked, first))
-    return after, before
+    ranked = [first]
+    for score in scores:
+        order = np.argsort(-score(asked).reshape(first.shape), axis=1, kind="stable")
+        ranked.append(np.take_along_axis(first, order, axis=1))
+    relevant = judged.relevant()
+    return [score_rankings(own, relevant)[PRIMARY] for own in ranked]
 
 
-def _base_vectors(step: Step, pairs: pa.Table) -> tuple[Validation, np.ndarray, np.ndarray]:
+def _adapted(step: Step, model: Path, pairs: pa.Table, encoder: Encoder) -> np.ndarray:
     judged = _validation(step, pairs)
-    encoder = Encoder.base(step.settings.embedder, step.settings.compute)
+    queries, nodes = _vectors(step, judged, encoder)
+    adapter = load_adapter(model, encoder.weights.digest)
+    after = judged.ndcg(adapter.queries(queries), adapter.documents(nodes))
+    return after - judged.ndcg(queries, nodes)
+
+
+def _base(step: Step) -> Encoder:
+    return Encoder.base(step.settings.embedder, step.settings.compute)
+
+
+def _vectors(step: Step, judged: Validation, encoder: Encoder) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vectors of the questions and of the nodes."""
     _, queries = cached_vectors(step.work, encoder, judged.questions.by_id(), "query")
     _, nodes = cached_vectors(step.work, encoder, judged.nodes, "document")
-    return judged, queries, nodes
+    return queries, nodes

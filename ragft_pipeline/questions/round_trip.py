@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from ragft_pipeline.questions.filters import Candidate
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import rows_at_once
-from ragft_pipeline.retrieval.terms import Terms, cached_terms
+from ragft_pipeline.retrieval.terms import Terms, terms_of_units
 from ragft_pipeline.retrieval.text_vectors import (
     EncodedText,
     cached_vectors,
@@ -31,7 +31,7 @@ from ragft_pipeline.retrieval.text_vectors import (
     placed,
     units_of,
 )
-from ragft_pipeline.retrieval.wording import wording
+from ragft_pipeline.retrieval.wording import asked_terms
 from ragft_pipeline.retrieval.words import language_of
 from ragft_pipeline.store import Workspace
 
@@ -130,21 +130,14 @@ class RoundTrip:
     @cached_property
     def _terms(self) -> Terms:
         """Of all nodes."""
-        return self._terms_of(self._units)
-
-    def _terms_of(
-        self, units: Sequence[EncodedText], asked: Collection[str] | None = None
-    ) -> Terms:
-        texts, keys = [unit.text for unit in units], [unit.row_key for unit in units]
-        return cached_terms(self.work, texts, self.statistics.language, keys, asked)
+        return terms_of_units(self.work, self._units, self.statistics.language)
 
     def _terms_for(self, questions: Sequence[str]) -> Terms:
         """Return the terms of all nodes, or those among them that questions ask for."""
         if self.kept is None:
             return self._terms
-        spoken = tuple(sorted(self.languages))
-        asked = {term for question in questions for term in wording(question, spoken).terms}
-        return self._terms_of(self._units, asked)
+        asked = asked_terms(questions, self.languages)
+        return terms_of_units(self.work, self._units, self.statistics.language, asked)
 
     def _lexical(self, texts: Sequence[str], terms: Terms | None = None) -> LexicalIndex:
         return LexicalIndex(texts, self.statistics, asked_in=sorted(self.languages), terms=terms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,9 @@ from ragft_pipeline.compute import RowFunction
 from ragft_pipeline.digests import digest_of, text_key
 from ragft_pipeline.retrieval.words import TERMS_VERSION, language_of, lexical_terms
 from ragft_pipeline.store import Workspace
+
+if TYPE_CHECKING:
+    from ragft_pipeline.retrieval.text_vectors import EncodedText
 
 _SCHEMA = pa.schema(
     [("row_key", pa.string()), ("language", pa.string()), ("terms", pa.list_(pa.string()))]
@@ -168,6 +171,17 @@ def cached_terms(
     if asked is not None:
         return Terms(numbers, sequence, lengths[wanted], spoken, held)
     return Terms(numbers, sequence, held, spoken).renumbered()
+
+
+def terms_of_units(
+    work: Workspace,
+    units: Sequence[EncodedText],
+    language: str,
+    asked: Collection[str] | None = None,
+) -> Terms:
+    """Return the `cached_terms` of texts whose row keys are at hand."""
+    texts, keys = [unit.text for unit in units], [unit.row_key for unit in units]
+    return cached_terms(work, texts, language, keys, asked)
 
 
 def _numbered(terms: pa.Array, numbers: dict[str, int]) -> np.ndarray:

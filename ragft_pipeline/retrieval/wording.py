@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -46,6 +46,12 @@ def wording(question: str, languages: tuple[str, ...]) -> Wording:
     places = np.array([[place[term] for term in own] for own in forms], np.int64)
     shape = (len(languages), len(words))
     return Wording(tuple(counts), np.array([*counts.values()], float), places.reshape(shape))
+
+
+def asked_terms(questions: Iterable[str], languages: Iterable[str]) -> set[str]:
+    """Return all terms that some questions look for."""
+    spoken = tuple(sorted(languages))
+    return {term for question in questions for term in wording(question, spoken).terms}
 
 
 def inverse_frequency(nodes: int, having: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,7 @@ from ragft_pipeline.retrieval.best_lists import (
 from ragft_pipeline.retrieval.encoder import Encoder
 from ragft_pipeline.retrieval.lexical import LexicalIndex, TermStatistics
 from ragft_pipeline.retrieval.search import rows_at_once
-from ragft_pipeline.retrieval.terms import Terms, cached_terms
+from ragft_pipeline.retrieval.terms import Terms, terms_of_units
 from ragft_pipeline.retrieval.text_vectors import (
     EncodedText,
     cached_vectors,
@@ -44,7 +44,7 @@ from ragft_pipeline.retrieval.text_vectors import (
     units_of,
 )
 from ragft_pipeline.retrieval.token_rows import encoded_with_tokens
-from ragft_pipeline.retrieval.wording import wording
+from ragft_pipeline.retrieval.wording import asked_terms
 from ragft_pipeline.retrieval.words import language_of
 from ragft_pipeline.settings import Settings
 from ragft_pipeline.store import Workspace
@@ -287,13 +287,7 @@ class FirstLook:
 
     @cached_property
     def _terms(self) -> Terms:
-        return self._terms_of(self._units)
-
-    def _terms_of(
-        self, units: Sequence[EncodedText], asked: Collection[str] | None = None
-    ) -> Terms:
-        texts, keys = [unit.text for unit in units], [unit.row_key for unit in units]
-        return cached_terms(self.work, texts, self.statistics.language, keys, asked)
+        return terms_of_units(self.work, self._units, self.statistics.language)
 
     def _nodes(self, units: Sequence[EncodedText], terms: Terms | None = None) -> Searched:
         vectors = gathered(self.work, units, self._encoded(units))
@@ -302,12 +296,12 @@ class FirstLook:
 
     def _scored(self, asked: Asked) -> Scored:
         """Return all nodes with their scores for a few questions, read part by part."""
-        units, spoken = self._units, tuple(sorted(self.languages))
+        units, wanted = self._units, asked_terms(asked.texts, self.languages)
         dense = np.empty((len(asked.ids), len(units)), np.float32)
         for places, vectors in placed(units, self._encoded(units)):
             dense[:, places] = asked.vectors @ rounded(vectors).T
-        wanted = {term for text in asked.texts for term in wording(text, spoken).terms}
-        lexical = self._lexical(units, self._terms_of(units, wanted))
+        terms = terms_of_units(self.work, units, self.statistics.language, wanted)
+        lexical = self._lexical(units, terms)
         ids = [unit.text_id for unit in units]
         return Scored(ids, asked.ids, dense, lexical.scores(asked.texts))
 
